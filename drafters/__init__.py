@@ -1,0 +1,1 @@
+"""Make, load and run vocabulary-pruned drafters for speculative decoding."""

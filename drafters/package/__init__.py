@@ -1,0 +1,1 @@
+"""The on-disk form of everything Drafters makes: manifests, the shippable artifact, exports."""

@@ -1,0 +1,1 @@
+"""One module per stage, each ending with ``STAGE = Stage(...)``; a stage is found by its module name."""
