@@ -64,7 +64,7 @@ def stage_schema(name: str, package: str = "pipeline.stages") -> type | None:
     """The dataclass that types ``cfg[<name>]``; None for a stage without settings."""
     field_name = name.replace("-", "_")
     module = importlib.import_module(f"{package}.{field_name}")
-    declared = getattr(module, "STAGE").schema
+    declared = module.STAGE.schema
     camel = "".join(word.capitalize() for word in field_name.split("_"))
     return declared or getattr(module, f"{camel}Config", None)
 

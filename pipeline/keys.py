@@ -17,7 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from drafters.package.manifest import file_sha256, versions
+from drafters.package.manifest import file_sha256
+from pipeline import machine
 from pipeline.closure import PACKAGES, ROOT, closure_hash
 from pipeline.errors import ConfigError
 from pipeline.stage import Stage
@@ -46,7 +47,7 @@ def key_parts(
         "external": {label: external_hash(label, where) for label, where in stage.external(cfg).items()},
     }
     if stage.measures:
-        parts["machine"] = {"device": cfg.device, "dtype": cfg.dtype, "threads": cfg.threads, "cpus": os.cpu_count()} | versions()
+        parts["machine"] = machine.describe(cfg)
     return parts
 
 
@@ -75,15 +76,27 @@ def tree_hash(path: Path) -> str:
     """Hash of a file's bytes, or of a directory's relative paths and bytes; unaffected by where it lies, times and owners.
 
     Hidden files and folders inside a directory (caches, version control) do not count. Symbolic links are followed, since that
-    is how the Hub's cache stores files.
+    is how the Hub's cache stores files. Raises ConfigError for a directory without files.
     """
     if path.is_file():
         return file_sha256(path)
+    names = sorted(_visible_files(path))
+    if not names:
+        raise ConfigError(f"{path}: expected a file or a folder with files, got an empty folder")
     digest = hashlib.sha256()
-    names = []
-    for folder, folders, files in os.walk(path, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names += [Path(folder, name).relative_to(path).as_posix() for name in files if not name.startswith(".")]
-    for name in sorted(names):
+    for name in names:
         digest.update(f"{name}\0{file_sha256(path / name)}\0".encode())
     return digest.hexdigest()
+
+
+def _visible_files(path: Path) -> list[str]:
+    names: list[str] = []
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link back into the tree
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names += [Path(folder, name).relative_to(path).as_posix() for name in files if not name.startswith(".")]
+    return names

@@ -129,7 +129,9 @@ class Runner:
         except manifests.ManifestError as error:
             aside = step.directory.with_name(f".{step.key}.broken-{time.time_ns()}")
             os.rename(step.directory, aside)
-            self.console.print(f"{step.stage.name}: {error}\n  moved to {aside}; making it again", style="yellow", highlight=False)
+            self.console.print(
+                f"{step.stage.name}: {error}\n  moved to {aside}; making it again", style="yellow", highlight=False
+            )
             return False
         return True
 
@@ -150,7 +152,9 @@ def publish(partial: Path, directory: Path) -> None:
     """Give a complete directory its final name, durably, and check that it arrived whole."""
     os.rename(partial, directory)
     manifests.fsync_directory(directory.parent)
-    manifests.read_manifest(directory, verify=False)  # its bytes were hashed a moment ago; the rename cannot have changed them
+    manifests.read_manifest(
+        directory, verify=False
+    )  # its bytes were hashed a moment ago; the rename cannot have changed them
 
 
 def _complete(partial: Path) -> bool:

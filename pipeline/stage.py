@@ -32,9 +32,15 @@ class Stage:
 
     name: str  # as on the command line, e.g. "train-disco"
     run: Callable[[Context], None]  # writes files into context.out
-    inputs: Callable[[DictConfig], dict[str, str]] = _nothing  # role -> name of the stage whose directory is read in that role
-    config: Callable[[DictConfig], dict[str, Any]] | None = None  # the values the output depends on; None: cfg[<name>] whole
-    external: Callable[[DictConfig], dict[str, str]] = _nothing  # label -> local path, or Hub "org/name@<40-hex revision>"
+    inputs: Callable[[DictConfig], dict[str, str]] = (
+        _nothing  # role -> name of the stage whose directory is read in that role
+    )
+    config: Callable[[DictConfig], dict[str, Any]] | None = (
+        None  # the values the output depends on; None: cfg[<name>] whole
+    )
+    external: Callable[[DictConfig], dict[str, str]] = (
+        _nothing  # label -> local path, or Hub "org/name@<40-hex revision>"
+    )
     measures: bool = False  # the output depends on device, dtype, threads and package versions
     schema: type | None = None  # dataclass typing cfg[<name>]; None: the module's <Name>Config
 
@@ -69,7 +75,13 @@ class Context:
     @contextmanager
     def progress(self, description: str, total: float | None) -> Iterator[Bar]:
         """A progress bar on a terminal, nothing elsewhere; ``with context.progress("Counting", n) as bar: bar.advance(k)``."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             yield _RichBar(progress, progress.add_task(description, total=total))
 

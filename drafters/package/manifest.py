@@ -98,13 +98,17 @@ def read_manifest(directory: str | os.PathLike[str], verify: bool = True) -> Man
     for name, entry in manifest.files.items():
         path = _inside(root, name)
         if path.is_symlink() or not path.is_file():
-            raise ManifestError(f"{path}: listed in {NAME} but is not a regular file here; make or download {root} again")
+            raise ManifestError(
+                f"{path}: listed in {NAME} but is not a regular file here; make or download {root} again"
+            )
         if (size := path.stat().st_size) != entry["size"]:
             raise ManifestError(f"{path}: expected {entry['size']} bytes, got {size}; make or download {root} again")
     if verify:
         for name, entry in manifest.files.items():
             if (digest := file_sha256(root / name)) != entry["sha256"]:
-                raise ManifestError(f"{root / name}: expected sha256 {entry['sha256']}, got {digest}; make or download {root} again")
+                raise ManifestError(
+                    f"{root / name}: expected sha256 {entry['sha256']}, got {digest}; make or download {root} again"
+                )
     return manifest
 
 
@@ -202,7 +206,9 @@ def _parse(path: Path) -> Manifest:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ManifestError(f"{path}: format_version: expected a whole number from 1, got {version!r}")
     if version > FORMAT_VERSION:
-        raise ManifestError(f"{path}: format_version {version}, this Drafters reads up to {FORMAT_VERSION}: upgrade Drafters")
+        raise ManifestError(
+            f"{path}: format_version {version}, this Drafters reads up to {FORMAT_VERSION}: upgrade Drafters"
+        )
     return _checked(path, data)
 
 
@@ -214,6 +220,8 @@ def _checked(path: Path, data: dict[str, Any]) -> Manifest:
         _inside(path.parent, name)
         good = isinstance(entry, dict) and type(entry.get("size")) is int and isinstance(entry.get("sha256"), str)
         if not good or entry["size"] < 0 or not _SHA256.fullmatch(entry["sha256"]):
-            raise ManifestError(f"{path}: files[{name!r}]: expected {{sha256: 64 hex digits, size: bytes}}, got {entry!r}")
+            raise ManifestError(
+                f"{path}: files[{name!r}]: expected {{sha256: 64 hex digits, size: bytes}}, got {entry!r}"
+            )
     fields = {name: data[name] for name in Manifest.__dataclass_fields__ if name in data}
     return Manifest(**fields)

@@ -1,0 +1,67 @@
+# `make` or `make help` lists the targets. Options of a stage go into ARGS: make count ARGS="pair=local pair.target=DIR pair.drafter=DIR"
+SHELL := /bin/bash
+# The first Python that is new enough; `make setup PYTHON=...` chooses another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p; done) python3)
+VENV := .venv
+RUN := $(VENV)/bin/python -m pipeline
+STAMP := $(VENV)/.installed
+LOG := $(VENV)/install.log
+STAGES := count generate prune package eval
+
+# glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
+pretrain: export MALLOC_MMAP_THRESHOLD_ := 4294967296
+pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
+pretrain: export MALLOC_TOP_PAD_ := 268435456
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint pretrain clean $(STAGES)
+
+help: ## show this list
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv and install everything, pinned; does nothing when nothing changed
+
+demo: $(STAMP) ## the whole pipeline on the embedded pair, on CPU, in minutes
+	@$(RUN) experiment=demo $(ARGS)
+
+test: $(STAMP) ## run the tests
+	@$(VENV)/bin/python -m pytest -q $(ARGS)
+
+lint: $(STAMP) ## style, types and the dependency rule
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+# --- stages: each first makes what it needs and is missing ---
+
+count: $(STAMP) ## token counts of a corpus or of the target's own text
+generate: $(STAMP) ## the target's own continuations of prompts
+prune: $(STAMP) ## the drafter with a head of the kept tokens only
+package: $(STAMP) ## the shippable drafter directory
+eval: $(STAMP) ## every sampler against the baselines: acceptance, speed, report
+$(STAGES):
+	@$(RUN) stage=$@ $(ARGS)
+
+pretrain: $(STAMP) ## train the embedded pair again (hours)
+	@$(RUN) stage=pretrain $(ARGS)
+
+clean: ## delete runs/ (every stage's output); .venv stays
+	rm -rf runs
+
+# --- set-up ---
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+	  echo "error: need Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) --version 2>&1)"; \
+	  echo "  install one, or name it: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || { \
+	  echo "error: '$(PYTHON) -m venv $(VENV)' failed, see above"; \
+	  echo "  on Debian and Ubuntu install the package python3-venv; then run the same command again"; exit 1; }
+	@echo "installing into $(VENV): the first time downloads up to 4 GB and takes minutes (log: $(LOG))"
+	@rm -f $(LOG); $(VENV)/bin/pip install --quiet --log $(LOG) -c constraints.txt -e '.[dev]' || { \
+	  echo "error: the installation did not finish; the reason is above, and in full in $(LOG)"; \
+	  echo "  check the network, the proxy (https_proxy), a package mirror if you use one (PIP_INDEX_URL), free disk space"; \
+	  echo "  running the same command again resumes: what was downloaded is kept"; exit 1; }
+	@touch $@

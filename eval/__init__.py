@@ -1,0 +1,1 @@
+"""Measuring drafters: prompts, laws, costs, metrics and reports."""
