@@ -7,7 +7,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AffinityPrior:
-    """Donor row i keeps ``1 - share[i]`` of its mass; ``share[i]`` goes to its neighbours. File keys are the field names."""
+    """Donor row i keeps ``1 - share[i]`` of its mass; ``share[i]`` goes to its neighbours. File keys are the field
+    names."""
 
     index: Tensor  # int32 (D, K) target ids
     weight: Tensor  # fp32 (D, K), rows sum to 1

@@ -4,8 +4,6 @@ import importlib.util
 
 import torch
 
-from drafters.package.safe_load import TensorInfo
-
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Room that weights must leave on one accelerator for the cache, the logits and the drafter.
@@ -37,21 +35,21 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def must_shard(tensors: dict[str, TensorInfo], dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a model is too big for one accelerator and has to be spread over all of them (and the CPU).
+def must_shard(parameters: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a model of that many parameters is too big for one accelerator and has to be spread over all of them.
 
     Raises DeviceError when it is and accelerate, which does the spreading, is not installed.
     """
     if device.type != "cuda":
         return False
-    need = sum(info.numel for info in tensors.values()) * dtype.itemsize
+    need = parameters * dtype.itemsize
     free = free_bytes(device)
     if need <= FILL * free:
         return False
     if importlib.util.find_spec("accelerate") is None:
         raise DeviceError(
-            f"the target needs {need / 2**30:.1f} GiB, the first GPU has {free / 2**30:.1f} GiB free, and spreading it needs "
-            "accelerate, which is not installed: pip install accelerate, or device=cpu, or a smaller target"
+            f"the target needs {need / 2**30:.1f} GiB, the first GPU has {free / 2**30:.1f} GiB free, and spreading it "
+            "needs accelerate, which is not installed: pip install accelerate, or device=cpu, or a smaller target"
         )
     return True
 

@@ -4,6 +4,7 @@ Every loader reads through `safe_load` and returns a value whose ids are in rang
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,14 @@ class Tail:
 
 @dataclass(frozen=True)
 class StopModel:
-    """A trained stop policy as data: settings as `schema.check_stop_config` describes them, and the network's weights."""
+    """A trained stop policy as data: settings as `schema.check_stop_config` has them, and a network's weights."""
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]  # mean (F,), scale (F,), layers.<i>.weight (out, in), layers.<i>.bias (out,)
 
 
 def check_ids(ids: Tensor, bound: int, file: str, field: str) -> Tensor:
-    """Ids as stored everywhere: int64 (n,), strictly ascending, in ``[0, bound)``, at least one. Raises PackageError."""
+    """Ids as every file holds them: int64 (n,), n >= 1, ascending without repeats, below bound. Raises PackageError."""
     _expect(ids, torch.int64, (None,), file, field)
     if ids.numel() == 0:
         raise PackageError(file, field, "at least one id", "none", DAMAGED)
@@ -58,14 +59,16 @@ def check_ids(ids: Tensor, bound: int, file: str, field: str) -> Tensor:
     return ids
 
 
-def check_vocabulary(tensors: dict[str, Tensor], drafter: int, target: int, eos: list[int], foreign: bool) -> Vocabulary:
+def check_vocabulary(
+    tensors: dict[str, Tensor], drafter: int, target: int, eos: list[int], foreign: bool
+) -> Vocabulary:
     """Vocabulary from the three tensors of ``vocab.safetensors``.
 
     Args:
         drafter: size of the drafter's own vocabulary. target: V. eos: the target's EOS ids.
 
-    The two maps invert each other: every target id that names a row is named by that row. Several rows may name one target id
-    (their probabilities are summed); that id then names one of them. Raises PackageError.
+    The two maps invert each other: every target id that names a row is named by that row. Several rows may name one
+    target id (their probabilities are summed); that id then names one of them. Raises PackageError.
     """
     kept = check_ids(tensors["kept"], drafter, VOCAB, "kept")
     to_target, to_drafter = tensors["to_target"], tensors["to_drafter"]
@@ -128,7 +131,7 @@ def load_stop(folder: Path, root: Path | None = None) -> StopModel:
     check_stop_config(config, STOP_CONFIG)
     widths = [len(config["features"]), *config["hidden"], config["outputs"]]
     shapes: dict[str, tuple[int, ...]] = {"mean": (widths[0],), "scale": (widths[0],)}
-    for layer, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(pairwise(widths)):
         shapes |= {f"layers.{layer}.weight": (outputs, inputs), f"layers.{layer}.bias": (outputs,)}
     tensors = read_tensors(folder, STOP_WEIGHTS, shapes, root=root)
     for name, shape in shapes.items():
@@ -139,8 +142,9 @@ def load_stop(folder: Path, root: Path | None = None) -> StopModel:
 
 
 def _expect(tensor: Tensor, dtype: torch.dtype, shape: tuple[int | None, ...], file: str, field: str) -> None:
-    fits = tensor.dim() == len(shape) and all(want in (None, have) for want, have in zip(shape, tensor.shape, strict=True))
-    if tensor.dtype != dtype or not fits or 0 in tensor.shape:
+    fits = tensor.dim() == len(shape) and 0 not in tensor.shape
+    fits = fits and all(want in (None, have) for want, have in zip(shape, tensor.shape, strict=True))
+    if tensor.dtype != dtype or not fits:
         wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         got = f"{tensor.dtype} {tuple(tensor.shape)}"
         raise PackageError(file, field, f"{dtype} {wanted}", got, DAMAGED)

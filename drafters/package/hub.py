@@ -52,7 +52,8 @@ def _download(repository: str, revision: str, patterns: list[str], fix: str) -> 
     # Any exception: the HTTP client underneath, and with it the errors, changed between versions of huggingface_hub.
     reason: Exception | None = None
     try:
-        # Asked first because it fails at once without a network, where the download itself would retry for half a minute.
+        # Asked first because it fails at once without a network, where the download itself would retry for half a
+        # minute.
         HfApi().repo_info(repository, revision=revision, timeout=10)
     except Exception as error:
         reason = error

@@ -1,7 +1,7 @@
 """Hugging Face model folders: proven harmless by `safe_load` and `schema`, then handed to transformers.
 
-transformers is asked for local safetensors files only, never with ``trust_remote_code=True``, and only after the keys by
-which a folder can name code, kernels or other folders have been refused.
+transformers is asked for local safetensors files only, never with ``trust_remote_code=True``, and only after the
+keys by which a folder can name code, kernels or other folders have been refused.
 """
 
 import contextlib
@@ -9,7 +9,14 @@ import sys
 from collections.abc import Iterator
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
@@ -131,6 +138,13 @@ def open_model(
         raise PackageError("model.safetensors", wrong[0], f"weights of {type(model).__name__}", got, DAMAGED)
     model.eval().requires_grad_(False)
     return model if sharded else model.to(device)
+
+
+def open_generation_config(source: Source) -> GenerationConfig | None:
+    """The generation config of a checked folder, None where it has none."""
+    if not (source.folder / "generation_config.json").exists():
+        return None
+    return GenerationConfig.from_pretrained(source.folder, local_files_only=True)
 
 
 def open_tokenizer(source: Source, fix: str) -> PreTrainedTokenizerBase:

@@ -163,7 +163,8 @@ def _check_layout(name: str, header: dict[str, Any], data_bytes: int) -> dict[st
     end = 0
     for start, stop, key in sorted(spans):
         if start != end:
-            raise PackageError(name, f"{key}.data_offsets", f"to begin at {end:,} (no holes, no overlaps)", start, DAMAGED)
+            expected = f"to begin at {end:,} (no holes, no overlaps)"
+            raise PackageError(name, f"{key}.data_offsets", expected, start, DAMAGED)
         end = stop
     if end != data_bytes:
         raise PackageError(name, "size", f"{end:,} bytes of tensors", f"{data_bytes:,}", DAMAGED)
@@ -171,7 +172,11 @@ def _check_layout(name: str, header: dict[str, Any], data_bytes: int) -> dict[st
 
 
 def read_tensors(
-    folder: Path, name: str, expected: Iterable[str] | None = None, optional: Iterable[str] = (), root: Path | None = None
+    folder: Path,
+    name: str,
+    expected: Iterable[str] | None = None,
+    optional: Iterable[str] = (),
+    root: Path | None = None,
 ) -> dict[str, Tensor]:
     """CPU tensors of a safetensors file whose header passed `read_header`; floats are all finite.
 
@@ -188,7 +193,8 @@ def read_tensors(
         if missing := sorted(required - names):
             raise PackageError(name, missing[0], "this tensor", "none", DAMAGED)
         if unknown := sorted(names - allowed):
-            raise PackageError(name, unknown[0], f"only the tensors {', '.join(sorted(allowed))}", "another one", UNSAFE)
+            listed = f"only the tensors {', '.join(sorted(allowed))}"
+            raise PackageError(name, unknown[0], listed, "another one", UNSAFE)
     tensors = load_file(str(locate(folder, name, root)), device="cpu")
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not _all_finite(tensor):

@@ -1,9 +1,10 @@
 """Rules for the JSON files of a model folder and of a package: which keys may stand there, and which values.
 
-Pure functions over parsed objects; `safe_load` has read them. A rule is here because a reader further on (transformers, our
-engine) would act on the value: allocate by it, index by it, or fetch code by it.
+Pure functions over parsed objects; `safe_load` has read them. A rule is here because a reader further on
+(transformers, our engine) would act on the value: allocate by it, index by it, or fetch code by it.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,8 +16,13 @@ FORMAT_VERSION = 1
 IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 MAX_VOCABULARY = 1 << 22
+DESCRIPTION_KEYS = {
+    "format_version", "name", "foreign", "target", "drafter", "eos", "coverage", "recommended", "generation",
+}  # fmt: skip
+COMMIT_OR_HASH = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 
-# Keys starting with "_" steer transformers' internals (CVE-2026-4372 fetched code through one of them). These carry nothing.
+# Keys starting with "_" steer transformers' internals (CVE-2026-4372 fetched code through one of them). These carry
+# nothing.
 HARMLESS = frozenset({
     "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation_autoset", "_sliding_window_pattern",
     "_diffusers_version",
@@ -45,9 +51,9 @@ def check_model_json(data: Mapping[str, Any], file: str) -> None:
     """
     for path, key, value in _walk(data):
         if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):
-            if key.startswith("__"):  # {"__type": "AddedToken"}: how transformers 4 wrote special tokens
-                if key == "__type" and value == "AddedToken":
-                    continue
+            # {"__type": "AddedToken"} is how transformers 4 wrote special tokens; an empty auto_map maps nothing.
+            if (key == "__type" and value == "AddedToken") or value in (None, False, {}, []):
+                continue
             raise PackageError(file, path, "no key that steers how code or weights are found", "this key", UNSAFE)
         if key in ("attn_implementation", "experts_implementation") and isinstance(value, str) and "/" in value:
             raise PackageError(file, path, "a built-in implementation", value, UNSAFE)
@@ -56,11 +62,12 @@ def check_model_json(data: Mapping[str, Any], file: str) -> None:
 
 
 def check_config_bounds(config: Mapping[str, Any], file: str) -> None:
-    """Integer sizes of a model's config lie in sane ranges, before anything is allocated by them. Raises PackageError."""
+    """Integer sizes of a model's config lie in sane ranges, before anything is allocated by them. Raises
+    PackageError."""
     for path, key, value in _walk(config):
         if key in BOUNDS and value is not None:
             low, high = BOUNDS[key]
-            if not _is_int(value) or not low <= value <= high:
+            if not _is_int(value, low, high):
                 raise PackageError(file, path, f"an integer from {low} to {high:,}", value, UNSAFE)
 
 
@@ -73,7 +80,7 @@ def check_known_keys(data: Mapping[str, Any], known: set[str], file: str) -> Non
 def check_token_ids(value: object, vocabulary: int, file: str, field: str) -> list[int]:
     """A token id or a list of them as a list without repeats, each in ``[0, vocabulary)``. Raises PackageError."""
     ids = value if isinstance(value, list | tuple) else [value]
-    if not all(_is_int(item) and 0 <= item < vocabulary for item in ids):
+    if not all(_is_int(item, 0, vocabulary - 1) for item in ids):
         fix = "Correct the token ids in this file, or use the files that belong to this model."
         raise PackageError(file, field, f"token ids from 0 to {vocabulary - 1}", value, fix)
     return list(dict.fromkeys(ids))
@@ -85,12 +92,12 @@ def check_description(data: Mapping[str, Any]) -> None:
     Raises PackageError for a missing or unknown key or a value out of range.
     """
     version = data.get("format_version")
-    if not _is_int(version) or version < 1:
+    if not _is_int(version, 1):
         raise _bad("format_version", "a whole number from 1", version)
-    if version > FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         fix = "Upgrade drafters: pip install --upgrade drafters."
         raise PackageError(DESCRIPTION, "format_version", f"at most {FORMAT_VERSION}", version, fix)
-    _keys(data, {"format_version", "name", "foreign", "target", "drafter", "eos", "coverage", "recommended", "generation"}, "")
+    _keys(data, DESCRIPTION_KEYS, "")
     _match(data["name"], NAME, "name")
     if not isinstance(data["foreign"], bool):
         raise _bad("foreign", "true or false", data["foreign"])
@@ -98,11 +105,11 @@ def check_description(data: Mapping[str, Any]) -> None:
         model = _object(data[role], role)
         _keys(model, {"id", "revision", "licence", *sizes}, f"{role}.")
         _match(model["id"], NAME, f"{role}.id")
-        for field in ("revision", "licence"):
+        for field, pattern in (("revision", COMMIT_OR_HASH), ("licence", NAME)):
             if model[field] is not None:
-                _match(model[field], NAME if field == "licence" else re.compile(r"(sha256:)?[0-9a-f]{40,64}"), f"{role}.{field}")
+                _match(model[field], pattern, f"{role}.{field}")
         for size in sizes:
-            if not _is_int(model[size]) or not 1 <= model[size] <= MAX_VOCABULARY:
+            if not _is_int(model[size], 1, MAX_VOCABULARY):
                 raise _bad(f"{role}.{size}", f"an integer from 1 to {MAX_VOCABULARY:,}", model[size])
     if data["drafter"]["kept"] > data["drafter"]["vocabulary"]:
         raise _bad("drafter.kept", f"at most {data['drafter']['vocabulary']}", data["drafter"]["kept"])
@@ -124,7 +131,7 @@ def _check_defaults(data: Mapping[str, Any]) -> None:
     check_number(generation["temperature"], 0, 100, DESCRIPTION, "generation.temperature")
     check_number(generation["top_p"], 0, 1, DESCRIPTION, "generation.top_p")
     for field, low, high in (("top_k", 0, MAX_VOCABULARY), ("lookahead", 0, 1024)):
-        if not _is_int(generation[field]) or not low <= generation[field] <= high:
+        if not _is_int(generation[field], low, high):
             raise _bad(f"generation.{field}", f"an integer from {low} to {high}", generation[field])
 
 
@@ -137,21 +144,22 @@ def check_number(value: object, low: float, high: float, file: str, field: str) 
 def check_stop_config(data: Mapping[str, Any], file: str = "stop/config.json") -> None:
     """Settings of a trained stop policy: a small feed-forward network over F named features.
 
-    ``features`` names its F inputs in order, ``hidden`` its hidden widths, ``outputs`` its number of scores; ``parameters``
-    holds the policy's own numbers and ``trained_on`` what the classifier is valid for. Raises PackageError.
+    ``features`` names its F inputs in order, ``hidden`` its hidden widths, ``outputs`` its number of scores;
+    ``parameters`` holds the policy's own numbers and ``trained_on`` what the classifier is valid for. Raises
+    PackageError.
     """
     required = {"name", "features", "hidden", "outputs", "activation", "threshold", "parameters", "trained_on"}
     _keys(data, required, "", file)
     _match(data["name"], IDENTIFIER, "name", file)
     features = data["features"]
-    if not isinstance(features, list) or not 1 <= len(features) <= 4096 or len(set(map(str, features))) != len(features):
+    if not isinstance(features, list) or not 1 <= len(features) <= 4096 or len({*map(str, features)}) != len(features):
         raise _bad("features", "1 to 4096 different names", features, file)
     for index, feature in enumerate(features):
         _match(feature, IDENTIFIER, f"features[{index}]", file)
     hidden = data["hidden"]
-    if not isinstance(hidden, list) or len(hidden) > 8 or not all(_is_int(width) and 1 <= width <= 1 << 14 for width in hidden):
+    if not isinstance(hidden, list) or len(hidden) > 8 or not all(_is_int(width, 1, 1 << 14) for width in hidden):
         raise _bad("hidden", "at most 8 widths from 1 to 16,384", hidden, file)
-    if not _is_int(data["outputs"]) or not 1 <= data["outputs"] <= 8:
+    if not _is_int(data["outputs"], 1, 8):
         raise _bad("outputs", "an integer from 1 to 8", data["outputs"], file)
     if data["activation"] not in ("relu", "gelu", "silu", "tanh"):
         raise _bad("activation", "relu, gelu, silu or tanh", data["activation"], file)
@@ -205,8 +213,8 @@ def _walk(data: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
                 yield from _walk(value, f"{path}[{index}]")
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_int(value: object, low: int = 0, high: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _bad(field: str, expected: str, got: object, file: str = DESCRIPTION) -> PackageError:

@@ -1,0 +1,203 @@
+"""Writes a package. The same inputs give the same bytes: no times, no paths of this machine, keys in sorted order."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from drafters.affinity import AffinityPrior
+from drafters.heads import PrunedHead
+from drafters.package.components import (
+    AFFINITY,
+    STOP_CONFIG,
+    STOP_WEIGHTS,
+    TAIL,
+    VOCAB,
+    StopModel,
+    Tail,
+    check_vocabulary,
+)
+from drafters.package.manifest import file_sha256, list_files, write_manifest
+from drafters.package.schema import DESCRIPTION, FORMAT_VERSION, check_description
+from drafters.prune import save_pruned
+from drafters.vocab.alignment import VocabMap
+
+# What transformers notes about how a tokenizer was opened: nothing of the tokenizer itself, sometimes a path.
+LOAD_NOTES = (
+    "is_local",
+    "local_files_only",
+    "name_or_path",
+    "vocab_file",
+    "merges_file",
+    "tokenizer_file",
+    "_commit_hash",
+)
+METADATA = {"format": "pt"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which model one side of the pair is. ``id`` must not tell where a folder lies on this machine."""
+
+    id: str
+    revision: str | None  # the Hub's commit, or sha256:<hex> of a local folder's weights
+    licence: str | None  # SPDX name or the Hub's; None where it is not known
+    vocabulary: int  # columns of its logits
+
+
+def describe(
+    name: str,
+    target: Origin,
+    drafter: Origin,
+    *,
+    kept: int,
+    foreign: bool,
+    eos: tuple[int, ...],
+    coverage: float | None = None,
+    sampler: str | None = None,
+    stop: str = "static",
+    generation: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of ``drafters.json``, the package's description of itself.
+
+    Args:
+        kept: D. eos: target ids that end a text. coverage: share of the target's text in kept tokens, 0 to 1.
+        sampler: recommended one; by default standard for an unpruned drafter of the same tokenizer, else tli.
+        generation: defaults that the drafter was prepared for: temperature, top_k (0 = off), top_p, lookahead (tokens
+            drafted per round).
+
+    Raises PackageError for a value that `load` would refuse.
+    """
+    unpruned = kept == drafter.vocabulary and not foreign
+    description = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "foreign": foreign,
+        "target": vars(target).copy(),
+        "drafter": {**vars(drafter), "kept": kept},
+        "eos": list(eos),
+        "coverage": coverage,
+        "recommended": {"sampler": sampler or ("standard" if unpruned else "tli"), "stop": stop},
+        "generation": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "lookahead": 5, **(generation or {})},
+    }
+    check_description(description)
+    return description
+
+
+def save_package(
+    directory: str | Path,
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    kept: Tensor,
+    vocab: VocabMap,
+    description: dict[str, Any],
+    licence: str,
+    affinity: AffinityPrior | None = None,
+    tail: Tail | None = None,
+    stop: StopModel | None = None,
+) -> Path:
+    """Write a package directory, its manifest last; returns the directory.
+
+    Args:
+        model: the drafter, pruned to ``kept`` or still to be (in place). tokenizer: the drafter's own.
+        kept: int64 (D,) ascending drafter ids. vocab: head rows <-> target ids. licence: text of the licence file.
+
+    Raises:
+        FileExistsError: the directory holds files already. PackageError, PruneError: parts that do not fit together.
+    """
+    directory = Path(directory)
+    if directory.exists() and any(directory.iterdir()):
+        raise FileExistsError(f"{directory} is not empty: a package is written whole, into a new directory")
+    check_description(description)
+    maps = {"kept": kept, "to_target": vocab.to_target, "to_drafter": vocab.to_drafter}
+    maps = {name: tensor.cpu().contiguous() for name, tensor in maps.items()}
+    check_vocabulary(
+        maps,
+        drafter=description["drafter"]["vocabulary"],
+        target=description["target"]["vocabulary"],
+        eos=description["eos"],
+        foreign=description["foreign"],
+    )
+    fit_vocabulary(model, description["drafter"]["vocabulary"])
+    directory.mkdir(parents=True, exist_ok=True)
+    save_pruned(model, kept, directory)
+    _save_tokenizer(tokenizer, directory)
+    save_file(maps, directory / VOCAB, metadata=METADATA)
+    _save_slots(directory, affinity, tail, stop)
+    _write_json(directory / DESCRIPTION, description)
+    (directory / "LICENSE").write_text(licence.rstrip() + "\n", encoding="utf-8")
+    for path in directory.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner can read
+    names = list_files(directory)
+    digests = "".join(f"{name} {file_sha256(directory / name)}\n" for name in names)
+    key = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    write_manifest(directory, kind="package", key=key, config=description, inputs={}, files=names)
+    return directory
+
+
+def fit_vocabulary(model: PreTrainedModel, vocabulary: int) -> None:
+    """Give the input embedding ``vocabulary`` rows, in place: zeros are added, or padding rows cut off.
+
+    Models of one family pad their vocabularies to different lengths; one tokenizer then never reaches the rows in
+    question, and with equal lengths transformers takes the two for a pair.
+    """
+    config = model.config.get_text_config()
+    if config.vocab_size == vocabulary:
+        return
+    old = model.get_input_embeddings()
+    new = nn.Embedding(vocabulary, old.embedding_dim, dtype=old.weight.dtype, device=old.weight.device)
+    rows = min(vocabulary, config.vocab_size)
+    with torch.no_grad():
+        new.weight.zero_()
+        new.weight[:rows] = old.weight[:rows]
+    model.set_input_embeddings(new)
+    config.vocab_size = vocabulary
+    head = model.get_output_embeddings()
+    if isinstance(head, PrunedHead):
+        head.vocabulary = vocabulary
+
+
+def folder_revision(folder: Path) -> str:
+    """``sha256:<hex>`` over the weights, config and tokenizer of a local model folder, wherever it lies."""
+    files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".json") and path.is_file()]
+    names = sorted(path.name for path in files if path.name != "manifest.json")
+    digests = "".join(f"{name} {file_sha256(folder / name)}\n" for name in names)
+    return "sha256:" + hashlib.sha256(digests.encode()).hexdigest()
+
+
+def plain_name(text: str) -> str:
+    """A name for a model or pair with nothing of its path but the last part, in the characters a package allows."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", Path(text).name).lstrip("-.+") or "model"
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    tokenizer.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    _write_json(path, {key: value for key, value in config.items() if key not in LOAD_NOTES})
+
+
+def _save_slots(directory: Path, affinity: AffinityPrior | None, tail: Tail | None, stop: StopModel | None) -> None:
+    for name, part in ((AFFINITY, affinity), (TAIL, tail)):
+        if part is not None:
+            tensors = {field.name: getattr(part, field.name) for field in fields(part)}
+            present = {key: tensor.cpu().contiguous() for key, tensor in tensors.items() if tensor is not None}
+            save_file(present, directory / name, metadata=METADATA)
+    if stop is not None:
+        (directory / "stop").mkdir()
+        present = {key: tensor.cpu().contiguous() for key, tensor in stop.tensors.items()}
+        save_file(present, directory / STOP_WEIGHTS, metadata=METADATA)
+        _write_json(directory / STOP_CONFIG, stop.config)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
