@@ -1,1 +1,39 @@
-"""Make, load and run vocabulary-pruned drafters for speculative decoding."""
+"""Make, load and run vocabulary-pruned drafters for speculative decoding.
+
+The public names below are imported on first use, so that ``import drafters`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drafters.generate import generate as generate
+    from drafters.package.artifact import Package as Package
+    from drafters.package.artifact import load as load
+    from drafters.package.errors import PackageError as PackageError
+    from drafters.pair import ModelPair as ModelPair
+    from drafters.pair import load_pair as load_pair
+    from drafters.vocab.alignment import VocabMap as VocabMap
+
+_HOMES = {
+    "ModelPair": "drafters.pair",
+    "Package": "drafters.package.artifact",
+    "PackageError": "drafters.package.errors",
+    "VocabMap": "drafters.vocab.alignment",
+    "generate": "drafters.generate",
+    "load": "drafters.package.artifact",
+    "load_pair": "drafters.pair",
+}
+__all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "generate", "load", "load_pair"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'drafters' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

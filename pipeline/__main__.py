@@ -1,39 +1,85 @@
-"""The command line: ``python -m pipeline stage=<name> [pair=<name>] [key=value ...]``."""
+"""The command line: ``python -m pipeline stage=<name> [pair=<name>] [key=value ...]``.
+
+Exit status: 0 done, 1 unexpected error (traceback in ``runs/logs``), 2 something the user can put right, 130
+interrupted.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
 from pipeline import config
-from pipeline.errors import PipelineError
+from pipeline.check import check
+from pipeline.errors import PipelineError, redact
+from pipeline.explain import explain
 from pipeline.runner import Runner
 
+LOGS = Path("runs/logs")
 
-def main() -> None:
-    """Compose, validate and run; print errors the user can put right without a traceback."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing a traceback of its own
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing tracebacks of its own
+    return _reported(_compose)
+
+
+def _compose() -> None:
     config.register()
-    console = Console(stderr=True)
-    try:
-        _run()
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here")
-        sys.exit(130)
-    except PipelineError as error:
-        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
+    _run()
 
 
 @hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")
 def _run(cfg: DictConfig) -> None:
-    cfg = config.finish(cfg)
+    # Reported here, because Hydra adds a line of its own to an exception that leaves a job.
+    if status := _reported(lambda: _execute(config.finish(cfg))):
+        sys.exit(status)
+
+
+def _execute(cfg: DictConfig) -> None:
+    check(cfg)
+    if cfg.threads is not None:
+        import torch  # here, so that configuration errors show at once
+
+        torch.set_num_threads(cfg.threads)
     Runner(cfg, Console()).run(cfg.stage, only=cfg.only)
 
 
+def _reported(act: Callable[[], None]) -> int:
+    """Run ``act``, say what went wrong without a traceback, and return the exit status."""
+    try:
+        act()
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except PipelineError as error:
+        return _fail(f"error: {error}", 2)
+    except Exception as error:
+        if (explained := explain(error)) is not None:
+            return _fail(f"error: {explained}", 2)
+        return _fail(f"error: {type(error).__name__}: {error}\ntraceback: {_log_traceback()}", 1)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stdout.flush()
+    print(redact(message), file=sys.stderr)
+    return status
+
+
+def _log_traceback() -> Path:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    path = LOGS / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}.log"
+    path.write_text(redact(f"{sys.argv}\n\n{traceback.format_exc()}"))
+    return path
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

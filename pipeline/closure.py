@@ -1,8 +1,9 @@
 """Source closure: the first-party code that decides what a module does, found without running it.
 
-The closure of a module is the module and, transitively, every first-party module it imports, wherever the import statement stands
-(imports under ``if TYPE_CHECKING`` are for readers and are left out). Its hash is taken over the syntax trees without docstrings:
-comments, formatting and documentation never change it, and it is the same under every supported Python.
+The closure of a module is the module and, transitively, every first-party module it imports, wherever the import
+statement stands (imports under ``if TYPE_CHECKING`` are for readers and are left out). Its hash is taken over the
+syntax trees without docstrings: comments, formatting and documentation never change it, and it is the same under
+every supported Python.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipeline", "eval", "drafters")
-# The plumbing between a stage and the runner: it moves bytes and reports progress, and may not decide what a stage writes. Were it
-# part of the closure, a change to an error message would throw away hours of training.
+# The plumbing between a stage and the runner: it moves bytes and reports progress, and may not decide what a stage
+# writes. Were it part of the closure, a change to an error message would throw away hours of training.
 PLUMBING = frozenset({"pipeline.stage", "pipeline.errors", "pipeline.tracking"})
 
 
@@ -31,7 +32,8 @@ def closure_hash(module: str, root: Path = ROOT, packages: Collection[str] = PAC
 
 
 def closure(module: str, root: Path = ROOT, packages: Collection[str] = PACKAGES) -> list[str]:
-    """Sorted names of the first-party modules in the closure of ``module``, itself included; ``PLUMBING`` and what only it imports excluded.
+    """Sorted names of the first-party modules in the closure of ``module``, itself included; ``PLUMBING`` and what
+    only it imports excluded.
 
     Raises ModuleNotFoundError when ``module`` itself is not a file below ``root``.
     """
@@ -52,7 +54,8 @@ def closure(module: str, root: Path = ROOT, packages: Collection[str] = PACKAGES
 
 
 def locate(name: str, root: Path) -> Path | None:
-    """File of a module or package below ``root``; None where there is none (a namespace, an attribute, another library)."""
+    """File of a module or package below ``root``; None where there is none (a namespace, an attribute, another
+    library)."""
     base = root.joinpath(*name.split("."))
     for path in (base / "__init__.py", base.with_name(base.name + ".py")):
         if path.is_file():
@@ -92,7 +95,8 @@ def _tree_hash(source: bytes, path: str) -> str:
 
 
 def _canonical(node: object) -> str:
-    """Like ``ast.dump`` without positions, docstrings and empty fields (a newer Python adds fields that are empty in older code)."""
+    """Like ``ast.dump`` without positions, docstrings and empty fields (a newer Python adds fields that are empty in
+    older code)."""
     if isinstance(node, list):
         return "[" + ",".join(_canonical(item) for item in node) + "]"
     if not isinstance(node, ast.AST):

@@ -1,14 +1,12 @@
 """Typed configuration: the schema of everything that may be set on the command line.
 
-The schema is built from what is there: every ``pipeline/stages/<name>.py`` contributes ``Stage.schema``, or its ``<Name>Config``
-dataclass, under the key ``<name>``, and ``conf/stage/<name>.yaml`` its values. A new stage therefore needs no change here.
+The schema is built from what is there: every ``pipeline/stages/<name>.py`` contributes ``Stage.schema``, or its
+``<Name>Config`` dataclass, under the key ``<name>``, and ``conf/stage/<name>.yaml`` its values. A new stage therefore
+needs no change here.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import MISSING, DictConfig, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from pipeline.closure import ROOT
+from pipeline.discovery import stage_names, stage_schema
 
 CONF = ROOT / "conf"
-GROUPS = ("pair", "corpus", "suite", "stop")
 
 
 @dataclass
@@ -31,16 +29,24 @@ class PairConfig:
     name: str = MISSING
     target: str = MISSING  # local folder, or "org/name" on the Hub
     drafter: str = MISSING
-    target_revision: str | None = None  # 40 hex digits; a Hub model needs one
+    target_revision: str | None = None  # 40 hex digits
     drafter_revision: str | None = None
-    foreign: bool = False  # the two tokenizers differ
+    foreign: bool | None = None  # the two tokenizers differ; null: found out by comparing them
+
+
+@dataclass
+class TrackingConfig:
+    """Where metrics of a training go besides the CSV file that is always written."""
+
+    wandb: str = "disabled"  # disabled | offline | online
+    project: str = "drafters"
 
 
 @dataclass
 class BaseConfig:
-    """What every stage may read."""
+    """What every stage may read; the schema adds one field per stage."""
 
-    stage: str = MISSING  # what to make; chosen by `stage=<name>`
+    stage: str = MISSING  # what to make, chosen by `stage=<name>`
     only: bool = False  # refuse to run the stages before it
     runs_dir: str = "runs"
     device: str = "auto"  # auto | cpu | cuda | mps
@@ -51,31 +57,17 @@ class BaseConfig:
     corpus: Any = None
     suite: Any = None
     stop: Any = None
-
-
-@functools.cache
-def stage_names(package: str = "pipeline.stages") -> tuple[str, ...]:
-    """Names of all stages, as on the command line."""
-    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return tuple(sorted(item.name.replace("_", "-") for item in found))
-
-
-def stage_schema(name: str, package: str = "pipeline.stages") -> type | None:
-    """The dataclass that types ``cfg[<name>]``; None for a stage without settings."""
-    field_name = name.replace("-", "_")
-    module = importlib.import_module(f"{package}.{field_name}")
-    declared = module.STAGE.schema
-    camel = "".join(word.capitalize() for word in field_name.split("_"))
-    return declared or getattr(module, f"{camel}Config", None)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def register() -> None:
-    """Store the schema under the name ``schema``, where conf/config.yaml's defaults list finds it."""
-    stages = [(name.replace("-", "_"), stage_schema(name)) for name in stage_names()]
-    fields = [(name, schema, field(default_factory=schema)) for name, schema in stages if schema is not None]
-    ConfigStore.instance().store(name="schema", node=make_dataclass("Config", fields, bases=(BaseConfig,)))
-    defaults = [f"/stage/{name}" for name in stage_names() if (CONF / "stage" / f"{name}.yaml").is_file()]
-    ConfigStore.instance().store(name="stages", node={"defaults": defaults})
+    """Store ``schema`` (all types) and ``stages`` (all of conf/stage) for the defaults list of conf/config.yaml."""
+    schemas = {name: stage_schema(name) for name in stage_names()}
+    fields = [(name.replace("-", "_"), kind, field(default_factory=kind)) for name, kind in schemas.items() if kind]
+    store = ConfigStore.instance()
+    store.store(name="schema", node=make_dataclass("Config", fields, bases=(BaseConfig,)))
+    files = [f"/stage/{name}" for name in schemas if (CONF / "stage" / f"{name}.yaml").is_file()]
+    store.store(name="stages", node={"defaults": files})
 
 
 def load(overrides: list[str], conf: Path = CONF) -> DictConfig:
@@ -83,7 +75,8 @@ def load(overrides: list[str], conf: Path = CONF) -> DictConfig:
     register()
     with initialize_config_dir(str(conf), version_base="1.3"):
         cfg = compose("config", overrides, return_hydra_config=True)
-        return finish(cfg, cfg.hydra.runtime.choices["stage"])
+    choices = OmegaConf.select(cfg, "hydra.runtime.choices")
+    return finish(cfg, choices["stage"])
 
 
 def finish(cfg: DictConfig, stage: str | None = None) -> DictConfig:

@@ -1,8 +1,8 @@
 """Content keys: the name of a stage's output directory is a hash of everything that decides what is in it.
 
-key = SHA-256 over the stage's name, its source closure, its configuration values, the keys of its inputs and the content of every
-external model or corpus; a stage that measures adds the device, dtype, threads and package versions. The first ``DIGITS`` hex
-digits name the directory.
+key = SHA-256 over the stage's name, its source closure, its configuration values, the keys of its inputs and the
+content of every external model or corpus; a stage that measures adds the device, dtype, threads and package versions.
+The first ``DIGITS`` hex digits name the directory.
 """
 
 from __future__ import annotations
@@ -63,20 +63,23 @@ def content_key(parts: Mapping[str, Any]) -> str:
 def external_hash(label: str, where: str) -> str:
     """Content hash of a local file or directory, or the 40-hex revision of ``org/name@revision``."""
     path = Path(where).expanduser()
-    if path.exists():
-        return tree_hash(path)
+    for candidate in (path, ROOT / path):  # the embedded models are found from any working directory
+        if candidate.exists():
+            return tree_hash(candidate)
     if match := _HUB.fullmatch(where):
         return f"{match['name']}@{match['revision']}"
     raise ConfigError(
-        f"{label}: expected an existing local path or a Hub name with a pinned revision (org/name@<40 hex digits>), got {where!r}"
+        f"{label}: expected an existing local path, or a Hub name with a pinned revision (org/name@<40 hex digits>), "
+        f"got {where!r}"
     )
 
 
 def tree_hash(path: Path) -> str:
-    """Hash of a file's bytes, or of a directory's relative paths and bytes; unaffected by where it lies, times and owners.
+    """Hash of a file's bytes, or of a directory's relative paths and bytes; unaffected by where it lies, times and
+    owners.
 
-    Hidden files and folders inside a directory (caches, version control) do not count. Symbolic links are followed, since that
-    is how the Hub's cache stores files. Raises ConfigError for a directory without files.
+    Hidden files and folders inside a directory (caches, version control) do not count. Symbolic links are followed,
+    since that is how the Hub's cache stores files. Raises ConfigError for a directory without files.
     """
     if path.is_file():
         return file_sha256(path)

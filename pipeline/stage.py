@@ -1,11 +1,12 @@
 """What a stage is: the contract between a stage module and the runner.
 
-A stage is one module ``pipeline/stages/<name>.py`` (dashes become underscores) that ends with ``STAGE = Stage(...)`` and one YAML
-``conf/stage/<name>.yaml``; nothing is registered anywhere. ``Stage.run`` writes files into ``context.out``, a directory that
-survives a crash of the same key, so a stage that finds its own finished shards there skips them.
+A stage is one module ``pipeline/stages/<name>.py`` (dashes become underscores) that ends with ``STAGE = Stage(...)``
+and one YAML ``conf/stage/<name>.yaml``; nothing is registered anywhere. ``Stage.run`` writes files into
+``context.out``, a directory that survives a crash of the same key, so a stage that finds its own finished shards
+there skips them.
 
-This module is the stages' plumbing and stays out of their content keys (see ``pipeline.keys``): nothing here may decide what a
-stage writes.
+This module is the stages' plumbing and stays out of their content keys (see ``pipeline.keys``): nothing here may
+decide what a stage writes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def _nothing(cfg: DictConfig) -> dict[str, str]:
     return {}
 
 
+def _possible(cfg: DictConfig) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the pipeline: what it reads, what it writes, and what its output depends on."""
@@ -41,6 +46,7 @@ class Stage:
     external: Callable[[DictConfig], dict[str, str]] = (
         _nothing  # label -> local path, or Hub "org/name@<40-hex revision>"
     )
+    check: Callable[[DictConfig], None] = _possible  # raises ConfigError for impossible settings before anything runs
     measures: bool = False  # the output depends on device, dtype, threads and package versions
     schema: type | None = None  # dataclass typing cfg[<name>]; None: the module's <Name>Config
 
@@ -74,7 +80,8 @@ class Context:
 
     @contextmanager
     def progress(self, description: str, total: float | None) -> Iterator[Bar]:
-        """A progress bar on a terminal, nothing elsewhere; ``with context.progress("Counting", n) as bar: bar.advance(k)``."""
+        """A progress bar on a terminal, nothing elsewhere; ``with context.progress("Counting", n) as bar:
+        bar.advance(k)``."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -97,7 +104,8 @@ class _RichBar:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary sibling of ``path`` to write to; flushed and renamed to ``path`` when the block ends without an error."""
+    """A temporary sibling of ``path`` to write to; flushed and renamed to ``path`` when the block ends without an
+    error."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         yield temporary

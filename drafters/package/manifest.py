@@ -1,7 +1,8 @@
 """Manifests: what a directory holds, how it was made, and the proof that it is complete.
 
-A directory made by Drafters exists only if its ``manifest.json`` is valid: the manifest is written last, after every other file
-has reached the disk, and names each file with its size and SHA-256. Standard library only, so that anything may read one.
+A directory made by Drafters exists only if its ``manifest.json`` is valid: the manifest is written last, after every
+other file has reached the disk, and names each file with its size and SHA-256. Standard library only, so that
+anything may read one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -23,6 +26,7 @@ NAME = "manifest.json"
 FORMAT_VERSION = 1
 SIZE_LIMIT = 16 * 2**20  # bytes; a manifest is read whole into memory, so a hostile one must not be able to fill it
 RECORDED = ("drafters", "torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets", "lightning")
+RACY = 100_000_000  # nanoseconds
 _REQUIRED = {"kind": str, "key": str, "config": dict, "inputs": dict, "files": dict, "versions": dict}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -58,9 +62,9 @@ def write_manifest(
 ) -> Manifest:
     """Make ``directory`` durable and write its manifest as the last act.
 
-    Every named file (all regular files below ``directory`` when ``files`` is None) is hashed and fsynced, then every folder, and
-    only then does the manifest appear, by an atomic rename. Raises ManifestError for a missing file, a symbolic link, or a file
-    in ``files`` that lies outside ``directory``.
+    Every named file (all regular files below ``directory`` when ``files`` is None) is hashed and fsynced, then every
+    folder, and only then does the manifest appear, by an atomic rename. Raises ManifestError for a missing file, a
+    symbolic link, or a file in ``files`` that lies outside ``directory``.
     """
     root = Path(directory)
     names = sorted(files) if files is not None else list_files(root)
@@ -90,8 +94,8 @@ def write_manifest(
 def read_manifest(directory: str | os.PathLike[str], verify: bool = True) -> Manifest:
     """Read the manifest of ``directory``; with ``verify`` also compare every file's size and SHA-256.
 
-    Sizes are compared before anything is hashed, so that truncation is found at once. Raises ManifestError naming the file, what
-    was expected and what was found.
+    Sizes are compared before anything is hashed, so that truncation is found at once. Raises ManifestError naming the
+    file, what was expected and what was found.
     """
     root = Path(directory)
     manifest = _parse(root / NAME)
@@ -104,8 +108,10 @@ def read_manifest(directory: str | os.PathLike[str], verify: bool = True) -> Man
         if (size := path.stat().st_size) != entry["size"]:
             raise ManifestError(f"{path}: expected {entry['size']} bytes, got {size}; make or download {root} again")
     if verify:
-        for name, entry in manifest.files.items():
-            if (digest := file_sha256(root / name)) != entry["sha256"]:
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+            digests = pool.map(lambda name: file_sha256(root / name), manifest.files)
+        for (name, entry), digest in zip(manifest.files.items(), digests, strict=True):
+            if digest != entry["sha256"]:
                 raise ManifestError(
                     f"{root / name}: expected sha256 {entry['sha256']}, got {digest}; make or download {root} again"
                 )
@@ -113,7 +119,8 @@ def read_manifest(directory: str | os.PathLike[str], verify: bool = True) -> Man
 
 
 def list_files(root: Path) -> list[str]:
-    """Posix paths of all files below ``root`` but the manifest itself, sorted. Raises ManifestError for a symbolic link."""
+    """Posix paths of all files below ``root`` but the manifest itself, sorted. Raises ManifestError for a symbolic
+    link."""
     names = []
     for path in root.rglob("*"):
         if path.is_symlink():
@@ -126,7 +133,10 @@ def list_files(root: Path) -> list[str]:
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, remembered within this process while its size, mtime and inode stay the same."""
     status = os.stat(path)
-    return _digest(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    # A file this fresh may change once more within the same tick of the file system's clock.
+    fresh = time.time_ns() - status.st_mtime_ns < RACY
+    digest = _digest.__wrapped__ if fresh else _digest
+    return digest(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -145,7 +155,8 @@ def fsync_directory(path: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages whose change may change an output. Never host names or paths."""
+    """Versions of Python, the platform and the packages whose change may change an output. Never host names or
+    paths."""
     found = {"python": platform.python_version(), "platform": f"{platform.system()}-{platform.machine()}"}
     for name in RECORDED:
         try:
@@ -157,7 +168,8 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_revision() -> str | None:
-    """Commit of the clone this file runs from, "+dirty" if tracked files differ; None when it is not run from a clone."""
+    """Commit of the clone this file runs from, "+dirty" if tracked files differ; None when it is not run from a
+    clone."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -175,7 +187,7 @@ def _seal(root: Path, name: str) -> dict[str, Any]:
     path = _inside(root, name)
     if path.is_symlink() or not path.is_file():
         raise ManifestError(f"{path}: expected a regular file to put into {NAME}")
-    with open(path, "rb+") as stream:
+    with open(path, "rb") as stream:
         os.fsync(stream.fileno())
     return {"sha256": file_sha256(path), "size": path.stat().st_size}
 
