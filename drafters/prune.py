@@ -87,9 +87,7 @@ def load_pruned(directory: str | Path, scatter: bool = False, **options: Any) ->
     """
     directory = Path(directory)
     if not (directory / VOCAB_FILE).is_file():
-        raise PruneError(
-            f"{directory} must hold {VOCAB_FILE} with the kept ids: it is not a pruned model (stage=prune)"
-        )
+        raise PruneError(f"{directory} holds no {VOCAB_FILE} with kept ids: it is no pruned model; run stage=prune")
     kept = load_file(directory / VOCAB_FILE)["kept"]
     config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     check_kept(kept, config.get_text_config().vocab_size)
@@ -111,7 +109,8 @@ def _pruned_class(config: PreTrainedConfig, kept: Tensor, scatter: bool) -> type
     """The config's causal LM class, built with a short head so that the stock loader fills it row for row."""
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise PruneError(f"a causal LM is expected, got the model type {config.model_type!r}")
-    base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    base = found[0] if isinstance(found, tuple) else found
 
     def build(self: PreTrainedModel, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, *args, **kwargs)

@@ -41,7 +41,7 @@ def validate(vocab: VocabMap) -> None:
     ):
         if ids.dtype != torch.int64 or ids.ndim != 1:
             raise VocabMapError(f"{name} must be int64 with one axis, got {ids.dtype} of shape {tuple(ids.shape)}")
-        if len(ids) and not (-1 <= int(ids.min()) and int(ids.max()) < limit):
+        if len(ids) and (int(ids.min()) < -1 or int(ids.max()) >= limit):
             raise VocabMapError(f"{name} must lie in [-1, {limit}), got [{int(ids.min())}, {int(ids.max())}]")
     back = vocab.to_drafter[vocab.to_target.clamp(min=0)]
     lost = (vocab.to_target >= 0) & (back < 0)
@@ -64,7 +64,7 @@ def identity(vocabulary: int) -> VocabMap:
 def restrict(vocab: VocabMap, kept: Tensor) -> VocabMap:
     """The map of the drafter whose head holds only the rows ``kept``, ascending ids (D,): row d is id ``kept[d]``.
 
-    Where the preferred row of a target id is gone but another with the same bytes is kept, the lowest such row stands in.
+    Where the preferred row of a target id is gone but others with its bytes are kept, the lowest of them stands in.
     """
     to_target = vocab.to_target[kept]  # (D,)
     to_drafter = _invert(to_target, len(vocab.to_drafter))
@@ -119,8 +119,7 @@ def align_spellings(target: Spelling, drafter: Spelling, roles: Mapping[int, int
         image = _by_bytes(target, drafter)
     pairs = _role_pairs(target, drafter, roles)
     image |= pairs
-    to_target = torch.full((len(drafter.token),), -1)
-    to_drafter = torch.full((len(target.token),), -1)
+    to_target, to_drafter = [-1] * len(drafter.token), [-1] * len(target.token)
 
     def order(d: int) -> tuple[bool, bool, tuple[bool, int]]:
         t = image[d]
@@ -129,7 +128,7 @@ def align_spellings(target: Spelling, drafter: Spelling, roles: Mapping[int, int
     for d in sorted(image, key=order, reverse=True):  # the most preferred writes last
         to_target[d] = image[d]
         to_drafter[image[d]] = d
-    vocab = VocabMap(to_target, to_drafter)
+    vocab = VocabMap(torch.tensor(to_target), torch.tensor(to_drafter))
     validate(vocab)
     return vocab
 
@@ -162,7 +161,7 @@ def _role_pairs(target: Spelling, drafter: Spelling, roles: Mapping[int, int] | 
                 f"the role {d} -> {t} (drafter id -> target id) lies outside the vocabularies of "
                 f"{len(drafter.token):,} and {len(target.token):,} rows"
             )
-    for d, t in ((drafter.eos, target.eos), (drafter.bos, target.bos)):
-        if d is not None and t is not None:
-            pairs.setdefault(d, t)
+    for ours, theirs in ((drafter.eos, target.eos), (drafter.bos, target.bos)):
+        if ours is not None and theirs is not None:
+            pairs.setdefault(ours, theirs)
     return pairs

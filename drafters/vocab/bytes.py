@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -61,11 +62,11 @@ def _letters() -> dict[int, str]:
     return {byte: letter for letter, byte in byte_alphabet().items()}
 
 
-def _steps(component: object) -> list[dict]:
+def _steps(component: Any) -> list[dict]:
     """A `tokenizers` decoder or pre-tokenizer as its flat list of JSON steps."""
     if component is None:
         return []
-    step = json.loads(component.__getstate__())  # type: ignore[attr-defined]
+    step = json.loads(component.__getstate__())
     return [inner for key in ("decoders", "pretokenizers") for inner in step.get(key, [])] or [step]
 
 

@@ -86,6 +86,7 @@ def select(
     domains = domains or {}
     protected = protected.unique()
     _check(counts, domains, eligible, protected)
+    _check_domains(domains, min_domain_coverage)
     _check_size(int(eligible.sum() + (~eligible[protected]).sum()), len(protected), size, coverage)
     first, order = protected, rank(counts, protected, eligible)
     kept = order[: _length(counts, order, len(first), size, coverage)]
@@ -144,7 +145,7 @@ def _domain_floor(domains: Mapping[str, Tensor], protected: Tensor, eligible: Te
 
 
 def _check(counts: Tensor, domains: Mapping[str, Tensor], eligible: Tensor, protected: Tensor) -> None:
-    for name, row in {"counts": counts} | {f"counts of domain {name!r}": row for name, row in domains.items()}.items():
+    for name, row in [("counts", counts), *((f"counts of domain {name!r}", row) for name, row in domains.items())]:
         if row.dtype != torch.int64 or row.shape != eligible.shape:
             raise CountMismatch(
                 f"{name} must be int64 of shape (V,)=({len(eligible)},), got {row.dtype} of {tuple(row.shape)}: "
@@ -157,10 +158,20 @@ def _check(counts: Tensor, domains: Mapping[str, Tensor], eligible: Tensor, prot
             f"all {len(counts):,} counts are zero, expected counts of some text: check corpus and generate, "
             "then run stage=count again"
         )
-    if len(protected) and not (0 <= int(protected[0]) and int(protected[-1]) < len(counts)):
+    if len(protected) and (int(protected[0]) < 0 or int(protected[-1]) >= len(counts)):
         raise CountMismatch(
             f"protected ids must lie in [0, {len(counts)}), got [{int(protected[0])}, {int(protected[-1])}]: "
             "the tokenizer does not belong to the counts; check pair.target and pair.drafter"
+        )
+
+
+def _check_domains(domains: Mapping[str, Tensor], minimum: float) -> None:
+    if not 0 <= minimum <= 1:
+        raise KeepError(f"expected a minimum coverage in [0, 1], got {minimum}: set prune.min_domain_coverage")
+    if minimum > 0 and not domains:
+        raise CountMismatch(
+            f"a minimum coverage of {minimum:.1%} per domain was asked for, but the counts are not split by domain: "
+            "run stage=count again, or set prune.min_domain_coverage=0"
         )
 
 
