@@ -12,7 +12,7 @@ WORDS = ["a", "b", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>", "<|
 def tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="a"))
     made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
-    made.add_special_tokens({"additional_special_tokens": WORDS[4:8] + ["<spare>"]})
+    made.add_special_tokens({"additional_special_tokens": [*WORDS[4:8], "<spare>"]})
     made.add_tokens([AddedToken("<tool>", special=False), AddedToken("  ", special=False)])
     made.chat_template = template
     return made
@@ -32,7 +32,8 @@ def test_without_a_template_no_special_is_protected():
 
 
 def test_roles_that_only_the_rendering_shows_are_found():
-    template = "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|' + 'end|>' }}{% endfor %}"
+    turn = "{{ '<|' + m['role'] + '|>' + m['content'] + '<|' + 'end|>' }}"
+    template = "{{ bos_token }}{% for m in messages %}" + turn + "{% endfor %}"
     found = tokens(template_tokens(tokenizer(template)))
     assert found == ["<s>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
 
