@@ -181,8 +181,7 @@ def vocabulary_size(config: PreTrainedConfig) -> int:
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """Positions a model was built for (``max_position_embeddings`` or its family's name for it), None without a
-    limit."""
+    """Positions a model was built for (``max_position_embeddings`` or its family's name for it); None: no limit."""
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else None
 

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel, PreT
 
 from drafters.affinity import AffinityPrior
 from drafters.devices import choose_device, choose_dtype
-from drafters.heads import PrunedHead
+from drafters.heads import PrunedHead, PruneError
 from drafters.package.components import (
     AFFINITY,
     STOP_CONFIG,
@@ -110,9 +110,7 @@ def load(
     vocabulary = _vocabulary(source, description)
     _check_weights(source, config, header, vocabulary.kept)
     slots = _slots(source, manifest, description, vocabulary.kept, config)
-    with quiet():
-        model = load_pruned(source.folder, scatter=True, dtype=number, attn_implementation=attention(config))
-    model.eval().requires_grad_(False).to(where)
+    model = _open_weights(source, config, number).to(where)
     return Package(
         model=model,
         drafter=short_form(model),
@@ -181,8 +179,11 @@ def _check_weights(source: Source, config: PreTrainedConfig, header: dict[str, T
 
     Counted on a skeleton without storage, so that a config cannot make us allocate what the file does not hold.
     """
-    with torch.device("meta"):
-        skeleton = model_class(config)(config)
+    try:
+        with torch.device("meta"):
+            skeleton = model_class(config)(config)
+    except Exception as error:  # each family checks its own sizes and names, and raises what it likes
+        raise PackageError(CONFIG, "model", f"a {config.model_type} that can be built", str(error), DAMAGED) from error
     head = skeleton.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         raise PackageError(CONFIG, "architectures", "a model with a linear output head", type(head).__name__, FIX)
@@ -193,6 +194,16 @@ def _check_weights(source: Source, config: PreTrainedConfig, header: dict[str, T
         asked = f"{expected:,} numbers, as {CONFIG} and {len(kept)} head rows ask"
         raise PackageError(WEIGHTS, "size", asked, f"{found:,}", DAMAGED)
     read_tensors(source.folder, WEIGHTS, root=source.root)  # NaN and infinity
+
+
+def _open_weights(source: Source, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        with quiet():
+            model = load_pruned(source.folder, scatter=True, dtype=dtype, attn_implementation=attention(config))
+    except PruneError as error:
+        expected = f"the tensors of a {model_class(config).__name__}"
+        raise PackageError(WEIGHTS, "tensors", expected, str(error), DAMAGED) from error
+    return model.eval().requires_grad_(False)
 
 
 def _slots(

@@ -62,8 +62,7 @@ def check_model_json(data: Mapping[str, Any], file: str) -> None:
 
 
 def check_config_bounds(config: Mapping[str, Any], file: str) -> None:
-    """Integer sizes of a model's config lie in sane ranges, before anything is allocated by them. Raises
-    PackageError."""
+    """Sizes in a model's config lie in sane ranges, before anything is allocated by them. Raises PackageError."""
     for path, key, value in _walk(config):
         if key in BOUNDS and value is not None:
             low, high = BOUNDS[key]

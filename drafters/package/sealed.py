@@ -43,11 +43,11 @@ def verify(source: Source) -> Manifest:
     """
     data = read_json(source.folder, NAME, MAX_MANIFEST_BYTES, source.root)
     version = data.get("format_version")
-    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise PackageError(NAME, "format_version", "a whole number from 1", version, DAMAGED)
+    if version > FORMAT_VERSION:
         fix = "Upgrade drafters: pip install --upgrade drafters."
         raise PackageError(NAME, "format_version", f"at most {FORMAT_VERSION}", version, fix)
-    if version != FORMAT_VERSION:
-        raise PackageError(NAME, "format_version", str(FORMAT_VERSION), version, DAMAGED)
     if data.get("kind") != "package":
         fix = "Give the directory that `python -m pipeline stage=package` wrote."
         raise PackageError(NAME, "kind", "package", data.get("kind"), fix)

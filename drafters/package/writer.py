@@ -25,6 +25,7 @@ from drafters.package.components import (
     check_vocabulary,
 )
 from drafters.package.manifest import file_sha256, list_files, write_manifest
+from drafters.package.model_folder import quiet
 from drafters.package.schema import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.prune import save_pruned
 from drafters.vocab.alignment import VocabMap
@@ -118,7 +119,7 @@ def save_package(
         raise FileExistsError(f"{directory} is not empty: a package is written whole, into a new directory")
     check_description(description)
     maps = {"kept": kept, "to_target": vocab.to_target, "to_drafter": vocab.to_drafter}
-    maps = {name: tensor.cpu().contiguous() for name, tensor in maps.items()}
+    maps = {name: tensor.cpu().clone() for name, tensor in maps.items()}  # an identity map may share one storage
     check_vocabulary(
         maps,
         drafter=description["drafter"]["vocabulary"],
@@ -128,7 +129,8 @@ def save_package(
     )
     fit_vocabulary(model, description["drafter"]["vocabulary"])
     directory.mkdir(parents=True, exist_ok=True)
-    save_pruned(model, kept, directory)
+    with quiet():
+        save_pruned(model, kept, directory)
     _save_tokenizer(tokenizer, directory)
     save_file(maps, directory / VOCAB, metadata=METADATA)
     _save_slots(directory, affinity, tail, stop)
@@ -189,11 +191,11 @@ def _save_slots(directory: Path, affinity: AffinityPrior | None, tail: Tail | No
     for name, part in ((AFFINITY, affinity), (TAIL, tail)):
         if part is not None:
             tensors = {field.name: getattr(part, field.name) for field in fields(part)}
-            present = {key: tensor.cpu().contiguous() for key, tensor in tensors.items() if tensor is not None}
+            present = {key: tensor.cpu().clone() for key, tensor in tensors.items() if tensor is not None}
             save_file(present, directory / name, metadata=METADATA)
     if stop is not None:
         (directory / "stop").mkdir()
-        present = {key: tensor.cpu().contiguous() for key, tensor in stop.tensors.items()}
+        present = {key: tensor.cpu().clone() for key, tensor in stop.tensors.items()}
         save_file(present, directory / STOP_WEIGHTS, metadata=METADATA)
         _write_json(directory / STOP_CONFIG, stop.config)
 

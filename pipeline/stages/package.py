@@ -1,0 +1,182 @@
+"""package: put everything a drafter needs into one directory that `drafters.load` opens, and open it once.
+
+Reads `prune`, or the last enabled stage after it that changed the drafter. Writes the package of `drafters.package.writer`:
+weights with a short head, tokenizer, vocabulary maps, description, licence. Nothing in it depends on how it performs.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import drafters
+from drafters.package.hub import REPOSITORY
+from drafters.package.manifest import NAME, list_files
+from drafters.package.model_folder import attention
+from drafters.package.safe_load import read_json, read_tensors
+from drafters.package.writer import Origin, describe, folder_revision, plain_name, save_package
+from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.prune import load_pruned
+from drafters.vocab.alignment import VocabMap
+from pipeline.stage import Context, Stage
+
+# Stages that write a drafter in prune's layout, the latest first; those after prune run only where they are enabled.
+LATER = ("tail", "distill")
+ROLES = ("target", "drafter")
+
+
+@dataclass
+class PackageConfig:
+    """What the package says of itself; see `drafters.package.writer.describe`."""
+
+    name: str | None = None  # null: the pair's name
+    licence: str | None = None  # of the drafter's weights, as on the Hub (apache-2.0, other, ...)
+    licence_file: str | None = None  # null: the LICENSE beside the drafter's weights
+    target_licence: str | None = None
+    sampler: str | None = None  # recommended; null: standard for an unpruned drafter, else tli
+    stop: str = "static"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    lookahead: int = 5  # tokens drafted per round
+
+
+def run(context: Context) -> None:
+    """Build the package aside, load it as a user would, then move it into place."""
+    folder = context.inputs.get("drafter", context.inputs["prune"])
+    # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
+    aside = context.out / f".package.tmp-{os.getpid()}"
+    with context.progress("Packaging", total=2) as bar:
+        build(context.cfg, folder, aside)
+        bar.advance()
+        said = check(aside, folder)
+        bar.advance()
+    for name in list_files(aside):
+        (context.out / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(aside / name, context.out / name)
+    shutil.rmtree(aside)
+    size = sum((context.out / name).stat().st_size for name in list_files(context.out) if name != NAME)
+    context.console.print(f"package: {size / 1e6:,.1f} MB on disk; {said}", highlight=False)
+
+
+def build(cfg: DictConfig, folder: Path, out: Path) -> None:
+    """Write the package of the drafter in ``folder`` (the layout of stage prune) to ``out``."""
+    settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    target, drafter = (open_checkpoint(role, settings) for role in ROLES)
+    foreign = match_vocabularies(target, drafter, settings["foreign"])[2]
+    maps = read_tensors(folder, "vocab.safetensors", ("kept", "to_target", "to_drafter"))
+    vocab = VocabMap(to_target=maps["to_target"], to_drafter=maps["to_drafter"])
+    own = cfg.package
+    licence, text = licence_of(drafter, own.licence, own.licence_file)
+    description = describe(
+        plain_name(own.name or cfg.pair.name),
+        origin(target, own.target_licence or (licence if embedded(target) else None)),
+        # One tokenizer: the package gives its embedding as many rows as the target has, see `fit_vocabulary`.
+        origin(drafter, licence, None if foreign else target.vocabulary),
+        kept=len(maps["kept"]),
+        foreign=foreign,
+        eos=target.eos,
+        coverage=read_json(folder, "report.json")["coverage"],
+        sampler=own.sampler,
+        stop=own.stop,
+        generation={key: own[key] for key in ("temperature", "top_k", "top_p", "lookahead")},
+    )
+    save_package(
+        out,
+        model=load_pruned(folder / "model", dtype="auto", attn_implementation=attention(drafter.config)),
+        tokenizer=drafter.tokenizer,
+        kept=maps["kept"],
+        vocab=vocab,
+        description=description,
+        licence=text,
+    )
+
+
+def check(package: Path, folder: Path) -> str:
+    """Load the package by its public name and compare it with the drafter it was made of; returns what was seen.
+
+    Raises RuntimeError when any logit differs.
+    """
+    loaded = drafters.load(package, device="cpu", dtype="fp32")
+    rows = loaded.description["drafter"]
+    source = load_pruned(folder / "model", dtype=torch.float32, attn_implementation=attention(loaded.model.config)).eval()
+    ids = loaded.kept[: min(8, len(loaded.kept))].unsqueeze(0)  # (1, n)
+    with torch.inference_mode():
+        short, wide, before = (model(input_ids=ids).logits for model in (loaded.drafter, loaded.model, source))
+    if not torch.equal(short, before) or not torch.equal(wide[..., loaded.kept], before):
+        raise RuntimeError(
+            f"the packaged drafter's logits differ from those of {folder}, expected equal ones; "
+            "run stage=prune again with another runs_dir and compare"
+        )
+    if wide.shape[-1] != rows["vocabulary"] or int(torch.isfinite(wide[0, 0]).sum()) != len(loaded.kept):
+        raise RuntimeError(f"expected {rows['kept']} finite of {rows['vocabulary']} logits, got {tuple(wide.shape)}")
+    return f"load check: {rows['kept']:,} of {rows['vocabulary']:,} tokens, logits equal to the pruned drafter's"
+
+
+def origin(checkpoint: Checkpoint, licence: str | None, vocabulary: int | None = None) -> Origin:
+    """Where a model is from, without a path of this machine: a folder by its last part and the hash of its content."""
+    source = checkpoint.source
+    if source.revision is not None:
+        name = source.id
+    elif embedded(checkpoint):
+        name = source.folder.relative_to(REPOSITORY / "drafters").as_posix()
+    else:
+        name = plain_name(source.folder.name)
+    return Origin(
+        id=name,
+        revision=source.revision or folder_revision(source.folder),
+        licence=licence,
+        vocabulary=vocabulary or checkpoint.vocabulary,
+    )
+
+
+def embedded(checkpoint: Checkpoint) -> bool:
+    """Whether the model is one of those that Drafters itself comes with."""
+    return checkpoint.source.folder.is_relative_to(REPOSITORY / "drafters" / "zoo")
+
+
+def licence_of(drafter: Checkpoint, name: str | None, file: str | None) -> tuple[str | None, str]:
+    """Name and text of the drafter's licence: what the user gave, else the file beside its weights."""
+    if file is not None:
+        return name, Path(file).expanduser().read_text(encoding="utf-8")
+    beside = sorted(drafter.source.folder.glob("LICENSE*"))
+    if beside:
+        return name, beside[0].read_text(encoding="utf-8")
+    own = REPOSITORY / "LICENSE"
+    if embedded(drafter) and own.is_file():
+        return name or "apache-2.0", own.read_text(encoding="utf-8")
+    said = f"is {name}" if name else "is not stated there"
+    return name, (
+        f"The weights in this package derive from {origin(drafter, None).id}. No licence file lay beside them; their licence {said} and "
+        "applies to this package too. Set package.licence and package.licence_file before publishing."
+    )
+
+
+def inputs(cfg: DictConfig) -> dict[str, str]:
+    """``prune`` gives the report; ``drafter`` is the last enabled stage after it that wrote another drafter."""
+    later = next((name for name in LATER if OmegaConf.select(cfg, f"{name}.enabled", default=False)), None)
+    return {"prune": "prune"} | ({"drafter": later} if later else {})
+
+
+def external(cfg: DictConfig) -> dict[str, str]:
+    """Both models: tokenizers, ends of text and licences come from their folders."""
+    found = {}
+    for role in ROLES:
+        revision = cfg.pair.get(f"{role}_revision")
+        found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
+    if cfg.package.licence_file is not None:
+        found["licence"] = cfg.package.licence_file
+    return found
+
+
+def config(cfg: DictConfig) -> dict[str, Any]:
+    """The settings and the pair's name; where its folders lie is no part of the package."""
+    own: dict[str, Any] = OmegaConf.to_container(cfg.package, resolve=True)  # type: ignore[assignment]
+    return {**own, "licence_file": None, "pair": cfg.pair.name, "foreign": cfg.pair.foreign}
+
+
+STAGE = Stage(name="package", run=run, inputs=inputs, external=external, config=config)
