@@ -12,19 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from drafters.heads import PrunedHead
-from drafters.package.hub import Source, resolve
-from drafters.package.model_folder import PATTERNS, check_model_folder, open_config, open_model, open_tokenizer
-from drafters.package.safe_load import read_json
-from drafters.pair import vocabulary_size
+from drafters.package.model_folder import open_model
+from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
 from drafters.prune import VOCAB_FILE, save_pruned
-from drafters.vocab.alignment import VocabMap, align, restrict, same_vocabulary
-from drafters.vocab.bytes import spelling
+from drafters.vocab.alignment import VocabMap, align, restrict
 from drafters.vocab.keep import CountMismatch, KeepError, Selection, coverage_curve, rank, select, share
 from drafters.vocab.protected import protected_tokens
 from pipeline.stage import Context, Stage, write_atomic
@@ -42,19 +38,6 @@ class PruneConfig:
 
 
 @dataclass(frozen=True)
-class _Side:
-    """Everything of the target or the drafter but its weights."""
-
-    source: Source
-    config: PreTrainedConfig
-    tokenizer: PreTrainedTokenizerBase
-
-    @property
-    def rows(self) -> int:
-        return vocabulary_size(self.config)
-
-
-@dataclass(frozen=True)
 class _Counts:
     """Counted text over the drafter's rows; ``target`` is the same text over the target's ids."""
 
@@ -66,11 +49,14 @@ class _Counts:
 
 def run(context: Context) -> None:
     """Choose the kept tokens, cut the head, write the files, say what is covered."""
-    settings, pair = context.cfg.prune, context.cfg.pair
-    target, drafter = _open("target", pair), _open("drafter", pair)
-    vocab = align(target.tokenizer, drafter.tokenizer, target.rows, drafter.rows)
-    counts = _read_counts(context.inputs["count"], target, drafter, vocab)
-    wanted = protected_tokens(target.tokenizer, _eos(target), settings.protect)
+    settings = context.cfg.prune
+    pair = pair_settings(OmegaConf.to_container(context.cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
+    vocab, _, foreign = match_vocabularies(target, drafter, pair["foreign"])
+    if vocab is None:  # one tokenizer, heads of one length: the rows that pad both are no tokens and cannot be kept
+        vocab = align(target.tokenizer, drafter.tokenizer, target.vocabulary, drafter.vocabulary)
+    counts = read_counts(context.inputs["count"], vocab, foreign)
+    wanted = protected_tokens(target.tokenizer, target.eos, settings.protect)
     protected = vocab.to_drafter[wanted]
     protected, lost = protected[protected >= 0], wanted[protected < 0]
     eligible = vocab.to_target >= 0
@@ -83,32 +69,17 @@ def run(context: Context) -> None:
         domains=counts.domains,
         min_domain_coverage=settings.min_domain_coverage,
     )
-    head = _write(context.out, drafter, selection.kept, restrict(vocab, selection.kept))
+    kept = restrict(vocab, selection.kept)
+    head = _write(context.out, drafter, selection.kept, kept)
     order = rank(counts.drafter, protected, eligible)
-    report = _report(counts, selection, target.rows, restrict(vocab, selection.kept)) | {
-        "without_drafter_token": target.tokenizer.convert_ids_to_tokens(lost.tolist()),
+    report = _report(counts, selection, kept) | {
+        "without_drafter_token": [str(token) for token in target.tokenizer.convert_ids_to_tokens(lost.tolist())],
         "curve": coverage_curve(counts.drafter, order, _sizes(order, selection)),
         "head_bytes_full": head.vocabulary * _row_bytes(head),
         "head_bytes_kept": len(head.kept) * _row_bytes(head),
     }
     write_atomic(context.out / "report.json", (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     _say(context, report)
-
-
-def _open(role: str, pair: DictConfig) -> _Side:
-    fix = f"Give a local model folder with pair.{role}=DIR."
-    source = resolve(pair[role], pair.get(f"{role}_revision"), PATTERNS, fix)
-    check_model_folder(source)
-    return _Side(source, open_config(source, fix), open_tokenizer(source, fix))
-
-
-def _eos(side: _Side) -> list[int | list[int] | None]:
-    """Every place of a model folder that names ends of sequence."""
-    entries = [getattr(side.config.get_text_config(), "eos_token_id", None)]
-    if (side.source.folder / "generation_config.json").is_file():
-        generation = read_json(side.source.folder, "generation_config.json", root=side.source.root)
-        entries.append(generation.get("eos_token_id"))
-    return entries
 
 
 def _size(settings: DictConfig, eligible: int) -> int | None:
@@ -120,44 +91,38 @@ def _size(settings: DictConfig, eligible: int) -> int | None:
     return round(settings.fraction * eligible)
 
 
-def _read_counts(folder: Path, target: _Side, drafter: _Side, vocab: VocabMap) -> _Counts:
-    """The count stage's tensors over the drafter's rows. Raises CountMismatch where they are of other vocabularies."""
+def read_counts(folder: Path, vocab: VocabMap, foreign: bool) -> _Counts:
+    """The tensors of a count stage, moved to the drafter's rows where both models share a tokenizer.
+
+    Raises CountMismatch where they are of other vocabularies, or lack the drafter's own where the tokenizers differ.
+    """
     tables = load_file(folder / "counts.safetensors")
     names = json.loads((folder / "report.json").read_text())["domains"]
-    _check(tables, "counts", target.rows, "target")
-    same = same_vocabulary(spelling(target.tokenizer, target.rows), spelling(drafter.tokenizer, drafter.rows))
-    if same:  # one tokenizer: the target's counts, on the drafter's rows (the two may be padded to different sizes)
-        rows = (vocab.to_target >= 0).nonzero().flatten()
-
-        def over_rows(counts: Tensor) -> Tensor:
-            moved = counts.new_zeros(*counts.shape[:-1], drafter.rows)
-            moved[..., rows] = counts[..., vocab.to_target[rows]]
-            return moved
-
-        found = {name: over_rows(tables[name]) for name in tables.keys() & {"counts", "domains", "heldout_counts"}}
-    else:
+    rows, vocabulary = len(vocab.to_target), len(vocab.to_drafter)
+    _check(tables, "counts", vocabulary, "target")
+    if foreign:
+        _check(tables, "drafter_counts", rows, "drafter")
         found = {name.removeprefix("drafter_"): table for name, table in tables.items() if name.startswith("drafter_")}
-        if "counts" not in found:
-            raise CountMismatch(
-                "the two tokenizers differ and the counts hold no drafter_counts, expected the same text counted with "
-                "the drafter's tokenizer: set pair.foreign=true and run stage=count again"
-            )
-        _check(tables, "drafter_counts", drafter.rows, "drafter")
-    domains = found.get("domains", torch.zeros(0, drafter.rows, dtype=torch.int64))
-    named = dict(zip(names, domains, strict=True)) if len(domains) else {}
-    return _Counts(found["counts"], named, found.get("heldout_counts"), tables["counts"])
+    else:  # the target's counts serve; its head and the drafter's may be padded to different sizes
+        known = (vocab.to_target >= 0).nonzero().flatten()
+        found = {}
+        for name in tables.keys() & {"counts", "domains", "heldout_counts"}:
+            found[name] = tables[name].new_zeros(*tables[name].shape[:-1], rows)
+            found[name][..., known] = tables[name][..., vocab.to_target[known]]
+    domains = dict(zip(names, found["domains"], strict=True)) if "domains" in found else {}
+    return _Counts(found["counts"], domains, found.get("heldout_counts"), tables["counts"])
 
 
 def _check(tables: dict[str, Tensor], name: str, rows: int, role: str) -> None:
     shape = tuple(tables[name].shape) if name in tables else None
     if shape != (rows,):
         raise CountMismatch(
-            f"{name} must have shape ({rows},), the {role}'s vocabulary, got {shape}: they belong to another model; "
-            "run stage=count for this pair"
+            f"{name} must have shape ({rows},), the {role}'s vocabulary, got {shape or 'none'}: the counts are another "
+            "pair's; run stage=count for this one (pair.foreign=true where the tokenizers differ)"
         )
 
 
-def _write(out: Path, drafter: _Side, kept: Tensor, vocab: VocabMap) -> PrunedHead:
+def _write(out: Path, drafter: Checkpoint, kept: Tensor, vocab: VocabMap) -> PrunedHead:
     """Write ``model/`` in the dtype the drafter is stored in, and ``vocab.safetensors``; returns the head."""
     dtype = getattr(drafter.config, "dtype", None)
     dtype = dtype if isinstance(dtype, torch.dtype) else torch.float32
@@ -179,10 +144,10 @@ def _sizes(order: Tensor, selection: Selection) -> list[int]:
     return sorted({size for size in (*halvings, len(selection.kept)) if size >= max(1, selection.protected)})
 
 
-def _report(counts: _Counts, selection: Selection, vocabulary: int, vocab: VocabMap) -> dict[str, Any]:
+def _report(counts: _Counts, selection: Selection, vocab: VocabMap) -> dict[str, Any]:
     """Coverages are shares of tokens: of the drafter's tokens of the text, ``target_coverage`` of the target's."""
     return {
-        "vocabulary": vocabulary,
+        "vocabulary": len(vocab.to_drafter),
         "drafter_vocabulary": len(counts.drafter),
         "kept": len(selection.kept),
         "protected": selection.protected,

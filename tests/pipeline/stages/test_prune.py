@@ -1,0 +1,214 @@
+"""The prune stage on tiny pairs: what it writes, what it says, what it refuses."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from drafters.prune import load_pruned
+from drafters.vocab.alignment import VocabMap, validate
+from drafters.vocab.keep import BelowProtected, CountMismatch, EmptyCounts, KeepError, TooManyTokens
+from pipeline.stage import Context
+from pipeline.stages.prune import STAGE, PruneConfig
+
+TARGET = ["<s>", "</s>", "<|user|>", *"abcdefgh"]  # 11 tokens
+FOREIGN = [*"hgfed", "xyz", "</s>", "c"]  # other ids; "xyz" is no token of the target, and a and b are missing
+TEMPLATE = "{% for m in messages %}{{ '<|user|>' + m['content'] }}{% endfor %}"
+PROTECTED = [1, 2, 3]  # </s>, the template's <|user|>, and "a", an end of sequence by generation_config
+
+
+def make_model(folder: Path, tokens: list[str], rows: int, seed: int) -> Path:
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    backend.decoder = decoders.ByteLevel()
+    special = {"bos_token": "<s>"} if "<s>" in tokens else {}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", **special)
+    if "<|user|>" in tokens:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+        tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=rows,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokens.index("</s>"),
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id = [tokens.index("</s>"), 3] if "<|user|>" in tokens else None
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {
+        "target": make_model(root / "target", TARGET, 14, 0),  # three rows of padding
+        "drafter": make_model(root / "drafter", TARGET, 12, 1),  # one row of padding
+        "foreign": make_model(root / "foreign", FOREIGN, 8, 2),
+    }
+
+
+def counts(*values: int, rows: int) -> Tensor:
+    return torch.tensor([*values, *[0] * (rows - len(values))])
+
+
+TABLES = {
+    "counts": counts(0, 4, 0, 0, 1, 2, 3, 40, 50, 0, 0, rows=14),
+    "domains": torch.stack(
+        [counts(0, 4, 0, 0, 0, 0, 3, 40, 50, rows=14), counts(0, 0, 0, 0, 1, 2, 0, 0, 0, rows=14)],
+    ),
+    "heldout_counts": counts(0, 0, 0, 0, 0, 0, 5, 0, 15, rows=14),
+}
+
+
+def run(folders, tmp_path, drafter="drafter", tables=TABLES, foreign=None, **settings) -> tuple[Path, dict, str]:
+    """Run the stage; returns its directory, its report and what it printed."""
+    count, out = tmp_path / "count", tmp_path / "out"
+    count.mkdir()
+    out.mkdir()
+    save_file(tables, count / "counts.safetensors")
+    (count / "report.json").write_text(json.dumps({"domains": ["code", "prose"]}))
+    pair = {"name": "tiny", "target": str(folders["target"]), "drafter": str(folders[drafter]), "foreign": foreign}
+    cfg = OmegaConf.create({"pair": pair, "prune": OmegaConf.structured(PruneConfig(**settings))})
+    said = io.StringIO()
+    STAGE.run(Context(cfg, {"count": count}, out, Console(file=said, width=200)))
+    return out, json.loads((out / "report.json").read_text()), said.getvalue()
+
+
+def test_one_tokenizer(folders, tmp_path):
+    out, report, said = run(folders, tmp_path, size=5)
+    vocab = load_file(out / "vocab.safetensors")
+    assert vocab["kept"].tolist() == [*PROTECTED, 7, 8]
+    assert vocab["to_target"].tolist() == [*PROTECTED, 7, 8]
+    assert vocab["to_drafter"].tolist() == [-1, 0, 1, 2, -1, -1, -1, 3, 4, *[-1] * 5]
+    validate(VocabMap(vocab["to_target"], vocab["to_drafter"]))
+    assert report == {
+        "vocabulary": 14, "drafter_vocabulary": 12, "kept": 5, "protected": 3, "uncounted": 0,
+        "coverage": 0.94, "heldout_coverage": 0.75, "target_coverage": 0.94,
+        "domains": {"code": 94 / 97, "prose": 0.0}, "without_drafter_token": [],
+        "curve": [[5, 0.94], [11, 1.0]], "head_bytes_full": 12 * 16 * 2, "head_bytes_kept": 5 * 16 * 2,
+    }  # fmt: skip
+    assert said.splitlines() == [
+        "5 of 12 tokens kept, 94.0 % of target text covered",
+        "held-out text: 75.0 % covered",
+        "least covered domain: prose, 0.0 %",
+    ]
+
+
+def test_the_model_it_writes_is_the_drafter_with_a_short_head(folders, tmp_path):
+    out, _, _ = run(folders, tmp_path, size=5)
+    kept = load_file(out / "vocab.safetensors")["kept"]
+    pruned = load_pruned(out / "model")
+    assert pruned.dtype == torch.bfloat16  # as the drafter is stored
+    full = AutoModelForCausalLM.from_pretrained(folders["drafter"], dtype=torch.float64)
+    ids = torch.arange(11)[None]
+    with torch.no_grad():
+        expected, got = full(input_ids=ids).logits[..., kept], pruned.double()(input_ids=ids).logits
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-13)
+    assert torch.equal(pruned.get_output_embeddings().weight, full.get_output_embeddings().weight[kept])
+    assert torch.equal(pruned.get_input_embeddings().weight, full.get_input_embeddings().weight)
+
+
+def test_padding_is_no_token_and_cannot_be_kept(folders, tmp_path):
+    out, report, said = run(folders, tmp_path, fraction=1.0)
+    assert load_file(out / "vocab.safetensors")["kept"].tolist() == list(range(11))
+    assert report["uncounted"] == 3  # <s>, g and h
+    assert "3 of the kept never occur in it" in said
+    (tmp_path / "again").mkdir()
+    with pytest.raises(TooManyTokens, match="12 tokens were asked for, but only 11 can be kept"):
+        run(folders, tmp_path / "again", size=12)
+
+
+def test_a_foreign_drafter_is_ranked_by_its_own_tokens(folders, tmp_path):
+    tables = TABLES | {
+        "drafter_counts": torch.tensor([1, 2, 9, 40, 3, 30, 5, 10]),
+        "drafter_heldout_counts": torch.tensor([0, 0, 0, 3, 0, 0, 0, 1]),
+    }
+    out, report, said = run(folders, tmp_path, "foreign", tables, foreign=True, size=3)
+    vocab = load_file(out / "vocab.safetensors")
+    assert vocab["kept"].tolist() == [3, 6, 7]  # e, </s>, c; "xyz" counts 30 and has no target image
+    assert vocab["to_target"].tolist() == [7, 1, 5]
+    assert vocab["to_drafter"].tolist() == [-1, 1, -1, -1, -1, 2, -1, 0, *[-1] * 6]
+    assert report["coverage"] == 0.55
+    assert report["heldout_coverage"] == 1.0
+    assert report["target_coverage"] == 46 / 100  # </s>, c and e among the target's own tokens
+    assert report["without_drafter_token"] == ["<|user|>", "a"]
+    assert "3 of 8 tokens kept, 55.0 % of target text covered" in said
+    assert "unknown to the drafter: <|user|>, a" in said
+    assert report["domains"] == {}
+
+
+def test_coverage_domains_and_protected_strings(folders, tmp_path):
+    out, report, _ = run(folders, tmp_path, coverage=0.9, min_domain_coverage=0.6, protect=["h"])
+    kept = load_file(out / "vocab.safetensors")["kept"].tolist()
+    assert kept == [*PROTECTED, 5, 7, 8, 10]
+    assert report["domains"]["prose"] == 2 / 3
+    assert report["coverage"] == 0.96
+    assert report["protected"] == 4
+
+
+def test_the_default_keeps_a_quarter_of_what_can_be_kept(folders, tmp_path):
+    _, report, _ = run(folders, tmp_path)
+    assert report["kept"] == round(11 / 4) == report["protected"]
+
+
+def test_a_second_run_writes_the_same_bytes(folders, tmp_path):
+    (tmp_path / "again").mkdir()
+    out, _, _ = run(folders, tmp_path, size=5)
+    other, _, _ = run(folders, tmp_path / "again", size=5)
+    names = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert Path("model/model.safetensors") in names
+    assert names == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    assert all((out / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "error", "message"),
+    [
+        ({}, {"size": 2}, BelowProtected, "expected at least 3"),
+        ({}, {"fraction": 0.0}, KeepError, r"prune\.fraction"),
+        ({}, {"size": 4, "coverage": 0.5}, KeepError, "a size or a coverage"),
+        ({"counts": torch.zeros(14, dtype=torch.int64)}, {"size": 4}, EmptyCounts, "all 12 counts are zero"),
+        ({"counts": torch.ones(13, dtype=torch.int64)}, {"size": 4}, CountMismatch, r"counts must have shape \(14,\)"),
+        ({}, {"size": 4, "protect": ["nowhere"]}, ValueError, "'nowhere'"),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused(folders, tmp_path, changes, settings, error, message):
+    with pytest.raises(error, match=message):
+        run(folders, tmp_path, tables=TABLES | changes, **settings)
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "settings", "message"),
+    [
+        ({}, {}, r"drafter_counts must have shape \(8,\), the drafter's vocabulary, got none.*pair\.foreign=true"),
+        ({"drafter_counts": torch.ones(9, dtype=torch.int64)}, {}, r"got \(9,\)"),
+        ({"drafter_counts": torch.ones(8, dtype=torch.int64)}, {"min_domain_coverage": 0.5}, "not split by domain"),
+    ],
+)
+def test_counts_that_do_not_fit_a_foreign_drafter_are_refused(folders, tmp_path, extra, settings, message):
+    with pytest.raises(CountMismatch, match=message):
+        run(folders, tmp_path, "foreign", TABLES | extra, foreign=True, size=3, **settings)
+
+
+def test_the_key_covers_both_models_at_their_revisions():
+    pair = {"target": "org/big", "target_revision": "a" * 40, "drafter": "some/folder", "drafter_revision": None}
+    cfg = OmegaConf.create({"pair": pair})
+    assert STAGE.external(cfg) == {"target": f"org/big@{'a' * 40}", "drafter": "some/folder"}
+    assert STAGE.inputs(cfg) == {"count": "count"}
