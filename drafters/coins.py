@@ -1,0 +1,156 @@
+"""Random decisions named by keys: the same key gives the same coin on any device, in any batch, at any time.
+
+Nothing in the library draws from a global generator. A decision is named by (seed, request, position, round, node, draw, purpose) and
+its coin is a hash of that name, so batching, scheduling and servers cannot change an output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+PURPOSES = {"draft": 1, "accept": 2, "residual": 3, "bonus": 4, "race": 5}
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Key:
+    """Names one random decision per row. A position of -1 marks a row that has no decision to take.
+
+    `round` is None for coupled and target-only samplers: their coins depend on the position alone, and meeting the same
+    position again (after a rejection) is a declared replay. `node` may be int64 (M,), naming M decisions per row at once.
+    """
+
+    position: Tensor  # int64 (B,) or (B, M): absolute position in the sequence of the token decided
+    round: Tensor | None  # int64 (B,): committed length when the round began
+    purpose: str  # "draft" | "accept" | "residual" | "bonus"
+    node: int | Tensor = 0
+    draw: int = 0
+
+    def at(self, **changes) -> Key:
+        """The same key with some fields replaced."""
+        return replace(self, **changes)
+
+
+class Coins(Protocol):
+    """Every random decision of the library goes through these three."""
+
+    def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
+        """True where u * q(x) < p(x), u in [0, 1): bool, shape of p_x.
+
+        For (B,) one test per row. For (B, M) a row's tests are taken from the left and end at its first failure: all later ones
+        are False and their coins are not used.
+        """
+        ...
+
+    def draw(self, law: Tensor, key: Key) -> Tensor:
+        """Tokens drawn from the rows of `law`, which need not be normalised: (B, V) -> int64 (B,)."""
+        ...
+
+    def race(self, position: Tensor, ids: Tensor | None) -> Tensor:
+        """The shared exponentials of a position: (B,) positions x (n,) ids -> fp64 (B, n), > 0 and finite."""
+        ...
+
+
+def _signed(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+_FIRST, _SECOND, _STEP = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB), _signed(0x9E3779B97F4A7C15)
+
+
+def mix(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64 (Steele et al. 2014) on int64 with wrap-around: a bijection, the same on every device."""
+    x = (x ^ _shift(x, 30)) * _FIRST
+    x = (x ^ _shift(x, 27)) * _SECOND
+    return x ^ _shift(x, 31)
+
+
+def mix_int(x: int) -> int:
+    """`mix` on one Python integer in [0, 2^64)."""
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def uniform(bits: Tensor) -> Tensor:
+    """fp64 in [0, 1), 53 random bits, from hashed int64."""
+    return _shift(bits, 11).double() * 2.0**-53
+
+
+class KeyedCoins:
+    """Production coins: a counter-based hash of (seed, request, key).
+
+    With `strict` (tests) a key that is used twice for one request raises RuntimeError, unless its round is None (a declared replay).
+    """
+
+    def __init__(self, seed: int, requests: Tensor, strict: bool = False):
+        self.seed, self.requests, self.strict = seed, requests, strict
+        self._used: set[tuple[int, ...]] = set()
+        start = _signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & _MASK))
+        self._base = mix(requests * _STEP + start)  # (B,)
+
+    def take(self, requests: Tensor) -> KeyedCoins:
+        """Coins of the same seed for another batch of requests (int64 (B,))."""
+        return KeyedCoins(self.seed, requests, self.strict)
+
+    def uniform(self, key: Key) -> Tensor:
+        """The coin of every row: fp64 (B,), or (B, M) where the key names M decisions."""
+        if self.strict:
+            self._register(key)
+        position, node = key.position, key.node
+        wide = position.ndim == 2 or isinstance(node, Tensor)
+        base = self._base.unsqueeze(-1) if wide else self._base
+        position = position.unsqueeze(-1) if wide and position.ndim == 1 else position
+        constant = _signed(mix_int(PURPOSES[key.purpose] << 32 | key.draw))
+        bits = mix(base ^ (position * _STEP + constant))
+        if key.round is not None:
+            start = key.round.unsqueeze(-1) if wide else key.round
+            place = node * _SECOND if isinstance(node, Tensor) else _signed(node * _SECOND)
+            bits = mix(bits + start * _FIRST + place + _STEP)
+        return uniform(bits)
+
+    def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
+        """See Coins.accept."""
+        passed = self.uniform(key) * q_x < p_x
+        return passed if passed.ndim == 1 else passed.cumprod(-1).bool()
+
+    def draw(self, law: Tensor, key: Key) -> Tensor:
+        """Inverse-CDF draw in fp64: the first token whose cumulated mass exceeds u times the total, never one without mass."""
+        mass = law.cumsum(-1, dtype=torch.float64)
+        goal = self.uniform(key).unsqueeze(-1) * mass[..., -1:]
+        token = torch.searchsorted(mass, goal, right=True).squeeze(-1)
+        token = token.clamp_(max=law.shape[-1] - 1)
+        # A parallel scan may round a massless token's sum past the goal, and u * total may round up to the total: take the heaviest.
+        return torch.where(law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0, token, law.argmax(-1))
+
+    def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
+        """See Coins.race; the noise of a token depends on its TARGET id, never on which ids are asked for."""
+        if ids is None:
+            raise ValueError("race needs the ids whose noise is wanted; pass torch.arange(V) for all.")
+        constant = _signed(mix_int(PURPOSES["race"] << 32))
+        bits = mix(mix(self._base ^ (position * _STEP + constant)).unsqueeze(-1) + ids * _FIRST)
+        return -torch.log((_shift(bits, 11).double() + 0.5) * 2.0**-53)
+
+    def _register(self, key: Key) -> None:
+        if key.round is None:
+            return
+        nodes = key.node.tolist() if isinstance(key.node, Tensor) else [key.node]
+        for row, request in enumerate(self.requests.tolist()):
+            for column, node in enumerate(nodes):
+                position = key.position[row] if key.position.ndim == 1 else key.position[row, column]
+                if int(position) < 0:
+                    continue
+                name = (request, int(position), int(key.round[row]), node, key.draw, PURPOSES[key.purpose])
+                if name in self._used:
+                    raise RuntimeError(f"coin used twice: request {name[0]}, position {name[1]}, round {name[2]}, node {node}, {key.purpose}.")
+                self._used.add(name)

@@ -1,0 +1,194 @@
+"""The executors: plain autoregressive decoding and speculative decoding, in one process.
+
+A round: draft, one target forward over the last committed token and the drafts, verify, commit, roll both caches back. A round of
+zero drafts is a plain target step, so autoregressive decoding is the same loop without a drafter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from drafters.coins import Coins, Key
+from drafters.engine.cache import Model
+from drafters.engine.limits import Limits
+from drafters.engine.propose import empty_draft, propose_chain, settle
+from drafters.engine.rows import Row, padded
+from drafters.engine.session import Pair
+from drafters.probs import warp
+from drafters.samplers.draft import Draft, Sampler, Verifier
+from drafters.samplers.verify.exact_match import ExactMatch
+from drafters.stop.policy import StopPolicy
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a decode call produced. All counts are per request, int64 (B,)."""
+
+    tokens: list[Tensor]  # int64 (n,), new tokens only
+    accepted: Tensor  # drafted tokens that became output
+    verified: Tensor  # drafted positions tested: accepted ones and, per round, the first rejected one
+    drafted: Tensor  # drafted tokens, those behind a rejection included
+    target_forwards: Tensor  # verification forwards; the prompt's is not counted
+    rounds: list[list[tuple[int, int, int]]]  # per request, per target forward: (drafted, verified, accepted)
+
+
+class Executor(Protocol):
+    """A way to run a sampler on a pair."""
+
+    def decode(self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+        """Continue each prompt, int64 (n,), n >= 1."""
+        ...
+
+
+@torch.inference_mode()
+def autoregressive(pair: Pair, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+    """Plain decoding: one token per target forward, drawn with position-keyed coins."""
+    return _decode(pair, None, ExactMatch(), None, prompts, coins, limits)
+
+
+@torch.inference_mode()
+def speculative(pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+    """Draft-then-verify decoding whose output has exactly plain decoding's law (Leviathan et al. 2023)."""
+    return _decode(pair, sampler, sampler.verifier, stop, prompts, coins, limits)
+
+
+@dataclass(frozen=True)
+class Autoregressive:
+    """The baseline executor; sampler and stop policy have no say in it."""
+
+    def decode(self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+        """See Executor."""
+        return autoregressive(pair, prompts, coins, limits)
+
+
+@dataclass(frozen=True)
+class Speculative:
+    """The draft-then-verify executor."""
+
+    def decode(self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+        """See Executor."""
+        return speculative(pair, sampler, stop, prompts, coins, limits)
+
+
+def _decode(
+    pair: Pair, sampler: Sampler | None, verifier: Verifier, stop: StopPolicy | None, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+) -> Decoded:
+    rows = [Row(tokens=prompt.tolist(), prompt=prompt.shape[0]) for prompt in prompts]
+    _check(pair, rows, limits)
+    longest = 0 if stop is None else min(stop.max_length, limits.max_new_tokens)
+    target = pair.open_target(len(rows), max(row.prompt for row in rows) + limits.max_new_tokens + longest + 1)
+    _prefill(target, [row.tokens for row in rows])
+    drafter = None
+    if sampler is not None and stop is not None:
+        drafter = _open_drafter(pair, rows, limits, longest)
+        stop.reset(torch.arange(len(rows)))
+    while not all(row.finished for row in rows):
+        _round(pair, target, drafter, sampler, verifier, stop, rows, coins, limits)
+    counts = torch.tensor([[sum(column) for column in zip(*row.rounds, strict=True)] for row in rows])  # (B, 3)
+    return Decoded(
+        tokens=[torch.tensor(row.tokens[row.prompt :], dtype=torch.int64) for row in rows],
+        drafted=counts[:, 0],
+        verified=counts[:, 1],
+        accepted=counts[:, 2],
+        target_forwards=torch.tensor([len(row.rounds) for row in rows]),
+        rounds=[row.rounds for row in rows],
+    )
+
+
+def _check(pair: Pair, rows: list[Row], limits: Limits) -> None:
+    if not rows:
+        raise ValueError("prompts: expected at least one, got none.")
+    limit = pair.context[0]
+    for number, row in enumerate(rows):
+        if row.prompt < 1:
+            raise ValueError(f"prompt {number} is empty; decoding needs at least one token, e.g. the BOS token.")
+        if limit is not None and row.prompt + limits.max_new_tokens > limit:
+            raise ValueError(
+                f"prompt {number}: {row.prompt} prompt tokens + {limits.max_new_tokens} new ones exceed the target's context of {limit}; "
+                "shorten the prompt or lower max_new_tokens."
+            )
+
+
+def _prefill(model: Model, streams: list[list[int]]) -> None:
+    """Feed all but the last token of each row: the last one is the root of the first round, so no logits are needed."""
+    if max(len(stream) for stream in streams) > 1:
+        tokens, counts = padded([stream[:-1] for stream in streams], torch.device("cpu"))
+        model.extend(tokens, counts=counts, logits=False)
+
+
+def _open_drafter(pair: Pair, rows: list[Row], limits: Limits, longest: int) -> Model:
+    for row in rows:
+        row.stream = list(pair.prompt(row.tokens))
+        row.fed = len(row.stream) - 1
+    need = max(len(row.stream) for row in rows) + limits.max_new_tokens * pair.expansion + longest + 1
+    limit = pair.context[1]
+    drafter = pair.open_drafter(len(rows), need if limit is None else max(min(need, limit), max(len(row.stream) for row in rows)))
+    _prefill(drafter, [row.stream for row in rows])
+    return drafter
+
+
+def _round(
+    pair: Pair,
+    target: Model,
+    drafter: Model | None,
+    sampler: Sampler | None,
+    verifier: Verifier,
+    stop: StopPolicy | None,
+    rows: list[Row],
+    coins: Coins,
+    limits: Limits,
+) -> None:
+    committed = torch.tensor([len(row.tokens) for row in rows], device=pair.device)
+    position = torch.tensor([-1 if row.finished else len(row.tokens) for row in rows], device=pair.device)
+    key = Key(position=position, round=committed, purpose="draft")
+    draft, steps = empty_draft(len(rows), pair.device), 0
+    if drafter is not None and sampler is not None and stop is not None:
+        room = _rooms(drafter, rows, limits, stop)
+        proposed = propose_chain(drafter, pair, rows, sampler, stop, limits.drafting, room, coins, key)
+        draft, steps = proposed.draft, proposed.steps
+
+    roots = torch.tensor([[row.tokens[-1]] for row in rows], device=pair.device)
+    logits = target.extend(torch.cat([roots, draft.tokens.clamp(min=0)], 1))  # (B, M + 1, V)
+    assert logits is not None
+    verdict = verifier.verify(warp(logits, limits.sampling), draft, coins, key)
+    accepted, drafted, fresh = _to_host(draft, verdict)
+
+    # A chain is kept by its length: everything up to the last accepted node; a finished row stays where it is.
+    last = [len(row.tokens) - 2 if row.finished else len(row.tokens) - 1 + count for row, count in zip(rows, accepted, strict=True)]
+    target.keep([[slot] for slot in last])
+    emitted = []
+    for row, new, count, present in zip(rows, fresh, accepted, drafted, strict=True):
+        if row.finished:
+            emitted.append([])
+            continue
+        kept = row.commit(new, limits, pair.eos)
+        used = min(count, kept)
+        row.rounds.append((present, min(used + (count < present and kept > count), present), used))
+        emitted.append(new[:kept])
+    if drafter is not None and stop is not None:
+        settle(drafter, pair, rows, steps, accepted, emitted)
+        active = [number for number, new in enumerate(emitted) if new]
+        took = torch.tensor(active)
+        stop.on_verified(torch.tensor(accepted)[took], torch.tensor(drafted)[took], took)
+
+
+def _rooms(drafter: Model, rows: list[Row], limits: Limits, stop: StopPolicy) -> list[int]:
+    """Tokens each row may draft; a row whose drafter context is full stops drafting and frees its place in the cache."""
+    for number, row in enumerate(rows):
+        if row.drafting and len(row.stream) + stop.max_length > drafter.capacity:
+            row.drafting = False
+            row.stream, row.fed = row.stream[:1], 1
+            drafter.keep([[0] if other == number else [] for other in range(len(rows))])
+    return [row.room(limits) for row in rows]
+
+
+def _to_host(draft: Draft, verdict) -> tuple[list[int], list[int], list[list[int]]]:
+    """One transfer per round: accepted and drafted counts, and the tokens each row gained."""
+    path = draft.tokens.gather(1, verdict.nodes.clamp(min=0)) if draft.tokens.shape[1] else draft.tokens
+    table = torch.cat([verdict.accepted[:, None], draft.present.sum(1, keepdim=True), verdict.next_token[:, None], path], 1).tolist()
+    return [row[0] for row in table], [row[1] for row in table], [[*row[3 : 3 + row[0]], row[2]] for row in table]

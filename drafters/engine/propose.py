@@ -1,0 +1,105 @@
+"""Drafting a chain: warp -> lift -> draw happen here and nowhere else; what was drawn from is kept with the tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drafters.coins import Coins, Key
+from drafters.engine.cache import Model
+from drafters.engine.rows import Row, padded
+from drafters.engine.session import Pair
+from drafters.probs import Sampling, warp
+from drafters.samplers.draft import ABSENT, MISS, ChainLaws, Draft, Sampler
+from drafters.stop.policy import StopPolicy
+
+
+@dataclass
+class Proposed:
+    """A draft and what the drafter's cache holds because of it."""
+
+    draft: Draft
+    steps: int  # drafter forwards of this round
+
+
+def empty_draft(rows: int, device: torch.device) -> Draft:
+    """A round without drafts: (B, 0)."""
+    nothing = torch.zeros(rows, 0, dtype=torch.int64, device=device)
+    return Draft(nothing, nothing, None)
+
+
+def propose_chain(
+    drafter: Model, pair: Pair, rows: list[Row], sampler: Sampler, stop: StopPolicy, sampling: Sampling, room: list[int], coins: Coins, key: Key
+) -> Proposed:
+    """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
+    width = min(stop.max_length, max(room))
+    tokens, parents, laws = [], [], ChainLaws(sampler.proposal)
+    drafted = torch.zeros_like(key.position)
+    allowed = torch.tensor(room, device=key.position.device)
+    go = allowed > 0
+    fed: Tensor | None = None
+    eos = torch.tensor(pair.eos, dtype=torch.int64, device=key.position.device)
+    for node in range(width):
+        go = go & (drafted < allowed) & stop.should_continue(None, drafted)
+        if not bool(go.any()):
+            break
+        logits = _catch_up(drafter, rows) if fed is None else drafter.extend(fed.clamp(min=0).unsqueeze(-1))[:, -1]  # type: ignore[index]
+        q = _law(logits, sampler, sampling)  # (B, D)
+        law = sampler.proposal.lift(q)  # (B, V)
+        position = torch.where(go, key.position + node, -1)
+        drawn = sampler.verifier.draw(law, coins, key.at(position=position, node=node, purpose="draft"))[:, 0]
+        token = torch.where(go, drawn, MISS)
+        laws.append(q, law.gather(-1, drawn.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0))
+        tokens.append(token)
+        parents.append(torch.where(go, node - 1, ABSENT))
+        drafted = drafted + go
+        fed = pair.feed_one(token)
+        go = go & (fed >= 0) & ~torch.isin(token, eos)  # nothing follows an EOS, or a token the drafter cannot read
+    if not tokens:
+        return Proposed(empty_draft(len(rows), key.position.device), 0)
+    draft = Draft(torch.stack(tokens, 1), torch.stack(parents, 1), laws if sampler.verifier.needs_law else None)
+    return Proposed(draft, len(tokens))
+
+
+def _law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
+    support = sampler.proposal.support
+    if support is not None:
+        logits = logits.masked_fill(~support.to(logits.device), -torch.inf)
+    return warp(logits, sampling)
+
+
+def _catch_up(drafter: Model, rows: list[Row]) -> Tensor:
+    """Feed what was committed since the last round: logits after each row's last token (B, D)."""
+    unfed = []
+    for number, row in enumerate(rows):
+        if row.fed == len(row.stream):  # nothing new (its last token cannot be spelled): feed the one before again
+            drafter.keep([[row.fed - 2] if other == number else [] for other in range(len(rows))])
+            row.fed -= 1
+        unfed.append(row.stream[row.fed :])
+        row.fed = len(row.stream)
+    tokens, counts = padded(unfed, torch.device("cpu"))
+    logits = drafter.extend(tokens, counts=counts)
+    assert logits is not None
+    if min(counts) == max(counts):
+        return logits[:, -1]
+    last = torch.tensor(counts, device=logits.device) - 1
+    return logits[torch.arange(len(rows), device=logits.device), last]
+
+
+def settle(drafter: Model, pair: Pair, rows: list[Row], steps: int, accepted: list[int], fresh: list[list[int]]) -> None:
+    """After a round: roll the drafter's cache back to the accepted tokens and extend the streams by what was committed."""
+    spelled = [[pair.feed(token) for token in tokens] for tokens in fresh]
+    if steps:
+        cached = [row.fed + min(steps - 1, _singles(parts[:count])) for row, parts, count in zip(rows, spelled, accepted, strict=True)]
+        drafter.keep([[length - 1] for length in cached])
+    for index, (row, parts) in enumerate(zip(rows, spelled, strict=True)):
+        row.stream.extend(part for ids in parts for part in ids)
+        if steps:
+            row.fed = min(cached[index], len(row.stream))
+
+
+def _singles(spelled: list[list[int]]) -> int:
+    """How many leading tokens were fed while drafting: only those that are one drafter id each."""
+    return next((count for count, ids in enumerate(spelled) if len(ids) != 1), len(spelled))

@@ -1,0 +1,71 @@
+"""From logits to the law that tokens are drawn from, and the residual law of a rejection. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NEGLIGIBLE = 1e-12  # a residual of less total mass is reached with probability about zero: rounding, not law
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a law is made from logits, in transformers' order: temperature, then top-k, then top-p.
+
+    temperature 0 is greedy decoding; top_k 0 and top_p 1 switch the filters off. Raises ValueError on values outside the ranges.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0.0:
+            raise ValueError(f"temperature must be >= 0 (0 = greedy), got {self.temperature}.")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be >= 0 (0 = off), got {self.top_k}.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must lie in (0, 1] (1 = off), got {self.top_p}.")
+
+    @property
+    def greedy(self) -> bool:
+        """True at temperature 0."""
+        return self.temperature == 0.0
+
+
+def warp(logits: Tensor, sampling: Sampling) -> Tensor:
+    """The law that `sampling` makes of `logits`: (..., V) -> (..., V), fp32 or fp64, rows sum to one.
+
+    Greedy gives a one-hot row at the lowest id among the largest logits. Tokens with logit -inf get exactly zero.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if sampling.greedy:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits).scatter_(-1, best, 1.0)
+    scores = logits / sampling.temperature if sampling.temperature != 1.0 else logits
+    if 0 < sampling.top_k < scores.shape[-1]:
+        smallest_kept = scores.topk(sampling.top_k, dim=-1).values[..., -1:]
+        scores = scores.masked_fill(scores < smallest_kept, -torch.inf)
+    if sampling.top_p < 1.0:
+        scores = _keep_nucleus(scores, sampling.top_p)
+    return scores.softmax(-1)
+
+
+def _keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
+    """Mask all but the smallest set of most likely tokens with mass >= top_p (Holtzman et al. 2020), at least one token."""
+    ordered, order = scores.sort(dim=-1)  # ascending: transformers' tie order
+    below = ordered.softmax(-1).cumsum(-1) <= 1.0 - top_p
+    below[..., -1] = False
+    return scores.masked_fill(below.scatter(-1, order, below), -torch.inf)
+
+
+def residual(p: Tensor, q: Tensor) -> Tensor:
+    """max(p - q, 0), unnormalised, in fp64: (..., V) x (..., V) -> (..., V). A row of all but no mass falls back to p.
+
+    The law of the token after a rejection (Leviathan et al. 2023, equation 4); q = 0 gives p, the law of a bonus token.
+    """
+    excess = (p.double() - q.double()).clamp_(min=0.0)
+    empty = excess.sum(-1, keepdim=True) <= NEGLIGIBLE
+    return torch.where(empty, p.double(), excess)

@@ -1,0 +1,18 @@
+"""The drafter speaks the target's vocabulary in full: its law is drawn from as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Leviathan et al. 2023, Chen et al. 2023: q itself."""
+
+    support: Tensor | None = None
+
+    def lift(self, q: Tensor) -> Tensor:
+        """(..., V) -> (..., V), unchanged."""
+        return q

@@ -1,0 +1,1 @@
+"""How the embedded models in `drafters/zoo` are made: tokenizers, packed text, training, distillation, measurement."""

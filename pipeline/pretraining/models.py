@@ -1,0 +1,72 @@
+"""Architectures of the embedded models and how one is grown or cut from another."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+@dataclass
+class Shape:
+    """A Llama shape: layers x hidden, query and key-value heads, feed-forward width."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    feed_forward: int
+
+
+def build(shape: Shape, vocabulary: int, context: int, end: int) -> LlamaForCausalLM:
+    """A freshly initialised Llama with tied embeddings; `end` is both BOS and EOS."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    return LlamaForCausalLM(config)
+
+
+def stack(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
+    """Grow to `layers` layers by repeating the whole stack: G_stack of Du et al. 2024 (arXiv 2405.15319), depth-wise.
+
+    Raises ValueError unless `layers` is a multiple of the present depth.
+    """
+    depth = model.config.num_hidden_layers
+    if layers % depth:
+        raise ValueError(f"growth: expected a multiple of {depth} layers, got {layers}.")
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = None
+    grown = LlamaForCausalLM(config)
+    state = model.state_dict()
+    repeated = {}
+    for name in grown.state_dict():
+        parts = name.split(".")
+        if parts[:2] == ["model", "layers"]:
+            parts[2] = str(int(parts[2]) % depth)
+        repeated[name] = state[".".join(parts)]
+    grown.load_state_dict(repeated)
+    return grown
+
+
+def cut(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
+    """A drafter that starts from the target's embedding, final norm and first `layers` layers."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = None
+    small = LlamaForCausalLM(config)
+    state = model.state_dict()
+    small.load_state_dict({name: state[name] for name in small.state_dict()})
+    return small

@@ -1,0 +1,156 @@
+"""pretrain: a small target, a drafter distilled from it and a drafter of another tokenizer, from Python source on this machine.
+
+This is how `drafters/zoo/pycode` was made. Everything is resumable: tokenizers, packed text and each training phase are kept in the
+stage's directory until the end.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from pipeline import python_source
+from pipeline.pretraining.data import load_or_pack
+from pipeline.pretraining.measure import bits_per_byte, ideal_speedup, mean_acceptance, step_seconds
+from pipeline.pretraining.models import Shape, build, cut, stack
+from pipeline.pretraining.module import Schedule
+from pipeline.pretraining.tokenizer import CODE_PATTERN, train_tokenizer
+from pipeline.pretraining.training import train
+from pipeline.stage import Context, Stage
+
+MODELS = ("target", "drafter", "foreign")
+
+
+@dataclass
+class Optimisation:
+    """Budgets of the four training phases."""
+
+    seed_phase: Schedule = field(default_factory=lambda: Schedule(steps=2000, minutes=30, decay=0.2))
+    target: Schedule = field(default_factory=lambda: Schedule(steps=3000, minutes=120))
+    drafter: Schedule = field(default_factory=lambda: Schedule(steps=2500, minutes=30))
+    foreign: Schedule = field(default_factory=lambda: Schedule(steps=2500, minutes=15))
+
+
+@dataclass
+class PretrainConfig:
+    """What to train on, the three shapes, the budgets. Sizes are tokens unless a name says otherwise."""
+
+    vocabulary: int = 16384
+    foreign_vocabulary: int = 4096
+    context: int = 512
+    batch: int = 8
+    seed_layers: int = 4
+    package_bytes: int = 8_000_000
+    total_bytes: int = 96_000_000
+    tokenizer_bytes: int = 40_000_000
+    test_bytes: int = 400_000
+    target: Shape = field(default_factory=lambda: Shape(16, 128, 4, 2, 352))
+    drafter_layers: int = 1
+    foreign: Shape = field(default_factory=lambda: Shape(1, 128, 4, 2, 352))
+    optimisation: Optimisation = field(default_factory=Optimisation)
+
+
+def run(context: Context) -> None:
+    """Train what is not trained yet, measure, write `target/`, `drafter/`, `foreign/` and `provenance.json`."""
+    config, work, seed = context.cfg.pretrain, context.out / "work", int(context.cfg.seed)
+    work.mkdir(exist_ok=True)
+    train_texts = [document.text for document in _documents(config, "train")]
+    main = _tokenizer(work / "tokenizer", train_texts, config.vocabulary, CODE_PATTERN, config)
+    other = _tokenizer(work / "foreign_tokenizer", train_texts, config.foreign_vocabulary, None, config)
+    ids = load_or_pack(work / "ids.npy", main, train_texts)
+    foreign_ids = load_or_pack(work / "foreign_ids.npy", other, train_texts)
+    context.console.print(f"training text: {len(ids):,} tokens, {len(foreign_ids):,} for the foreign drafter")
+    spent: dict[str, dict[str, float]] = {}
+
+    def phase(name: str, model, tokens, schedule, teacher=None) -> None:
+        with context.progress(f"Training {name}", total=1000) as bar:
+            folder = work / name
+            spent[name] = train(
+                model, tokens, Schedule(**schedule), folder,
+                length=config.context, batch=config.batch, seed=seed, teacher=teacher, advance=bar.advance,
+            )  # fmt: skip
+
+    torch.manual_seed(seed)
+    shape, budget = Shape(**config.target), config.optimisation
+    end = main.eos_token_id
+    small = build(Shape(config.seed_layers, shape.hidden, shape.heads, shape.kv_heads, shape.feed_forward), config.vocabulary, config.context, end)
+    phase("seed_phase", small, ids, budget.seed_phase)
+    target = stack(small, shape.layers)
+    phase("target", target, ids, budget.target)
+    drafter = cut(target, config.drafter_layers)
+    phase("drafter", drafter, ids, budget.drafter, teacher=target)
+    foreign = build(Shape(**config.foreign), config.foreign_vocabulary, config.context, other.eos_token_id)
+    phase("foreign", foreign, foreign_ids, budget.foreign)
+    models = {"target": (target, main), "drafter": (drafter, main), "foreign": (foreign, other)}
+    for name, (model, tokenizer) in models.items():
+        model.to(torch.bfloat16).save_pretrained(context.out / name)
+        tokenizer.save_pretrained(context.out / name)
+        model.float()  # measured as it will be loaded: bf16 values in fp32 arithmetic
+    provenance = _provenance(config, seed, spent, models)
+    (context.out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    for line in json.dumps(provenance["measured"], indent=1).splitlines()[1:-1]:
+        context.console.print(line)
+    shutil.rmtree(work)
+
+
+def _documents(config: Any, split: str) -> list[python_source.Document]:
+    return list(python_source.documents(split, config.package_bytes, config.total_bytes))
+
+
+def _tokenizer(folder: Path, texts: list[str], size: int, pattern: str | None, config: Any) -> PreTrainedTokenizerBase:
+    if not folder.exists():
+        chosen, used = [], 0
+        for text in texts:
+            used += len(text)
+            if used > config.tokenizer_bytes:
+                break
+            chosen.append(text)
+        partial = folder.with_name(folder.name + ".tmp")
+        train_tokenizer(chosen, size, pattern, config.context).save_pretrained(partial)
+        partial.replace(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def _provenance(config: Any, seed: int, spent: dict, models: dict) -> dict[str, Any]:
+    texts = [document.text for document in _documents(config, "test")]
+    target, drafter = models["target"][0], models["drafter"][0]
+    tokenizer = models["target"][1]
+    acceptance = mean_acceptance(target, drafter, tokenizer, texts, config.test_bytes, config.context)
+    t, d = step_seconds(target), step_seconds(drafter)
+    measured = {f"bits_per_byte_{name}": bits_per_byte(*pair, texts, config.test_bytes, config.context) for name, pair in models.items()}
+    measured |= {"acceptance": acceptance, "t_seconds": t, "d_seconds": d, "c": d / t}
+    measured |= {"ideal_speedup": ideal_speedup(acceptance, d / t)}
+    return {
+        "made_by": "make pretrain",
+        "seed": seed,
+        "corpus": {
+            split: {
+                "sha256": python_source.fingerprint(split, config.package_bytes, config.total_bytes),
+                "documents": len(docs := _documents(config, split)),
+                "bytes": sum(len(document.text.encode()) for document in docs),
+            }
+            for split in ("train", "calibration", "test")
+        },
+        "training": spent,
+        "parameters": {name: sum(p.numel() for p in model.parameters()) for name, (model, _) in models.items()},
+        "measured": measured,
+        "definitions": {
+            "acceptance": "mean over test-split positions of sum_x min(p(x), q(x)), teacher-forced, temperature 1, full vocabulary",
+            "c": "d / t: medians of one-token forwards after a 128-token context, batch 1, fp32",
+            "ideal_speedup": "max over k of (1 - a^(k+1)) / ((1 - a)(1 + c k)) (Leviathan et al. 2023)",
+        },
+    }
+
+
+def external(cfg) -> dict[str, str]:
+    """The corpus is found on the machine; its content hash is recorded in the provenance, not in the key."""
+    return {}
+
+
+STAGE = Stage(name="pretrain", run=run, external=external)
