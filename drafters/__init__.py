@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drafters.generate import generate as generate
+    from drafters.generation import generate as generate
     from drafters.package.artifact import Package as Package
     from drafters.package.artifact import load as load
     from drafters.package.errors import PackageError as PackageError
@@ -20,7 +20,7 @@ _HOMES = {
     "Package": "drafters.package.artifact",
     "PackageError": "drafters.package.errors",
     "VocabMap": "drafters.vocab.alignment",
-    "generate": "drafters.generate",
+    "generate": "drafters.generation",
     "load": "drafters.package.artifact",
     "load_pair": "drafters.pair",
 }

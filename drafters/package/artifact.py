@@ -50,7 +50,7 @@ FIX = "Give the directory that `python -m pipeline stage=package` wrote, or a pu
 COMMON_KEYS = {"architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Package:
     """A loaded drafter. ``model`` and ``drafter`` are two forms of one network and share every weight.
 

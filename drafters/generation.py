@@ -1,0 +1,166 @@
+"""The user's one call: continue prompts with a target model and a drafter package, losslessly."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from drafters.coins import KeyedCoins
+from drafters.engine.decode import Decoded, speculative
+from drafters.engine.limits import Limits
+from drafters.engine.session import TransformersPair
+from drafters.package.artifact import Package
+from drafters.package.hub import Source
+from drafters.package.model_folder import check_model_folder, open_tokenizer
+from drafters.pair import ModelPair, PairError, eos_ids, vocabulary_size
+from drafters.probs import Sampling
+from drafters.samplers.catalog import build
+from drafters.samplers.draft import Sampler
+from drafters.stop.policy import StopPolicy
+from drafters.stop.static import Static
+from drafters.vocab.alignment import align
+from drafters.vocab.feed import feed_table
+
+STOPS = ("static",)
+_foreign_pairs: WeakKeyDictionary[Package, ModelPair] = WeakKeyDictionary()
+
+
+def generate(
+    target: PreTrainedModel,
+    package: Package,
+    input_ids: Tensor | Sequence[Tensor],
+    *,
+    sampler: str | Sampler | None = None,
+    stop: str | StopPolicy = "static",
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    max_new_tokens: int = 128,
+    seed: int = 0,
+    lookahead: int | None = None,
+    stop_strings: Sequence[str] = (),
+    target_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Decoded:
+    """Continue prompts with exactly the law that plain decoding of ``target`` has.
+
+    Args:
+        input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
+        sampler: a name of the catalog, or a Sampler; None is standard for an unpruned drafter, else tli.
+        stop: a policy's name, or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the package's.
+        temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
+        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
+        stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
+            tokenizer, unless ``target`` was loaded from a local folder that holds it.
+
+    Returns:
+        Decoded: ``tokens``, a list of int64 (n,), new ones only; ``accepted``, ``drafted``, ``target_forwards`` int64 (B,).
+
+    Raises:
+        PairError: a package made for another vocabulary, or a tokenizer that is needed and not there.
+        ValueError: an unknown name, or a value out of range.
+    """
+    check_target(target, package)
+    if target_tokenizer is None and (package.foreign or stop_strings):
+        target_tokenizer = _tokenizer_of(target)
+    device = target.get_input_embeddings().weight.device
+    if package.drafter.device != device:
+        package.to(device)
+    pair = _pair(target, package, target_tokenizer)
+    prompts = _prompts(input_ids, vocabulary_size(target.config))
+    limits = Limits(
+        max_new_tokens=max_new_tokens,
+        sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+        stop_strings=tuple(stop_strings),
+        text=None if target_tokenizer is None else target_tokenizer.decode,
+    )
+    chosen = sampler if isinstance(sampler, Sampler) else build(sampler or default_sampler(package), package.vocab)
+    coins = KeyedCoins(seed, torch.arange(len(prompts), device=device))
+    return speculative(pair, chosen, _stop(stop, lookahead, package), prompts, coins, limits)
+
+
+def default_sampler(package: Package) -> str:
+    """The plain rejection sampler that fits a package's vocabulary."""
+    return "tli" if package.pruned or package.foreign else "standard"
+
+
+def check_target(target: PreTrainedModel, package: Package) -> None:
+    """Raise PairError for a target whose vocabulary is not the one the package was made for."""
+    made_for = package.description["target"]
+    if (size := vocabulary_size(target.config)) != made_for["vocabulary"]:
+        raise PairError(
+            f"the package {package.description['name']} was made for {made_for['id']} with {made_for['vocabulary']:,} "
+            f"tokens, got a target with {size:,}: load that target, or run stage=package for this one"
+        )
+
+
+def _pair(
+    target: PreTrainedModel, package: Package, target_tokenizer: PreTrainedTokenizerBase | None
+) -> TransformersPair:
+    # The target's own lists first; the package adds what its tokenizer said when the package was made.
+    known = eos_ids(target.config, target.generation_config, target_tokenizer)
+    eos = tuple(dict.fromkeys((*known, *package.description["eos"])))
+    if not package.foreign or target_tokenizer is None:
+        return TransformersPair(target, package.drafter, eos)
+    models = _foreign_pairs.get(package)
+    if models is None or models.target is not target or models.target_tokenizer is not target_tokenizer:
+        sizes = vocabulary_size(target.config), package.description["drafter"]["vocabulary"]
+        models = ModelPair(
+            target=target,
+            drafter=package.drafter,
+            target_tokenizer=target_tokenizer,
+            drafter_tokenizer=package.tokenizer,
+            # Of the whole drafter, as prompts and committed tokens may use all of its embedding.
+            vocab=align(target_tokenizer, package.tokenizer, *sizes),
+            feed=feed_table(target_tokenizer, package.tokenizer, *sizes),
+            foreign=True,
+            ids=(package.description["target"]["id"], package.description["drafter"]["id"]),
+            revisions=(package.description["target"]["revision"], package.description["drafter"]["revision"]),
+            eos=eos,
+        )
+        _foreign_pairs[package] = models
+    return TransformersPair(target, package.drafter, eos, models.feed, models)
+
+
+def _tokenizer_of(target: PreTrainedModel) -> PreTrainedTokenizerBase:
+    fix = "Pass target_tokenizer=."
+    folder = Path(target.name_or_path or "")
+    if not target.name_or_path or not folder.is_dir():
+        raise PairError(
+            f"the target's tokenizer is needed and {target.name_or_path or 'its model'!r} is no local folder that could "
+            "hold it: pass target_tokenizer="
+        )
+    source = Source(folder.resolve(), folder.resolve(), str(folder), None)
+    check_model_folder(source)
+    return open_tokenizer(source, fix)
+
+
+def _prompts(input_ids: Tensor | Sequence[Tensor], vocabulary: int) -> list[Tensor]:
+    if isinstance(input_ids, Tensor):
+        if input_ids.dim() not in (1, 2):
+            raise ValueError(f"input_ids must have shape (n,) or (B, n), got {tuple(input_ids.shape)}")
+        rows = [input_ids] if input_ids.dim() == 1 else list(input_ids)
+    else:
+        rows = list(input_ids)
+    for row in rows:
+        if row.dtype not in (torch.int64, torch.int32) or row.dim() != 1:
+            raise ValueError(f"each prompt must be int64 of shape (n,), got {row.dtype} of shape {tuple(row.shape)}")
+        if row.numel() and not (0 <= int(row.min()) and int(row.max()) < vocabulary):
+            raise ValueError(
+                f"prompt ids must lie from 0 to {vocabulary - 1}, got {int(row.min())} to {int(row.max())}; "
+                "give rows of different lengths as a list instead of padding them"
+            )
+    return rows
+
+
+def _stop(stop: str | StopPolicy, lookahead: int | None, package: Package) -> StopPolicy:
+    if not isinstance(stop, str):
+        return stop
+    if stop not in STOPS:
+        near = difflib.get_close_matches(stop, STOPS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown stop policy {stop!r}; known: {', '.join(STOPS)}{hint}")
+    return Static(package.description["generation"]["lookahead"] if lookahead is None else lookahead)
