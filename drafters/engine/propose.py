@@ -24,10 +24,10 @@ class Proposed:
     steps: int  # drafter forwards of this round
 
 
-def empty_draft(rows: int, device: torch.device) -> Draft:
+def empty_draft(rows: int, device: torch.device, laws: ChainLaws | None = None) -> Draft:
     """A round without drafts: (B, 0)."""
     nothing = torch.zeros(rows, 0, dtype=torch.int64, device=device)
-    return Draft(nothing, nothing, None)
+    return Draft(nothing, nothing, laws)
 
 
 def propose_chain(
@@ -57,10 +57,10 @@ def propose_chain(
         drafted = drafted + go
         fed = pair.feed_one(token)
         go = go & (fed >= 0) & ~torch.isin(token, eos)  # nothing follows an EOS, or a token the drafter cannot read
+    kept = laws if sampler.verifier.needs_law else None
     if not tokens:
-        return Proposed(empty_draft(len(rows), key.position.device), 0)
-    draft = Draft(torch.stack(tokens, 1), torch.stack(parents, 1), laws if sampler.verifier.needs_law else None)
-    return Proposed(draft, len(tokens))
+        return Proposed(empty_draft(len(rows), key.position.device, kept), 0)
+    return Proposed(Draft(torch.stack(tokens, 1), torch.stack(parents, 1), kept), len(tokens))
 
 
 def _law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
