@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from drafters.heads import PrunedHead
-from drafters.package.model_folder import open_model
+from drafters.package.model_folder import open_model, quiet
 from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
 from drafters.prune import VOCAB_FILE, save_pruned
 from drafters.vocab.alignment import VocabMap, align, restrict
@@ -127,7 +127,8 @@ def _write(out: Path, drafter: Checkpoint, kept: Tensor, vocab: VocabMap) -> Pru
     dtype = getattr(drafter.config, "dtype", None)
     dtype = dtype if isinstance(dtype, torch.dtype) else torch.float32
     model = open_model(drafter.source, drafter.config, dtype, torch.device("cpu"))
-    save_pruned(model, kept, out / "model")
+    with quiet():
+        save_pruned(model, kept, out / "model")
     tensors = {"kept": kept, "to_target": vocab.to_target, "to_drafter": vocab.to_drafter}
     write_atomic(out / VOCAB_FILE, save({name: ids.contiguous() for name, ids in tensors.items()}))
     return model.get_output_embeddings()
@@ -166,6 +167,11 @@ def _say(context: Context, report: dict[str, Any]) -> None:
     )
     if report["heldout_coverage"] is not None:
         context.console.print(f"held-out text: {100 * report['heldout_coverage']:.1f} % covered", highlight=False)
+    if report["target_coverage"] != report["coverage"]:  # two tokenizers cut the text into different tokens
+        context.console.print(
+            f"of the target's own tokens of that text, {100 * report['target_coverage']:.1f} % can be proposed",
+            highlight=False,
+        )
     if len(report["domains"]) > 1:
         name, worst = min(report["domains"].items(), key=lambda item: item[1])
         context.console.print(f"least covered domain: {name}, {100 * worst:.1f} %", highlight=False, markup=False)

@@ -149,6 +149,7 @@ def test_a_foreign_drafter_is_ranked_by_its_own_tokens(folders, tmp_path):
     assert report["target_coverage"] == 46 / 100  # </s>, c and e among the target's own tokens
     assert report["without_drafter_token"] == ["<|user|>", "a"]
     assert "3 of 8 tokens kept, 55.0 % of target text covered" in said
+    assert "46.0 % can be proposed" in said
     assert "unknown to the drafter: <|user|>, a" in said
     assert report["domains"] == {}
 
