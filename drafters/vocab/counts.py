@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.vocab.expressions import NotLocal
 from drafters.vocab.fanout import Fanout
-from drafters.vocab.pretokens import NotLocal, plan
+from drafters.vocab.pretokens import plan
 from drafters.vocab.tally import Tally, private_copy, well_formed
 
 AnyTokenizer: TypeAlias = Tokenizer | PreTrainedTokenizerBase

@@ -2,11 +2,11 @@
 
 A tokenizer is *local* when its tokens come from pieces that do not see each other. Counting distinct pieces and
 encoding each once then gives exactly the counts of plain encoding. Two families are recognised; anything else is
-refused with a reason (:class:`NotLocal`) and the caller encodes plainly:
+refused with a reason (`NotLocal`) and the caller encodes plainly:
 
 * **byte-level BPE** (GPT-2, NeoX, StarCoder, Llama 3, Qwen, o200k): the pieces are the matches of the pre-tokenizer's
   regular expression. On ASCII text that expression is translated, class by class, to Python's ``re``, which runs at C
-  speed. Text with other characters is first cut at every ``graphic character | space`` (see ``SPACE_LEADS``).
+  speed. Text with other characters is first cut at every ``graphic character | space`` (see `space_leads`).
 * **SentencePiece-style BPE** (Llama 2, Gemma): no pre-tokenizer. A cut is exact where no merge can cross it, which is
   read off the merges: before a space mark when no merged token holds one after another character, and around a
   character that no merge touches.
@@ -17,38 +17,20 @@ import json
 import re
 from dataclasses import dataclass
 
-MARK = "\u2581"  # SentencePiece's visible space
-SENTINEL = "\0"  # stands where an added token was cut out of the text: no class of a translated pattern contains it
-GRAPHIC = r"!-~\w"  # inside a class: characters that are no whitespace under any version of Unicode
-
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# Digits(individual) runs before GPT-2's expression, so a digit ends the piece that the look-ahead sees.
-GPT2_AFTER_DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _TAIL
-QWEN2 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _TAIL
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-O200K = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+from drafters.vocab.expressions import (
+    GPT2,
+    GPT2_AFTER_DIGITS,
+    GRAPHIC,
+    SENTINEL,
+    NotLocal,
+    ascii_pattern,
+    space_leads,
 )
-# In every alternative of these a space is the first character or stands after whitespace only, and the one look-ahead
-# looks past whitespace: so `graphic | space` is always a boundary and neither side sees the other.
-SPACE_LEADS = frozenset({GPT2, GPT2_AFTER_DIGITS, LLAMA3, QWEN2, O200K})
+
+MARK = "\u2581"  # SentencePiece's visible space
 
 # A first character, then everything up to a space that follows a graphic character.
 _SPACE_LED = rf"[\s\S][^ ]*(?:(?<![{GRAPHIC}]) +[^ ]*)*"
-_NOTHING = "\ue000"  # a member of no ASCII text: what an empty class holds
-_ASCII = {
-    "L": "A-Za-z", "Lu": "A-Z", "Ll": "a-z", "Lt": _NOTHING, "Lm": _NOTHING, "Lo": _NOTHING, "M": _NOTHING,
-    "N": "0-9", "P": r"""!"#%&'()*,\-./:;?@\[\\\]_{}""", "S": r"$+<=>\^`|~",
-}  # fmt: skip
-_SPACE = r"\t-\r "  # Unicode White_Space within ASCII; Python's own \s also takes \x1c-\x1f
-
-
-class NotLocal(ValueError):
-    """The tokenizer is not known to cut text into independent pieces; the message says which part of it is not."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +83,7 @@ def _byte_level(spec: dict, stages: list[dict]) -> Plan:
     if prefix and len(stages) > 1:
         raise NotLocal("a prefix space before every split")
     inner = _inner(spec, None, {**last, "add_prefix_space": False, "use_regex": False})
-    words = _SPACE_LED if pattern in SPACE_LEADS else None
+    words = _SPACE_LED if space_leads(pattern) else None
     added, plainly = _added_tokens(spec, bool(prefix))
     return Plan("byte-level", ascii_pattern(pattern), words, prefix, added, plainly, inner)
 
@@ -119,75 +101,6 @@ def _split_pattern(stages: list[dict]) -> str:
         if "Regex" in split["pattern"] and split["behavior"] == "Isolated" and not split["invert"]:
             return split["pattern"]["Regex"]
     raise NotLocal("pre-tokenizer " + " + ".join(stage["type"] for stage in stages))
-
-
-_ATOM = re.compile(
-    r"\\p\{(?P<property>\w+)\}|\\(?P<escape>.)|(?P<open>\[\^?)|(?P<close>\])|(?P<group>\((?:\?(?:i:|:|!|>))?)|(?P<char>.)",
-    re.DOTALL,
-)
-
-
-def ascii_pattern(pattern: str) -> str:
-    """Translate a pre-tokenizer's regular expression (Oniguruma) to Python's ``re``, equal on ASCII text.
-
-    Classes become explicit ASCII sets, and negated ones also exclude :data:`SENTINEL`, so that no match crosses a place
-    where an added token stood and a look-ahead takes it for the end of the text. Both engines are leftmost with ordered
-    alternation, so equal classes give equal matches.
-
-    Raises:
-        NotLocal: for a construct outside that grammar (anchors, look-behind, other escapes, set operations).
-    """
-    out, inside = [], False
-    for match in _ATOM.finditer(pattern):
-        kind, text = match.lastgroup, match.group()
-        if kind == "property":
-            members = _members(match["property"])
-            out.append(members if inside else f"[{members}]")
-        elif kind == "escape":
-            out.append(_escape(match["escape"], inside))
-        elif kind == "open":
-            if inside:
-                raise NotLocal("nested character class")
-            inside = True
-            out.append(text + (r"\0" if text == "[^" else ""))
-        elif kind == "close":
-            inside = False
-            out.append(text)
-        elif not inside and (text in ("^", "$", ".") or text == "("):
-            raise NotLocal(f"{text!r} in the pre-tokenizer's expression")
-        elif inside and text in ("&", "["):
-            raise NotLocal("set operation in a character class")
-        else:
-            out.append(text)
-    translated = "".join(out)
-    _require_cover(re.compile(translated), pattern)
-    return translated
-
-
-def _members(name: str) -> str:
-    if name not in _ASCII:
-        raise NotLocal(rf"property \p{{{name}}}")
-    return _ASCII[name]
-
-
-def _escape(char: str, inside: bool) -> str:
-    if char == "s":
-        return _SPACE if inside else f"[{_SPACE}]"
-    if char == "S" and not inside:
-        return rf"[^\0{_SPACE}]"
-    if char == "d":
-        return "0-9" if inside else "[0-9]"
-    if char in "rnt" or not char.isalnum():
-        return "\\" + char
-    raise NotLocal(rf"escape \{char}")
-
-
-def _require_cover(pattern: re.Pattern, source: str) -> None:
-    """Every ASCII character must start a match whatever follows it: a gap would be a piece that ``findall`` drops."""
-    characters = [chr(code) for code in range(1, 128)]
-    for first in characters:
-        if not all(pattern.match(first + second) for second in ["", SENTINEL, *characters]):
-            raise NotLocal(f"{source!r} does not cover {first!r}")
 
 
 def _added_tokens(spec: dict, prefixed: bool) -> tuple[tuple[str, ...], str]:

@@ -10,7 +10,8 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
-from drafters.vocab.pretokens import GRAPHIC, MARK, SENTINEL, Plan
+from drafters.vocab.expressions import GRAPHIC, SENTINEL
+from drafters.vocab.pretokens import MARK, Plan
 
 MAX_ENTRIES = 1_500_000  # distinct pieces held before they are encoded; with 8-byte pieces about 150 MB
 MAX_CHARACTERS = 64_000_000  # held in pieces, looked at once per as many characters of text

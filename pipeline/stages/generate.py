@@ -1,0 +1,174 @@
+"""generate: the target's own continuations, sampled as they will be served; ids only.
+
+What a target says of itself is what its drafter must guess, so counts, priors and stop policies are best fitted to it.
+Each request is drawn with coins keyed by (seed, its number, position) and batches never cross shards, so a shard's
+bytes do not depend on where an earlier run was killed. What the files ``shard-00000.safetensors`` ... hold, says
+`pipeline.generations`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from drafters.coins import KeyedCoins
+from drafters.devices import choose_device, choose_dtype, must_shard
+from drafters.engine.decode import autoregressive
+from drafters.engine.limits import Limits
+from drafters.engine.session import TransformersPair
+from drafters.package.model_folder import open_model
+from drafters.pair import context_length, open_checkpoint, pair_settings
+from drafters.probs import Sampling
+from eval import suites
+from pipeline import corpus, generations
+from pipeline.errors import ConfigError
+from pipeline.stage import Context, Stage, write_atomic
+
+Decode = Callable[[Sequence[Tensor], Sequence[int]], list[Tensor]]  # prompts, request numbers -> new tokens of each
+
+
+@dataclass
+class GenerateConfig:
+    """What is continued, and how it is sampled."""
+
+    prompts: str = "corpus"  # corpus: beginnings of the train split's documents | suite
+    requests: int = 512  # continuations; of a suite at most one per prompt
+    prefix_tokens: int = 64  # of a document; of a suite's prompt, all that fit into the target's context
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    shard_size: int = 64  # requests per file: what a kill costs at most
+    batch_size: int = 16  # requests decoded together
+
+
+def run(context: Context) -> None:
+    """Write the missing shards and the report."""
+    settings = context.cfg.generate
+    where = choose_device(context.cfg.device)
+    number = choose_dtype(context.cfg.dtype, where)
+    target = open_checkpoint("target", pair_settings(context.cfg.pair))
+    room = _room(settings, context_length(target.config))
+    prompts = list(islice(_prompts(context.cfg, target.tokenizer, room), settings.requests))
+    if not prompts:
+        raise ConfigError(f"generate.prompts={settings.prompts}: no prompts; choose another corpus or suite")
+    context.console.print(
+        f"{len(prompts):,} continuations of up to {settings.max_new_tokens} tokens: at most "
+        f"{len(prompts) * settings.max_new_tokens:,} tokens, {_megabytes(prompts, settings):.1f} MB",
+        highlight=False,
+    )
+    model = open_model(target.source, target.config, number, where, must_shard(target.parameters, number, where))
+    limits = Limits(settings.max_new_tokens, Sampling(settings.temperature, settings.top_k, settings.top_p))
+    pair = TransformersPair(model, model, target.eos)  # plain decoding opens the target alone
+
+    def decode(batch: Sequence[Tensor], requests: Sequence[int]) -> list[Tensor]:
+        coins = KeyedCoins(context.cfg.seed, torch.tensor(requests, device=pair.device))
+        return autoregressive(pair, batch, coins, limits).tokens
+
+    write_shards(context, prompts, decode, settings.shard_size, settings.batch_size)
+
+
+def write_shards(context: Context, prompts: list[Tensor], decode: Decode, shard_size: int, batch_size: int) -> None:
+    """Continue the prompts, int64 (n,) each, shard by shard; a shard that is there already is kept."""
+    tokens = 0
+    with context.progress("Generating", len(prompts)) as bar:
+        for start in range(0, len(prompts), shard_size):
+            chosen = range(start, min(start + shard_size, len(prompts)))
+            path = generations.shard_path(context.out, start // shard_size)
+            if not path.exists():
+                new: list[Tensor] = []
+                for first in range(chosen.start, chosen.stop, batch_size):
+                    requests = range(first, min(first + batch_size, chosen.stop))
+                    new += decode([prompts[i] for i in requests], requests)
+                    bar.advance(len(requests))
+                write_atomic(path, generations.pack([prompts[i] for i in chosen], new))
+            else:
+                bar.advance(len(chosen))
+            tokens += sum(len(continuation) for _, continuation in generations.read_shard(path))
+    report = {"requests": len(prompts), "tokens": tokens, "prompt_tokens": sum(map(len, prompts))}
+    write_atomic(context.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    context.console.print(f"{tokens:,} tokens generated", highlight=False)
+
+
+def _prompts(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, room: int | None) -> Iterator[Tensor]:
+    settings = cfg.generate
+    if settings.prompts == "suite":
+        chosen = suites.load(_suite(cfg), tokenizer, seed=cfg.seed)
+        yield from (suites.encode(prompt, tokenizer, room) for prompt in chosen)
+        return
+    length = settings.prefix_tokens if room is None else min(settings.prefix_tokens, room)
+    for document in corpus.documents(corpus.corpus_config(cfg), "train"):
+        # eight characters a token are more than enough, and a whole book need not be encoded for its first line
+        ids = tokenizer.encode(document.text[: 8 * length])[:length]
+        if len(ids) == length:
+            yield torch.tensor(ids, dtype=torch.int64)
+
+
+def _room(settings: DictConfig, limit: int | None) -> int | None:
+    """Tokens that a prompt may have; None: no limit."""
+    if limit is None:
+        return None
+    if limit <= settings.max_new_tokens:
+        raise ConfigError(
+            f"generate.max_new_tokens={settings.max_new_tokens}: the target's context holds {limit} tokens, prompt "
+            f"included; set it below {limit}"
+        )
+    return limit - settings.max_new_tokens
+
+
+def _megabytes(prompts: list[Tensor], settings: DictConfig) -> float:
+    return 4 * sum(len(prompt) + settings.max_new_tokens for prompt in prompts) / 1e6
+
+
+def _suite(cfg: DictConfig) -> dict[str, Any]:
+    if cfg.get("suite") is None:
+        raise ConfigError("no suite: choose one of conf/suite, e.g. suite=pycode")
+    values: Any = OmegaConf.to_container(cfg.suite, resolve=True, throw_on_missing=True)
+    return {str(name): value for name, value in values.items()}
+
+
+def config(cfg: DictConfig) -> dict[str, Any]:
+    """Sampling, seed, precision, and the settings of the prompts."""
+    values: Any = OmegaConf.to_container(cfg.generate, resolve=True, throw_on_missing=True)
+    values |= {"seed": cfg.seed, "dtype": cfg.dtype}
+    if cfg.generate.prompts == "suite":
+        return values | {"suite": _suite(cfg) | {"path": None}}
+    return values | {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
+
+
+def external(cfg: DictConfig) -> dict[str, str]:
+    """The target, and where the prompts come from."""
+    revision = cfg.pair.get("target_revision")
+    found = {"target": f"{cfg.pair.target}@{revision}" if revision else str(cfg.pair.target)}
+    if cfg.generate.prompts == "corpus":
+        return found | corpus.external(corpus.corpus_config(cfg))
+    suite = suites.suite_config(_suite(cfg))
+    if suite.path is None:
+        return found | {"suite": f"{suite.hub}@{suite.revision}"}
+    embedded = suites.EMBEDDED / suite.path
+    return found | {"suite": str(embedded if embedded.is_file() else suite.path)}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work, before anything is loaded."""
+    settings = cfg.generate
+    if settings.prompts not in ("corpus", "suite"):
+        raise ConfigError(f"generate.prompts={settings.prompts}: choose one of: corpus, suite")
+    for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size", "batch_size"):
+        if settings[name] < 1:
+            raise ConfigError(f"generate.{name}={settings[name]}: expected a whole number from 1")
+    try:
+        Sampling(settings.temperature, settings.top_k, settings.top_p)
+    except ValueError as error:
+        raise ConfigError(f"generate: {error}") from error
+
+
+STAGE = Stage(name="generate", run=run, config=config, external=external, check=check)
