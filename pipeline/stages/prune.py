@@ -21,8 +21,9 @@ from drafters.package.model_folder import open_model, quiet
 from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
 from drafters.prune import VOCAB_FILE, save_pruned
 from drafters.vocab.alignment import VocabMap, align, restrict
-from drafters.vocab.keep import CountMismatch, KeepError, Selection, coverage_curve, rank, select, share
+from drafters.vocab.keep import CountMismatch, Selection, coverage_curve, rank, select, share
 from drafters.vocab.protected import protected_tokens
+from pipeline.errors import ConfigError
 from pipeline.stage import Context, Stage, write_atomic
 
 
@@ -86,8 +87,6 @@ def _size(settings: DictConfig, eligible: int) -> int | None:
     """The number of tokens asked for, None where a coverage is."""
     if settings.size is not None or settings.coverage is not None:
         return settings.size
-    if not 0 < settings.fraction <= 1:
-        raise KeepError(f"expected a fraction in (0, 1], got {settings.fraction}: set prune.fraction")
     return round(settings.fraction * eligible)
 
 
@@ -110,7 +109,10 @@ def read_counts(folder: Path, vocab: VocabMap, foreign: bool) -> _Counts:
             found[name] = tables[name].new_zeros(*tables[name].shape[:-1], rows)
             found[name][..., known] = tables[name][..., vocab.to_target[known]]
     domains = dict(zip(names, found["domains"], strict=True)) if "domains" in found else {}
-    return _Counts(found["counts"], domains, found.get("heldout_counts"), tables["counts"])
+    heldout = found.get("heldout_counts")
+    return _Counts(
+        found["counts"], domains, heldout if heldout is not None and heldout.any() else None, tables["counts"]
+    )
 
 
 def _check(tables: dict[str, Tensor], name: str, rows: int, role: str) -> None:
@@ -198,4 +200,20 @@ def external(cfg: DictConfig) -> dict[str, str]:
     return found
 
 
-STAGE = Stage(name="prune", run=run, inputs=inputs, external=external)
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work with any counts, before anything is loaded."""
+    settings = cfg.prune
+    if settings.size is not None and settings.coverage is not None:
+        raise ConfigError(
+            f"prune.size={settings.size} and prune.coverage={settings.coverage}: give one of them, the other null"
+        )
+    if settings.size is not None and settings.size < 1:
+        raise ConfigError(f"prune.size={settings.size}: expected a number of tokens from 1, or null")
+    for name in ("coverage", "fraction"):
+        if settings[name] is not None and not 0 < settings[name] <= 1:
+            raise ConfigError(f"prune.{name}={settings[name]}: expected a share above 0 and up to 1, such as 0.25")
+    if not 0 <= settings.min_domain_coverage <= 1:
+        raise ConfigError(f"prune.min_domain_coverage={settings.min_domain_coverage}: expected a share from 0 to 1")
+
+
+STAGE = Stage(name="prune", run=run, inputs=inputs, external=external, check=check)

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from drafters.prune import load_pruned
 from drafters.vocab.alignment import VocabMap, validate
 from drafters.vocab.keep import BelowProtected, CountMismatch, EmptyCounts, KeepError, TooManyTokens
+from pipeline.errors import ConfigError
 from pipeline.stage import Context
 from pipeline.stages.prune import STAGE, PruneConfig
 
@@ -182,7 +183,6 @@ def test_a_second_run_writes_the_same_bytes(folders, tmp_path):
     ("changes", "settings", "error", "message"),
     [
         ({}, {"size": 2}, BelowProtected, "expected at least 3"),
-        ({}, {"fraction": 0.0}, KeepError, r"prune\.fraction"),
         ({}, {"size": 4, "coverage": 0.5}, KeepError, "a size or a coverage"),
         ({"counts": torch.zeros(14, dtype=torch.int64)}, {"size": 4}, EmptyCounts, "all 12 counts are zero"),
         ({"counts": torch.ones(13, dtype=torch.int64)}, {"size": 4}, CountMismatch, r"counts must have shape \(14,\)"),
@@ -206,6 +206,37 @@ def test_what_cannot_be_pruned_is_refused(folders, tmp_path, changes, settings, 
 def test_counts_that_do_not_fit_a_foreign_drafter_are_refused(folders, tmp_path, extra, settings, message):
     with pytest.raises(CountMismatch, match=message):
         run(folders, tmp_path, "foreign", TABLES | extra, foreign=True, size=3, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 4, "coverage": 0.5}, r"prune\.size=4 and prune\.coverage=0\.5: give one"),
+        ({"size": 0}, r"prune\.size=0"),
+        ({"coverage": 97.9}, r"prune\.coverage=97\.9: expected a share"),
+        ({"fraction": 0.0}, r"prune\.fraction=0\.0"),
+        ({"min_domain_coverage": -0.1}, r"prune\.min_domain_coverage=-0\.1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(settings, message):
+    STAGE.check(OmegaConf.create({"prune": OmegaConf.structured(PruneConfig())}))
+    with pytest.raises(ConfigError, match=message):
+        STAGE.check(OmegaConf.create({"prune": OmegaConf.structured(PruneConfig(**settings))}))
+
+
+def test_held_out_text_without_tokens_is_no_text(folders, tmp_path):
+    tables = TABLES | {"heldout_counts": torch.zeros(14, dtype=torch.int64)}
+    _, report, said = run(folders, tmp_path, tables=tables, size=5)
+    assert report["heldout_coverage"] is None
+    assert "held-out" not in said
+
+
+def test_a_foreign_drafters_domains_are_its_own(folders, tmp_path):
+    domains = torch.tensor([[0, 0, 0, 40, 0, 0, 5, 10], [1, 2, 9, 0, 3, 30, 0, 0]])
+    tables = TABLES | {"drafter_counts": domains.sum(0), "drafter_domains": domains}
+    out, report, _ = run(folders, tmp_path, "foreign", tables, foreign=True, size=3, min_domain_coverage=0.2)
+    assert load_file(out / "vocab.safetensors")["kept"].tolist() == [2, 3, 6]
+    assert report["domains"] == {"code": 45 / 55, "prose": 9 / 45}
 
 
 def test_the_key_covers_both_models_at_their_revisions():
