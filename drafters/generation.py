@@ -50,14 +50,15 @@ def generate(
     Args:
         input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
         sampler: a name of the catalog, or a Sampler; None is standard for an unpruned drafter, else tli.
-        stop: a policy's name, or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the package's.
-        temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
+        stop: a policy's name, or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the
+        package's. temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
         seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
         stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
             tokenizer, unless ``target`` was loaded from a local folder that holds it.
 
     Returns:
-        Decoded: ``tokens``, a list of int64 (n,), new ones only; ``accepted``, ``drafted``, ``target_forwards`` int64 (B,).
+        Decoded: ``tokens``, a list of int64 (n,), new ones only; ``accepted``, ``drafted``, ``target_forwards``
+        int64 (B,).
 
     Raises:
         PairError: a package made for another vocabulary, or a tokenizer that is needed and not there.
@@ -130,8 +131,8 @@ def _tokenizer_of(target: PreTrainedModel) -> PreTrainedTokenizerBase:
     folder = Path(target.name_or_path or "")
     if not target.name_or_path or not folder.is_dir():
         raise PairError(
-            f"the target's tokenizer is needed and {target.name_or_path or 'its model'!r} is no local folder that could "
-            "hold it: pass target_tokenizer="
+            f"the target's tokenizer is needed and {target.name_or_path or 'its model'!r} is no local folder that "
+            "could hold it: pass target_tokenizer="
         )
     source = Source(folder.resolve(), folder.resolve(), str(folder), None)
     check_model_folder(source)
@@ -148,7 +149,7 @@ def _prompts(input_ids: Tensor | Sequence[Tensor], vocabulary: int) -> list[Tens
     for row in rows:
         if row.dtype not in (torch.int64, torch.int32) or row.dim() != 1:
             raise ValueError(f"each prompt must be int64 of shape (n,), got {row.dtype} of shape {tuple(row.shape)}")
-        if row.numel() and not (0 <= int(row.min()) and int(row.max()) < vocabulary):
+        if row.numel() and not (int(row.min()) >= 0 and int(row.max()) < vocabulary):
             raise ValueError(
                 f"prompt ids must lie from 0 to {vocabulary - 1}, got {int(row.min())} to {int(row.max())}; "
                 "give rows of different lengths as a list instead of padding them"

@@ -1,7 +1,8 @@
 """package: put everything a drafter needs into one directory that `drafters.load` opens, and open it once.
 
-Reads `prune`, or the last enabled stage after it that changed the drafter. Writes the package of `drafters.package.writer`:
-weights with a short head, tokenizer, vocabulary maps, description, licence. Nothing in it depends on how it performs.
+Reads `prune`, or the last enabled stage after it that changed the drafter. Writes the package of
+`drafters.package.writer`: weights with a short head, tokenizer, vocabulary maps, description, licence. Nothing in it
+depends on how it performs.
 """
 
 import os
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import drafters
 from drafters.package.hub import REPOSITORY
 from drafters.package.manifest import NAME, list_files
-from drafters.package.model_folder import attention
+from drafters.package.model_folder import attention, quiet
 from drafters.package.safe_load import read_json, read_tensors
 from drafters.package.writer import Origin, describe, folder_revision, plain_name, save_package
 from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
@@ -51,16 +52,17 @@ def run(context: Context) -> None:
     # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
     aside = context.out / f".package.tmp-{os.getpid()}"
     with context.progress("Packaging", total=2) as bar:
-        build(context.cfg, folder, aside)
-        bar.advance()
-        said = check(aside, folder)
-        bar.advance()
+        with quiet():  # one bar is enough
+            build(context.cfg, folder, aside)
+            bar.advance()
+            said = check(aside, folder)
+            bar.advance()
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(aside / name, context.out / name)
     shutil.rmtree(aside)
     size = sum((context.out / name).stat().st_size for name in list_files(context.out) if name != NAME)
-    context.console.print(f"package: {size / 1e6:,.1f} MB on disk; {said}", highlight=False)
+    context.console.print(f"{size / 1e6:,.1f} MB on disk; {said}", highlight=False, soft_wrap=True)
 
 
 def build(cfg: DictConfig, folder: Path, out: Path) -> None:
@@ -103,7 +105,9 @@ def check(package: Path, folder: Path) -> str:
     """
     loaded = drafters.load(package, device="cpu", dtype="fp32")
     rows = loaded.description["drafter"]
-    source = load_pruned(folder / "model", dtype=torch.float32, attn_implementation=attention(loaded.model.config)).eval()
+    source = load_pruned(
+        folder / "model", dtype=torch.float32, attn_implementation=attention(loaded.model.config)
+    ).eval()
     ids = loaded.kept[: min(8, len(loaded.kept))].unsqueeze(0)  # (1, n)
     with torch.inference_mode():
         short, wide, before = (model(input_ids=ids).logits for model in (loaded.drafter, loaded.model, source))
@@ -150,8 +154,9 @@ def licence_of(drafter: Checkpoint, name: str | None, file: str | None) -> tuple
     if embedded(drafter) and own.is_file():
         return name or "apache-2.0", own.read_text(encoding="utf-8")
     said = f"is {name}" if name else "is not stated there"
+    where = origin(drafter, None).id
     return name, (
-        f"The weights in this package derive from {origin(drafter, None).id}. No licence file lay beside them; their licence {said} and "
+        f"The weights in this package derive from {where}. No licence file lay beside them; their licence {said} and "
         "applies to this package too. Set package.licence and package.licence_file before publishing."
     )
 

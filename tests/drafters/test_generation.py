@@ -1,4 +1,5 @@
-"""drafters.generate on real and tiny models: greedy output equals plain greedy decoding, names are checked, EOS ends."""
+"""drafters.generate on real and tiny models: greedy output equals plain greedy decoding, names are checked, EOS
+ends."""
 
 from pathlib import Path
 
@@ -25,10 +26,16 @@ def package_of(pair, directory, kept, vocab):
         "real", Origin("target", None, None, sizes[0]), Origin("drafter", None, None, sizes[1]),
         kept=len(kept), foreign=pair.foreign, eos=pair.eos,
     )  # fmt: skip
+    tokenizer = pair.drafter_tokenizer
     save_package(
-        directory, model=pair.drafter, tokenizer=pair.drafter_tokenizer, kept=kept, vocab=vocab, description=description,
+        directory,
+        model=pair.drafter,
+        tokenizer=tokenizer,
+        kept=kept,
+        vocab=vocab,
+        description=description,
         licence="MIT",
-    )  # fmt: skip
+    )
     return drafters.load(directory, device="cpu")
 
 
@@ -76,7 +83,8 @@ def test_drafts_are_accepted_and_seeds_repeat(kind, request):
     one, two, other = (generate(pair.target, package, prompts, max_new_tokens=24, seed=seed) for seed in (3, 3, 4))
     assert [row.tolist() for row in one.tokens] == [row.tolist() for row in two.tokens]
     assert [row.tolist() for row in one.tokens] != [row.tolist() for row in other.tokens]
-    assert (one.accepted > 0).all() and (one.target_forwards <= 24).all()
+    assert (one.accepted > 0).all()
+    assert (one.target_forwards <= 24).all()
     alone = generate(pair.target, package, prompts[0], max_new_tokens=24, seed=3)
     assert alone.tokens[0].tolist() == one.tokens[0].tolist()
 
@@ -87,7 +95,8 @@ def test_a_stop_string_ends_the_text(same):
     prompt = torch.tensor(pair.target_tokenizer.encode(PROMPT))
     out = generate(pair.target, package, prompt, temperature=0.0, max_new_tokens=60, stop_strings=["."])
     text = pair.target_tokenizer.decode(out.tokens[0])
-    assert "." in text[-3:] and len(out.tokens[0]) < 60
+    assert "." in text[-3:]
+    assert len(out.tokens[0]) < 60
 
 
 @needs_models
@@ -97,7 +106,8 @@ def test_a_list_of_ends_of_text_ends_it(same):
     prompt = torch.tensor(pair.target_tokenizer.encode("They were happy."))
     out = generate(pair.target, package, prompt, temperature=0.0, max_new_tokens=90)
     assert pair.eos == (1, 2)
-    assert out.tokens[0][-1] == 1 and len(out.tokens[0]) < 90
+    assert out.tokens[0][-1] == 1
+    assert len(out.tokens[0]) < 90
     assert not set(out.tokens[0][:-1].tolist()) & {1, 2}
 
 
@@ -121,9 +131,10 @@ def test_names_and_values_are_checked(same):
 
 @needs_models
 def test_another_target_is_refused(same):
-    pair, package = same
+    _, package = same
+    other = load_pair(target=MODELS / "babyllama-105", drafter=MODELS / "babyllama-105", device="cpu").target
     with pytest.raises(PairError, match=r"made for target with 512 tokens, got a target with 105"):
-        generate(load_pair(target=MODELS / "babyllama-105", drafter=MODELS / "babyllama-105").target, package, torch.tensor([1]))
+        generate(other, package, torch.tensor([1]))
 
 
 @needs_models
@@ -150,11 +161,19 @@ def test_an_unpruned_drafter_uses_the_plain_rejection_sampler(tmp_path):
         "whole", Origin("t", None, None, 32), Origin("d", None, None, 32), kept=32, foreign=False, eos=(2,)
     )
     save_package(
-        tmp_path / "package", model=drafter, tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend), kept=everything,
-        vocab=VocabMap(everything, everything), description=description, licence="MIT",
-    )  # fmt: skip
+        tmp_path / "package",
+        model=drafter,
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend),
+        kept=everything,
+        vocab=VocabMap(everything, everything),
+        description=description,
+        licence="MIT",
+    )
     package = drafters.load(tmp_path / "package", device="cpu")
     assert drafters.generate is generate
     prompt = torch.tensor([[3, 4, 5]])
     out = generate(target, package, prompt, max_new_tokens=30)
-    assert out.tokens[0].tolist() == generate(target, package, prompt, max_new_tokens=30, sampler="standard").tokens[0].tolist()
+    assert (
+        out.tokens[0].tolist()
+        == generate(target, package, prompt, max_new_tokens=30, sampler="standard").tokens[0].tolist()
+    )

@@ -49,7 +49,8 @@ def test_one_tokenizer(same):
     assert same.eos == (1, 2)
     assert same.dtypes == (torch.float32, torch.float32)
     assert same.context_lengths == (512, 512)
-    assert same.ids == (str(TARGET), str(SAME)) and same.revisions == (None, None)
+    assert same.ids == (str(TARGET), str(SAME))
+    assert same.revisions == (None, None)
     assert same.target_tokenizer.pad_token_id is None
     assert not any(parameter.requires_grad for parameter in same.target.parameters())
     assert not same.drafter.training
@@ -58,8 +59,10 @@ def test_one_tokenizer(same):
 
 
 def test_two_tokenizers(foreign):
-    assert foreign.foreign and foreign.context_lengths == (512, 256)
-    assert foreign.vocab.to_target.shape == (105,) and foreign.vocab.to_drafter.shape == (512,)
+    assert foreign.foreign
+    assert foreign.context_lengths == (512, 256)
+    assert foreign.vocab.to_target.shape == (105,)
+    assert foreign.vocab.to_drafter.shape == (512,)
     ours, theirs = foreign.target_tokenizer, foreign.drafter_tokenizer
     assert theirs.convert_ids_to_tokens(int(foreign.vocab.to_drafter[ours.convert_tokens_to_ids("e")])) == "e"
     assert int(foreign.vocab.to_drafter[ours.eos_token_id]) == theirs.eos_token_id
@@ -67,11 +70,18 @@ def test_two_tokenizers(foreign):
 
 @pytest.mark.parametrize(
     ("text", "seen"),
-    [("Once upon a time", "Once upon a time"), ("a 日本 b", "a  b"), ("日本", ""), ("", ""), ("\"Hi!\" he said", "\"Hi!\" he said")],
+    [
+        ("Once upon a time", "Once upon a time"),
+        ("a 日本 b", "a  b"),
+        ("日本", ""),
+        ("", ""),
+        ('"Hi!" he said', '"Hi!" he said'),
+    ],
 )
 def test_a_prompt_is_encoded_by_the_drafters_own_tokenizer(foreign, text, seen):
     prompt = foreign.drafter_prompt(torch.tensor(foreign.target_tokenizer.encode(text)))
-    assert prompt.dtype == torch.int64 and prompt[0] == foreign.drafter_tokenizer.bos_token_id
+    assert prompt.dtype == torch.int64
+    assert prompt[0] == foreign.drafter_tokenizer.bos_token_id
     assert prompt.tolist().count(1) == 1
     words = foreign.drafter_tokenizer.decode(prompt[1:], skip_special_tokens=False).replace("<unk>", "")
     assert words.split() == seen.split()
@@ -87,7 +97,9 @@ def test_specials_go_by_role(foreign):
 def test_foreign_is_found_out_or_checked():
     assert load_pair(target=TARGET, drafter=FOREIGN, device="cpu").foreign
     assert not load_pair(target=TARGET, drafter=SAME, foreign=None, device="cpu").foreign
-    with pytest.raises(PairError, match=r"id 3 is '<0x00>' for the target, '▁' for the drafter; say pair\.foreign=true"):
+    with pytest.raises(
+        PairError, match=r"id 3 is '<0x00>' for the target, '▁' for the drafter; say pair\.foreign=true"
+    ):
         load_pair(target=TARGET, drafter=FOREIGN, foreign=False, device="cpu")
 
 
@@ -99,7 +111,8 @@ def test_heads_of_different_lengths_need_a_map(folder):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     edit(folder / "config.json", vocab_size=520)
     pair = load_pair(target=TARGET, drafter=folder, foreign=False, device="cpu")
-    assert not pair.foreign and pair.feed is None
+    assert not pair.foreign
+    assert pair.feed is None
     assert pair.vocab.to_target.tolist() == [*range(512), *[-1] * 8]
     assert pair.vocab.to_drafter.tolist() == list(range(512))
 
@@ -189,7 +202,8 @@ def test_an_index_names_files_of_its_folder_only(folder, shard):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
     with pytest.raises(PackageError) as caught:
         checkpoint(folder)
-    assert caught.value.file == "model.safetensors.index.json" and caught.value.field == "weight_map.a"
+    assert caught.value.file == "model.safetensors.index.json"
+    assert caught.value.field == "weight_map.a"
 
 
 def test_sharded_weights_load(folder, same):
@@ -217,7 +231,7 @@ def test_missing_weights_are_not_left_random(folder):
 
 def test_weights_of_another_shape(folder):
     edit(folder / "config.json", intermediate_size=171)
-    with pytest.raises(PackageError, match="1?5 tensors missing or of another shape"):
+    with pytest.raises(PackageError, match="15 tensors missing or of another shape"):
         load_pair(target=TARGET, drafter=folder, device="cpu")
 
 

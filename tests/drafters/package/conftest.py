@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from drafters.affinity import AffinityPrior
 from drafters.package.components import StopModel, Tail
-from drafters.package.manifest import NAME, read_manifest, write_manifest
+from drafters.package.manifest import NAME, write_manifest
 from drafters.package.writer import Origin, describe, save_package
 from drafters.vocab.alignment import identity, restrict
 
@@ -21,7 +21,9 @@ EOS = (2, 1)
 
 def make_tokenizer(size: int = VOCABULARY) -> PreTrainedTokenizerFast:
     letters = ["<unk>", "<s>", "</s>", *(chr(0x21 + index) for index in range(size - 3))]
-    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(letters)}, merges=[], unk_token="<unk>"))
+    backend = Tokenizer(
+        models.BPE(vocab={token: index for index, token in enumerate(letters)}, merges=[], unk_token="<unk>")
+    )
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
@@ -54,7 +56,7 @@ def make_slots(rows: int = len(KEPT)) -> dict:
     }  # fmt: skip
     config = {
         "name": "disco", "features": ["top_1", "top_2", "entropy", "position"], "hidden": [6], "outputs": 1,
-        "activation": "relu", "threshold": 0.4, "parameters": {"k": 2}, "trained_on": {"sampler": "tli", "temperature": 1.0},
+        "activation": "relu", "threshold": 0.4, "parameters": {"k": 2}, "trained_on": {"sampler": "tli", "top_p": 1.0},
     }  # fmt: skip
     return {
         "affinity": AffinityPrior(
@@ -63,7 +65,9 @@ def make_slots(rows: int = len(KEPT)) -> dict:
             share=torch.linspace(0, 0.9, rows),
         ),
         "tail": Tail(ids=left, down=torch.rand(2, HIDDEN), up=torch.rand(5, 2), bias=torch.rand(5)),
-        "stop": StopModel(config, {name: torch.rand(shape, generator=generator) + 0.1 for name, shape in shapes.items()}),
+        "stop": StopModel(
+            config, {name: torch.rand(shape, generator=generator) + 0.1 for name, shape in shapes.items()}
+        ),
     }
 
 
@@ -94,7 +98,13 @@ def write(directory: Path, slots: bool = True, **changes) -> Path:
 def reseal(directory: Path, **changes) -> None:
     """Give a changed package a manifest that fits it, as an attacker would."""
     manifest = read_manifest_unchecked(directory)
-    fields = {"kind": manifest.kind, "key": manifest.key, "config": manifest.config, "inputs": manifest.inputs, **changes}
+    fields = {
+        "kind": manifest.kind,
+        "key": manifest.key,
+        "config": manifest.config,
+        "inputs": manifest.inputs,
+        **changes,
+    }
     (directory / NAME).unlink()
     write_manifest(directory, **fields)
 

@@ -13,7 +13,7 @@ from drafters.package.artifact import load
 from drafters.package.errors import PackageError
 from drafters.package.manifest import read_manifest
 from drafters.package.writer import Origin, describe, fit_vocabulary, plain_name
-from drafters.prune import PruneError
+from drafters.prune import PruneError, prune_head
 from drafters.vocab.alignment import VocabMap
 
 IDS = torch.tensor([[1, 7, 20, 45, 3]])
@@ -116,7 +116,8 @@ def test_slots_come_back_as_they_were(loaded, tools):
 def test_empty_slots_are_none(tmp_path, tools):
     loaded = load(tools.write(tmp_path / "plain", slots=False), device="cpu")
     assert (loaded.affinity, loaded.tail, loaded.stop) == (None, None, None)
-    assert loaded.pruned and not loaded.foreign
+    assert loaded.pruned
+    assert not loaded.foreign
     assert loaded.description["recommended"] == {"sampler": "tli", "stop": "static"}
 
 
@@ -178,7 +179,12 @@ def test_a_foreign_package_has_the_drafters_own_columns(tmp_path, tools):
     to_drafter = torch.full((64,), -1)
     to_drafter[torch.tensor([60, 63, 7])] = torch.tensor([3, 1, 2])
     description = describe(
-        "foreign", Origin("t", None, None, 64), Origin("d", None, None, tools.vocabulary), kept=4, foreign=True, eos=(63, 62)
+        "foreign",
+        Origin("t", None, None, 64),
+        Origin("d", None, None, tools.vocabulary),
+        kept=4,
+        foreign=True,
+        eos=(63, 62),
     )
     directory = tools.write(
         tmp_path / "foreign", slots=False, kept=kept, vocab=VocabMap(to_target, to_drafter), description=description
@@ -198,7 +204,11 @@ def test_an_unpruned_package_recommends_standard(tmp_path, tools):
         kept=tools.vocabulary, foreign=False, eos=tools.eos,
     )  # fmt: skip
     directory = tools.write(
-        tmp_path / "whole", slots=False, kept=everything, vocab=VocabMap(everything, everything), description=description
+        tmp_path / "whole",
+        slots=False,
+        kept=everything,
+        vocab=VocabMap(everything, everything),
+        description=description,
     )
     loaded = load(directory, device="cpu")
     assert not loaded.pruned
@@ -217,13 +227,11 @@ def test_a_package_is_written_into_an_empty_directory_only(original, tools):
 
 
 def test_parts_that_do_not_fit_are_refused_when_written(tmp_path, tools):
+    kept = torch.tensor([0, 7])
+    to_drafter = torch.full((tools.vocabulary,), -1)
+    to_drafter[kept] = torch.arange(2)
     with pytest.raises(PackageError, match="EOS"):
-        kept = torch.tensor([0, 7])
-        to_drafter = torch.full((tools.vocabulary,), -1)
-        to_drafter[kept] = torch.arange(2)
         tools.write(tmp_path / "eos", kept=kept, vocab=VocabMap(kept, to_drafter))
-    from drafters.prune import prune_head
-
     with pytest.raises(PruneError, match="differ"):
         tools.write(tmp_path / "other", model=prune_head(tools.make_model(), torch.arange(9)))
 
@@ -231,12 +239,12 @@ def test_parts_that_do_not_fit_are_refused_when_written(tmp_path, tools):
 def test_the_public_name_is_this_loader(original):
     assert drafters.load is load
     assert "load" in dir(drafters)
-    with pytest.raises(AttributeError, match="public names: .*load"):
+    with pytest.raises(AttributeError, match=r"public names: .*load"):
         drafters.laod  # noqa: B018
 
 
 def test_what_is_not_a_package_says_what_would_be(tmp_path):
-    with pytest.raises(PackageError, match="no such folder.*stage=package") as caught:
+    with pytest.raises(PackageError, match=r"no such folder.*stage=package") as caught:
         load(tmp_path / "nowhere")
     assert caught.value.field == "path"
     with pytest.raises(PackageError, match="commit of 40 hex digits"):

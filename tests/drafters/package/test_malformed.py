@@ -20,7 +20,8 @@ def refused(directory: Path, file: str, field: str) -> PackageError:
     with pytest.raises(PackageError) as caught:
         load(directory, device="cpu")
     assert (caught.value.file, caught.value.field) == (file, field), str(caught.value)
-    assert caught.value.fix and caught.value.expected
+    assert caught.value.fix
+    assert caught.value.expected
     return caught.value
 
 
@@ -40,7 +41,8 @@ def edit_tensors(path: Path, **changes) -> None:
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
 
 
-# --- broken on the way: the seal tells ---------------------------------------------------------------------------------
+# --- broken on the way: the seal tells
+# ---------------------------------------------------------------------------------
 
 
 def test_a_flipped_bit_is_found_in_every_file(package):
@@ -100,7 +102,8 @@ def test_random_damage_never_loads_and_never_ends_otherwise(original, tmp_path_f
     assert path.name == "manifest.json"
 
 
-# --- manifest ----------------------------------------------------------------------------------------------------------
+# --- manifest
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,8 @@ def test_what_is_no_regular_file(package):
     refused(package, "LICENSE", "type")
 
 
-# --- resealed: made to be broken ---------------------------------------------------------------------------------------
+# --- resealed: made to be broken
+# ---------------------------------------------------------------------------------------
 
 KEPT = [0, 1, 2, 3, 7, 11, 20, 33, 46]
 
@@ -317,7 +321,10 @@ def header(entries: dict, data: bytes = b"", length: int | None = None) -> bytes
         (header({"a": {"dtype": "object", "shape": [1], "data_offsets": [0, 4]}}, b"0000"), "a.dtype"),
         (header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"0000"), "a.shape"),
         (header({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"0000"), "a.shape"),
-        (header({"a": {"dtype": "F32", "shape": [1 << 47, 1 << 47], "data_offsets": [0, 4]}}, b"0000"), "a.data_offsets"),
+        (
+            header({"a": {"dtype": "F32", "shape": [1 << 47, 1 << 47], "data_offsets": [0, 4]}}, b"0000"),
+            "a.data_offsets",
+        ),
         (header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "more": 1}}, b"0000"), "a"),
         (header({"a": 3}), "a"),
         (header({"__metadata__": {"format": 1}}), "__metadata__"),
@@ -471,4 +478,5 @@ def test_control_characters_do_not_reach_the_terminal(package, tools):
     edit_json(package / "drafters.json", name="\x1b[2J" + "x" * 10_000)
     tools.reseal(package)
     message = str(refused(package, "drafters.json", "name"))
-    assert message.isprintable() and len(message) < 500
+    assert message.isprintable()
+    assert len(message) < 500

@@ -1,4 +1,5 @@
-"""A manifest vouches for its directory: whatever is wrong with a file or with the manifest itself is found and named."""
+"""A manifest vouches for its directory: whatever is wrong with a file or with the manifest itself is found and
+named."""
 
 import hashlib
 import json
@@ -28,9 +29,7 @@ def edit(directory: Path, **changes: object) -> None:
 
 def test_round_trip_lists_every_file_with_size_and_hash(made: Path) -> None:
     read = m.read_manifest(made)
-    expected = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in FILES.items()
-    }
+    expected = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in FILES.items()}
     assert read.files == expected
     assert (read.kind, read.key, read.config, read.inputs) == ("toy", "k" * 16, {"n": 1}, {"count": "c" * 16})
     assert read.extra == {"x": 1}
@@ -142,9 +141,7 @@ def test_absent_and_oversized_manifests_are_refused(made: Path) -> None:
         m.read_manifest(made)
 
 
-def test_manifest_appears_after_every_file_and_folder_was_flushed(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_manifest_appears_after_every_file_and_folder_was_flushed(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: set[int] = set()
     at_rename: list[set[int]] = []
     sync, replace = os.fsync, os.replace
