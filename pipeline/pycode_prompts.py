@@ -52,7 +52,8 @@ def _functions(
 
 def _signature_end(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]) -> int:
     """Last line of the part that ends with the colon: what stands before the body, without comments and blank lines."""
-    end = node.body[0].lineno - 1
+    first = node.body[0]
+    end = min([first.lineno, *(item.lineno for item in getattr(first, "decorator_list", []))]) - 1
     while end > node.lineno and (not (line := lines[end - 1].strip()) or line.startswith("#")):
         end -= 1
     return end
