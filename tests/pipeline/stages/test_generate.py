@@ -1,0 +1,141 @@
+"""The generate stage: greedy output is transformers' own, and shards resume to the same bytes."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pipeline import generations
+from pipeline.errors import ConfigError
+from pipeline.stage import Context
+from pipeline.stages import generate
+from pipeline.stages.generate import STAGE, GenerateConfig, write_shards
+
+TARGET = Path(__file__).resolve().parents[3] / "drafters" / "zoo" / "pycode" / "target"
+SMALL = {"requests": 5, "prefix_tokens": 6, "max_new_tokens": 5, "shard_size": 2, "batch_size": 2}
+
+
+@pytest.fixture
+def corpus_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    texts = [f"def function_{i}(first, second):\n    return first + second\n" for i in range(20)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ["too short", *texts]))
+    return path
+
+
+def context(out: Path, corpus_file: Path, seed: int = 0, **settings) -> Context:
+    values = {
+        "generate": OmegaConf.structured(GenerateConfig(**SMALL | settings)),
+        "pair": {"name": "zoo", "target": str(TARGET), "drafter": str(TARGET), "foreign": False},
+        "corpus": {"name": "mine", "source": "local", "path": str(corpus_file)},
+        "suite": {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"},
+        "device": "cpu",
+        "dtype": "fp32",
+        "seed": seed,
+    }
+    out.mkdir(exist_ok=True)
+    return Context(OmegaConf.create(values), {}, out, Console(file=io.StringIO(), width=200))
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.glob(generations.PATTERN))}
+
+
+def test_greedy_continuations_are_those_of_transformers(tmp_path, corpus_file):
+    made = context(tmp_path / "out", corpus_file, temperature=0.0)
+    STAGE.run(made)
+    model = AutoModelForCausalLM.from_pretrained(TARGET, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(TARGET)
+    read = list(generations.read(made.out))
+    assert len(read) == 5
+    assert len(shards(made.out)) == 3
+    for prompt, new in read:
+        assert len(prompt) == 6
+        output = model.generate(prompt[None], max_new_tokens=5, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        assert new.tolist() == output[0, 6:].tolist()
+    report = json.loads((made.out / "report.json").read_text())
+    assert report == {"requests": 5, "tokens": sum(len(new) for _, new in read), "prompt_tokens": 30}
+
+
+def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpus_file, monkeypatch):
+    STAGE.run(context(tmp_path / "whole", corpus_file, seed=3))
+    STAGE.run(context(tmp_path / "other", corpus_file, seed=4))
+    assert shards(tmp_path / "whole") != shards(tmp_path / "other")
+
+    real, calls = generate.autoregressive, []
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(generate, "autoregressive", killed)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(context(tmp_path / "out", corpus_file, seed=3))
+    assert list(shards(tmp_path / "out")) == ["shard-00000.safetensors"]
+    STAGE.run(context(tmp_path / "out", corpus_file, seed=3))
+    assert len(calls) == 2 + 2  # the finished shard is not decoded again
+    assert shards(tmp_path / "out") == shards(tmp_path / "whole")
+
+
+def test_prompts_of_a_suite(tmp_path, corpus_file):
+    made = context(tmp_path / "out", corpus_file, prompts="suite", requests=3, max_new_tokens=2)
+    STAGE.run(made)
+    tokenizer = AutoTokenizer.from_pretrained(TARGET)
+    first, _ = next(generations.read(made.out))
+    rows = (Path(generate.suites.EMBEDDED) / "pycode.jsonl").read_text().splitlines()
+    assert tokenizer.decode(first) == json.loads(rows[0])["prompt"]
+
+
+def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_file):
+    made, seen = context(tmp_path / "out", corpus_file), []
+
+    def decode(batch, requests):
+        seen.append(list(requests))
+        return [torch.arange(request) for request in requests]
+
+    prompts = [torch.tensor([7] * (i + 1)) for i in range(7)]
+    write_shards(made, prompts, decode, shard_size=4, batch_size=3)
+    assert seen == [[0, 1, 2], [3], [4, 5, 6]]
+    read = list(generations.read(made.out))
+    assert [prompt.tolist() for prompt, _ in read] == [prompt.tolist() for prompt in prompts]
+    assert [new.tolist() for _, new in read] == [list(range(i)) for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prompts": "web"}, r"generate\.prompts=web"),
+        ({"batch_size": 0}, r"generate\.batch_size=0: expected a whole number from 1"),
+        ({"temperature": -1.0}, r"generate: temperature must be >= 0"),
+        ({"top_p": 0.0}, r"generate: top_p"),
+    ],
+)
+def test_impossible_settings(values, message, tmp_path, corpus_file):
+    with pytest.raises(ConfigError, match=message):
+        STAGE.check(context(tmp_path / "out", corpus_file, **values).cfg)
+
+
+def test_a_continuation_longer_than_the_context_is_refused(tmp_path, corpus_file):
+    with pytest.raises(ConfigError, match=r"generate\.max_new_tokens=100000: the target's context holds \d+ tokens"):
+        STAGE.run(context(tmp_path / "out", corpus_file, max_new_tokens=100_000))
+
+
+def test_no_prompts_is_an_error(tmp_path, corpus_file):
+    with pytest.raises(ConfigError, match=r"generate\.prompts=corpus: no prompts"):
+        STAGE.run(context(tmp_path / "out", corpus_file, prefix_tokens=200))
+
+
+def test_what_enters_the_key(tmp_path, corpus_file):
+    made = context(tmp_path / "out", corpus_file)
+    assert STAGE.external(made.cfg) == {"target": str(TARGET), "corpus": str(corpus_file)}
+    assert STAGE.key_config(made.cfg) != STAGE.key_config(context(tmp_path / "out", corpus_file, seed=1).cfg)
+    suite = context(tmp_path / "out", corpus_file, prompts="suite").cfg
+    assert STAGE.external(suite)["suite"].endswith("pycode.jsonl")
+    assert STAGE.key_config(suite)["suite"]["name"] == "pycode"
