@@ -14,7 +14,7 @@ from drafters.engine.decode import Decoded, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.session import TransformersPair
 from drafters.package.artifact import Package
-from drafters.package.hub import Source
+from drafters.package.hub import local_source
 from drafters.package.model_folder import check_model_folder, open_tokenizer
 from drafters.pair import ModelPair, PairError, eos_ids, vocabulary_size
 from drafters.probs import Sampling
@@ -134,7 +134,7 @@ def _tokenizer_of(target: PreTrainedModel) -> PreTrainedTokenizerBase:
             f"the target's tokenizer is needed and {target.name_or_path or 'its model'!r} is no local folder that "
             "could hold it: pass target_tokenizer="
         )
-    source = Source(folder.resolve(), folder.resolve(), str(folder), None)
+    source = local_source(folder, str(folder))
     check_model_folder(source)
     return open_tokenizer(source, fix)
 

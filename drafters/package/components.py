@@ -87,7 +87,7 @@ def check_vocabulary(
         raise PackageError(VOCAB, "to_target", "the kept ids, as the tokenizers are the same", "other ids", DAMAGED)
     # A row that stands for no target token can only be drawn to be rejected; the head is pruned to rows that have one.
     missing = [token for token in eos if int(to_drafter[token]) < 0]
-    if len(missing) == len(eos) or (missing and not foreign):
+    if missing and (not foreign or len(missing) == len(eos)):
         raise PackageError(VOCAB, "kept", f"the target's EOS ids {eos}", f"none of {missing}", DAMAGED)
     return Vocabulary(kept, VocabMap(to_target=to_target, to_drafter=to_drafter))
 

@@ -34,8 +34,7 @@ def resolve(where: str | Path, revision: str | None, patterns: list[str], fix: s
     path = Path(text).expanduser()
     for candidate in (path, REPOSITORY / path) if text.startswith("drafters/") else (path,):
         if candidate.is_dir():
-            folder = candidate.resolve()
-            return Source(folder, folder, text, None)
+            return local_source(candidate, text)
     if path.exists():
         raise PackageError(text, "path", "a folder", "a file", fix)
     if isinstance(where, Path) or not HUB_ID.fullmatch(text) or ".." in text or text.startswith(("drafters/", "runs/")):
@@ -44,6 +43,13 @@ def resolve(where: str | Path, revision: str | None, patterns: list[str], fix: s
         advice = f"Pin a revision (the commit shown on the model's page on the Hub), or {fix[0].lower()}{fix[1:]}"
         raise PackageError(text, "revision", "a commit of 40 hex digits, as a branch can change", revision, advice)
     return _download(text, revision, patterns, fix)
+
+
+def local_source(path: Path, name: str) -> Source:
+    """The source of an existing folder. One inside the Hub's own cache may link to its repository's blobs."""
+    folder = path.resolve()
+    cached = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+    return Source(folder, folder.parent.parent if cached else folder, name, None)
 
 
 def _download(repository: str, revision: str, patterns: list[str], fix: str) -> Source:

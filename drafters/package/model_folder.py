@@ -169,10 +169,10 @@ def open_tokenizer(source: Source, fix: str) -> PreTrainedTokenizerBase:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """transformers' loading bars only where someone watches."""
+def quiet(always: bool = False) -> Iterator[None]:
+    """transformers' loading bars only where someone watches; ``always``: not even there, as a bar of ours is up."""
     shown = transformers_logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
+    if always or not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     try:
         yield

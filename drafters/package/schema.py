@@ -112,8 +112,8 @@ def check_description(data: Mapping[str, Any]) -> None:
                 raise _bad(f"{role}.{size}", f"an integer from 1 to {MAX_VOCABULARY:,}", model[size])
     if data["drafter"]["kept"] > data["drafter"]["vocabulary"]:
         raise _bad("drafter.kept", f"at most {data['drafter']['vocabulary']}", data["drafter"]["kept"])
-    if not isinstance(data["eos"], list) or not data["eos"]:
-        raise _bad("eos", "a list of at least one target token id", data["eos"])
+    if not isinstance(data["eos"], list):
+        raise _bad("eos", "a list of target token ids", data["eos"])
     check_token_ids(data["eos"], data["target"]["vocabulary"], DESCRIPTION, "eos")
     if data["coverage"] is not None:
         check_number(data["coverage"], 0, 1, DESCRIPTION, "coverage")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-import drafters
+from drafters.package.artifact import load
 from drafters.package.hub import REPOSITORY
 from drafters.package.manifest import NAME, list_files
 from drafters.package.model_folder import attention, quiet
@@ -51,12 +51,11 @@ def run(context: Context) -> None:
     folder = context.inputs.get("drafter", context.inputs["prune"])
     # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
     aside = context.out / f".package.tmp-{os.getpid()}"
-    with context.progress("Packaging", total=2) as bar:
-        with quiet():  # one bar is enough
-            build(context.cfg, folder, aside)
-            bar.advance()
-            said = check(aside, folder)
-            bar.advance()
+    with context.progress("Packaging", total=2) as bar, quiet(always=True):
+        build(context.cfg, folder, aside)
+        bar.advance()
+        said = check(aside, folder)
+        bar.advance()
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(aside / name, context.out / name)
@@ -99,11 +98,11 @@ def build(cfg: DictConfig, folder: Path, out: Path) -> None:
 
 
 def check(package: Path, folder: Path) -> str:
-    """Load the package by its public name and compare it with the drafter it was made of; returns what was seen.
+    """Load the package as ``drafters.load`` does and compare it with the drafter it was made of; returns what was seen.
 
     Raises RuntimeError when any logit differs.
     """
-    loaded = drafters.load(package, device="cpu", dtype="fp32")
+    loaded = load(package, device="cpu", dtype="fp32")
     rows = loaded.description["drafter"]
     source = load_pruned(
         folder / "model", dtype=torch.float32, attn_implementation=attention(loaded.model.config)

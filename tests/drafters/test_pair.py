@@ -221,6 +221,20 @@ def test_sharded_weights_load(folder, same):
     assert torch.equal(pair.drafter(ids).logits, same.drafter(ids).logits)
 
 
+def test_a_snapshot_of_the_hubs_cache_is_a_folder_like_any_other(tmp_path, same):
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("0" * 40), tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in SAME.iterdir():
+        shutil.copyfile(path, blobs / path.name)
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert checkpoint(snapshot).parameters == sum(p.numel() for p in same.drafter.parameters())
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(SAME / "config.json")
+    with pytest.raises(PackageError, match="link"):
+        checkpoint(snapshot)
+
+
 def test_missing_weights_are_not_left_random(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("model.norm.weight")

@@ -216,6 +216,15 @@ def test_an_unpruned_package_recommends_standard(tmp_path, tools):
     assert torch.equal(loaded.model(IDS).logits, loaded.drafter(IDS).logits)
 
 
+def test_a_target_without_an_end_of_text_can_have_a_package(tmp_path, tools):
+    description = describe(
+        "endless", Origin("t", None, None, tools.vocabulary), Origin("d", None, None, tools.vocabulary),
+        kept=len(tools.kept), foreign=False, eos=(),
+    )  # fmt: skip
+    directory = tools.write(tmp_path / "endless", slots=False, description=description)
+    assert load(directory, device="cpu").description["eos"] == []
+
+
 def test_dtype_and_device_are_as_asked(original):
     assert load(original, device="cpu").model.dtype == torch.float32
     assert load(original, device="cpu", dtype="bf16").drafter.dtype == torch.bfloat16

@@ -402,7 +402,7 @@ def test_code_in_other_json(package, tools, file, field):
         ({"name": 3}, "name"),
         ({"foreign": "no"}, "foreign"),
         ({"foreign": 0}, "foreign"),
-        ({"eos": []}, "eos"),
+        ({"eos": 2}, "eos"),
         ({"eos": [48]}, "eos"),
         ({"eos": [-1]}, "eos"),
         ({"eos": [2.0]}, "eos"),
