@@ -233,6 +233,14 @@ def test_a_model_is_pruned_once_and_saved_as_it_is_pruned(tmp_path):
         save_pruned(model, kept_ids(8), tmp_path)
 
 
+def test_both_forms_of_the_head_alone():
+    weight, bias, kept = torch.eye(3)[:2], torch.tensor([10.0, 20.0]), torch.tensor([1, 4])
+    hidden = torch.tensor([[[1.0, 2.0, 3.0]]])
+    assert PrunedHead(weight, bias, kept, 6)(hidden).tolist() == [[[11.0, 22.0]]]
+    none = -torch.inf
+    assert PrunedHead(weight, bias, kept, 6, scatter=True)(hidden).tolist() == [[[none, 11.0, none, none, 22.0, none]]]
+
+
 def test_a_head_must_fit_its_ids_and_be_linear():
     with pytest.raises(PruneError, match="D=2 rows"):
         PrunedHead(torch.zeros(3, H), None, torch.tensor([0, 1]), V)

@@ -105,6 +105,14 @@ def test_specials_are_fed_by_role():
     assert len(table.unspelled) == 0  # specials and padding are no text
 
 
+def test_fewer_tokens_win_and_the_longest_first_among_equals():
+    spelled = speller(b"a", b"b", b"c", b"ab", b"bc", b"abcd")
+    assert spelled.fewest(b"ab") == [3]
+    assert spelled.fewest(b"abc") == [3, 2]  # not [0, 4]
+    assert spelled.fewest(b"abcda") == [5, 0]
+    assert spelled.fewest(b"abd") is None
+
+
 @given(st.lists(st.binary(min_size=1, max_size=3).map(lambda b: bytes(x % 3 for x in b)), max_size=6), st.data())
 def test_fewest_tokens_against_brute_force(vocabulary, data):
     text = bytes(data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=5)))
