@@ -105,6 +105,8 @@ def _canonical(node: object) -> str:
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
+        if name == "values" and isinstance(node, ast.JoinedStr):  # some Python 3.12 add empty pieces
+            value = [item for item in value if not (isinstance(item, ast.Constant) and item.value == "")]
         if value is not None and value != []:
             parts.append(f"{name}={_canonical(value)}")
     return f"{type(node).__name__}({','.join(parts)})"

@@ -7,16 +7,19 @@ needs no change here.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
+from eval.suites import SuiteConfig
 from pipeline.closure import ROOT
+from pipeline.corpus import CorpusConfig
 from pipeline.discovery import stage_names, stage_schema
 
 CONF = ROOT / "conf"
@@ -44,7 +47,7 @@ class TrackingConfig:
 
 @dataclass
 class BaseConfig:
-    """What every stage may read; the schema adds one field per stage."""
+    """What every stage may read; the schema adds ``corpus``, ``suite`` and one field per stage."""
 
     stage: str = MISSING  # what to make, chosen by `stage=<name>`
     only: bool = False  # refuse to run the stages before it
@@ -53,21 +56,34 @@ class BaseConfig:
     dtype: str = "auto"  # auto | fp32 | bf16
     threads: int | None = None  # CPU threads, null for all
     seed: int = 0
-    pair: PairConfig = field(default_factory=PairConfig)
-    corpus: Any = None
-    suite: Any = None
-    stop: Any = None
+    pair: PairConfig = MISSING
+    stop: Any = MISSING  # a policy's arguments are its own
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def register() -> None:
     """Store ``schema`` (all types) and ``stages`` (all of conf/stage) for the defaults list of conf/config.yaml."""
     schemas = {name: stage_schema(name) for name in stage_names()}
-    fields = [(name.replace("-", "_"), kind, field(default_factory=kind)) for name, kind in schemas.items() if kind]
+    fields: list[Any] = [
+        ("corpus", mutable(CorpusConfig), field(default=MISSING)),
+        ("suite", mutable(SuiteConfig), field(default=MISSING)),
+    ]
+    fields += [(name.replace("-", "_"), kind, field(default_factory=kind)) for name, kind in schemas.items() if kind]
     store = ConfigStore.instance()
     store.store(name="schema", node=make_dataclass("Config", fields, bases=(BaseConfig,)))
     files = [f"/stage/{name}" for name in schemas if (CONF / "stage" / f"{name}.yaml").is_file()]
     store.store(name="stages", node={"defaults": files})
+
+
+def mutable(kind: type) -> type:
+    """``kind`` without ``frozen``, which OmegaConf takes for "not even the command line may set it"."""
+    hints = get_type_hints(kind)
+    fields: list[Any] = []
+    for item in dataclasses.fields(kind):
+        made = item.default_factory is not dataclasses.MISSING
+        default = field(default_factory=item.default_factory) if made else field(default=item.default)
+        fields.append((item.name, hints[item.name], default))
+    return make_dataclass(kind.__name__, fields)
 
 
 def load(overrides: list[str], conf: Path = CONF) -> DictConfig:

@@ -64,7 +64,7 @@ def external_hash(label: str, where: str) -> str:
     """Content hash of a local file or directory, or the 40-hex revision of ``org/name@revision``."""
     path = Path(where).expanduser()
     for candidate in (path, ROOT / path):  # the embedded models are found from any working directory
-        if candidate.exists():
+        if where and candidate.exists():
             return tree_hash(candidate)
     if match := _HUB.fullmatch(where):
         return f"{match['name']}@{match['revision']}"

@@ -25,10 +25,10 @@ def describe(cfg: DictConfig) -> dict[str, str | int]:
 
 def resolve(device: str) -> str:
     """``auto`` as the device that will be used: cuda, else mps, else cpu."""
-    import torch  # here, so that commands that only look at the configuration stay fast
-
     if device != "auto":
         return device
+    import torch  # here: it takes seconds
+
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

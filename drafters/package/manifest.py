@@ -131,16 +131,16 @@ def list_files(root: Path) -> list[str]:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, remembered within this process while its size, mtime and inode stay the same."""
+    """SHA-256 of a file, remembered within this process while its size, times and inode stay the same."""
     status = os.stat(path)
     # A file this fresh may change once more within the same tick of the file system's clock.
-    fresh = time.time_ns() - status.st_mtime_ns < RACY
+    fresh = time.time_ns() - status.st_ctime_ns < RACY
     digest = _digest.__wrapped__ if fresh else _digest
-    return digest(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    return digest(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @functools.lru_cache(maxsize=65536)
-def _digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
+def _digest(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
