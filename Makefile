@@ -21,6 +21,7 @@ help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install everything, pinned; does nothing when nothing changed
+	@echo "$(VENV) is ready"
 
 demo: $(STAMP) ## the whole pipeline on the embedded pair, on CPU, in minutes
 	@$(RUN) experiment=demo $(ARGS)
