@@ -1,4 +1,4 @@
-"""How much faster exact counting is than encoding every text with the tokenizer's own fastest call, on the same cores."""
+"""How much faster exact counting is than encoding every text with the tokenizer's own fastest call, same cores."""
 
 import os
 import platform
