@@ -1,8 +1,8 @@
 """Coins that take every branch: the exact output law of the production code, by replaying it, without sampling noise.
 
-A branch is a script: the outcomes of its decisions in the order they are met. Scripts are the rows of one batch. A row that has
-used up its script takes the first possible outcome of each further decision, and the outcomes it did not take become scripts of the
-next batch. So every branch is run exactly once and nothing about the decoder has to be known.
+A branch is a script: the outcomes of its decisions in the order they are met. Scripts are the rows of one batch. A row
+that has used up its script takes the first possible outcome of each further decision, and the outcomes it did not take
+become scripts of a later batch. So every branch is run exactly once and nothing about the decoder has to be known.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ class _Met:
 
 
 class EnumeratingCoins:
-    """Coins (see drafters.coins.Coins) whose rows follow scripts; `weight` fp64 (B,) is the probability of each row's branch.
+    """Coins (see drafters.coins.Coins) whose rows follow scripts; `weight` fp64 (B,) is each row's probability.
 
-    Outcomes without probability are dropped, and a decision with one possible outcome is none. Raises RuntimeError if a row meets
-    a key twice, unless it is a declared replay (round None) under the same law: that has the outcome it had before.
+    Outcomes without probability are dropped, and a decision with one possible outcome takes nothing from the script.
+    Raises RuntimeError if a row meets a key twice, unless that is a declared replay (round None) under the same law,
+    which has the outcome it had before: one coin under two laws would tie two decisions together.
     """
 
     def __init__(self, scripts: Scripts):
@@ -125,7 +126,8 @@ class EnumeratingCoins:
         chosen = law.gather(-1, outcome.unsqueeze(-1)).squeeze(-1)
         if not bool((chosen > 0)[key.position >= 0].all()):
             raise RuntimeError(
-                f"a script does not fit: {key.purpose} at node {key.node} has no such outcome; the decoder is not deterministic."
+                f"a row has no possible outcome ({key.purpose}, node {key.node}): a law without mass was drawn from, "
+                "or the decoder did something else than when the row's script was written."
             )
         self.weight = torch.where(open_rows, self.weight * chosen, self.weight)
         self._taken[self._rows[open_rows], self._cursor[open_rows]] = outcome[open_rows]
@@ -177,7 +179,7 @@ class EnumeratingCoins:
 def branches(rows: int = 4096) -> Iterator[EnumeratingCoins]:
     """Coins of one batch after the other, at most `rows` branches each, until every branch has been run.
 
-    The caller runs the same deterministic code on each batch before asking for the next; then `weight` holds the branches' weights.
+    The caller runs the same deterministic code on each batch before asking for the next; then `weight` is final.
     """
     waiting = Scripts.root()
     while len(waiting):

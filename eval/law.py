@@ -1,7 +1,8 @@
 """The exact law of the production engine's output, and the law it should have.
 
-`exact_law` runs drafters.engine.decode itself under coins that take every branch, on table models; `reference_law` multiplies the
-target's own probabilities. Their difference is rounding (about 1e-16 per token) or a bug: there is no sampling noise to hide in.
+`exact_law` runs drafters.engine.decode itself under coins that take every branch, on table models; `reference_law`
+multiplies the target's own probabilities. Their difference is rounding (about 1e-16 per token) or a bug: there is no
+sampling noise to hide in.
 """
 
 from __future__ import annotations

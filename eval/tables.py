@@ -1,7 +1,8 @@
 """Table models: language models small enough to know every probability, behind the engine's own interfaces.
 
-Their next-token law is a function of the whole prefix, and their cache holds what a real one holds, one entry per slot that every
-later token reads. So a wrong roll-back, a wrong slot or a wrong parent changes the laws that follow, as it would in a transformer.
+Their next-token law is a function of the whole prefix, and their cache holds what a real one holds, one entry per slot
+that every later token reads. So a wrong roll-back, a wrong slot or a wrong parent changes the laws that follow, as it
+would in a transformer.
 """
 
 from __future__ import annotations
@@ -101,7 +102,10 @@ class TableModel:
 
 @dataclass(frozen=True)
 class TablePair:
-    """Two tables as the engine sees a pair (drafters.engine.session.Pair). `spelling[t]` are the drafter ids of target token t."""
+    """Two tables as the engine sees a pair (drafters.engine.session.Pair).
+
+    `spelling[t]` are the drafter ids that target token t is fed as.
+    """
 
     target: Table
     drafter: Table
