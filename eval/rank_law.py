@@ -1,4 +1,4 @@
-"""Ranks of exponential races (Kobus and Gunduz 2025, arXiv 2504.15475): the target's winner's place in the drafter's race.
+"""Ranks of exponential races (Kobus and Gunduz 2025, arXiv 2504.15475): the target's winner in the drafter's order.
 
 On shared exponentials E the drafter orders the tokens by E / q, the target emits argmin E / p, and a draft of the first
 k tokens is accepted if the emitted one has rank <= k.
