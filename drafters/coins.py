@@ -152,5 +152,7 @@ class KeyedCoins:
                     continue
                 name = (request, int(position), int(key.round[row]), node, key.draw, PURPOSES[key.purpose])
                 if name in self._used:
-                    raise RuntimeError(f"coin used twice: request {name[0]}, position {name[1]}, round {name[2]}, node {node}, {key.purpose}.")
+                    raise RuntimeError(
+                        f"coin used twice: request {name[0]}, position {name[1]}, round {name[2]}, node {node}, {key.purpose}."
+                    )
                 self._used.add(name)

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 Split = Literal["train", "calibration", "test"]
-PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|ISC|PSF|Python Software Foundation|0BSD|Unlicense|HPND|MIT-CMU|Zlib)\b", re.IGNORECASE)
+PERMISSIVE = re.compile(
+    r"\b(MIT|BSD|Apache|ISC|PSF|Python Software Foundation|0BSD|Unlicense|HPND|MIT-CMU|Zlib)\b", re.IGNORECASE
+)
 COPYLEFT = re.compile(r"\b(A?GPL|LGPL|MPL|EPL|CDDL|GNU|Mozilla|Proprietary)\b", re.IGNORECASE)
 HELD_OUT_PERCENT = 5
 NEAR_DUPLICATE = 0.6
@@ -70,7 +72,9 @@ def _packages() -> Iterator[tuple[str, str, Path]]:
                 yield file.as_posix(), "packages", Path(str(distribution.locate_file(file)))
 
 
-def _budgeted(files: Iterable[tuple[str, str, Path]], package_bytes: int, total_bytes: int) -> list[tuple[str, str, Path]]:
+def _budgeted(
+    files: Iterable[tuple[str, str, Path]], package_bytes: int, total_bytes: int
+) -> list[tuple[str, str, Path]]:
     """Choose files in hash order of their paths until each package's share and the total are full."""
     used: dict[str, int] = {}
     total, chosen = 0, []
@@ -89,7 +93,10 @@ def _budgeted(files: Iterable[tuple[str, str, Path]], package_bytes: int, total_
 def _read(path: Path) -> str | None:
     try:
         return path.read_bytes().decode("utf-8")
-    except (UnicodeDecodeError, OSError):  # a deliberately broken test file or a stale RECORD entry: not text, not corpus
+    except (
+        UnicodeDecodeError,
+        OSError,
+    ):  # a deliberately broken test file or a stale RECORD entry: not text, not corpus
         return None
 
 

@@ -23,7 +23,9 @@ class Model(Protocol):
     lengths: list[int]  # slots in use per row
     capacity: int
 
-    def extend(self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True) -> Tensor | None:
+    def extend(
+        self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True
+    ) -> Tensor | None:
         """Feed int64 (B, n) tokens and return the logits after each: fp32 (B, n, V or D), None with `logits` off.
 
         `parents` int64 (B, n): slot each token follows; None continues each row's last slot as a chain. `counts`: tokens per
@@ -95,16 +97,16 @@ class TransformersModel:
         self.together, self.width = True, 0
         self.slots = self.row_index = torch.zeros(0)
         self.cache = Cache(layers=[_Layer(self) for _ in range(_text_config(model).num_hidden_layers)])
-        self._depth: Tensor | None = None  # (B, capacity) position of each slot, once a tree was fed
-        self._ancestors: Tensor | None = None  # (B, capacity, capacity) slot attends to slot, once a tree was fed
-        self._base: list[int] = []  # rows' lengths when the tree began
+        self._tree: _Tree | None = None  # what was fed since the last keep, if it is not a chain
         window = _window(model)
         self._window, self._mask_by_type = window if window else (None, False)
         self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._lowest = torch.finfo(model.dtype).min
 
     @torch.inference_mode()
-    def extend(self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True) -> Tensor | None:
+    def extend(
+        self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True
+    ) -> Tensor | None:
         """See Model.extend. Raises ValueError if the capacity would be exceeded."""
         n = tokens.shape[1]
         self.width = max(self.lengths) + n
@@ -114,9 +116,11 @@ class TransformersModel:
         begin = torch.tensor(self.lengths, device=self.device)
         self.slots = begin.unsqueeze(-1) + torch.arange(n, device=self.device)  # (B, n)
         self.row_index = torch.arange(self.rows, device=self.device).unsqueeze(-1)
-        if parents is not None or self._ancestors is not None:
-            self._grow_tree(parents, n)
-        position = self.slots if self._depth is None else self._depth.gather(1, self.slots)
+        if parents is not None and self._tree is None:
+            self._tree = _Tree(begin)
+        position = self.slots
+        if self._tree is not None:
+            position = self._tree.grow(self.slots, self.slots - 1 if parents is None else parents.to(self.device))
         options: dict[str, Any] = {}
         if self._keep_argument and not logits:
             options["logits_to_keep"] = torch.tensor([n - 1], device=self.device)  # 0 would mean "all"
@@ -145,17 +149,15 @@ class TransformersModel:
                         layer.keys[row, :, begin : begin + count] = layer.keys[row, :, source]
                         layer.values[row, :, begin : begin + count] = layer.values[row, :, source]
             self.lengths[row] = begin + count
-        self._depth = self._ancestors = None  # what is kept is a chain again
+        self._tree = None  # what is kept is a chain again
 
     def _mask(self, position: Tensor) -> Any:
         """Additive float mask (B, 1, n, width): a bool one is silently wrong under eager attention."""
         key = torch.arange(self.width, device=self.device)
-        if self._ancestors is None:
-            seen = key <= self.slots.unsqueeze(-1)  # (B, n, width)
-            key_position: Tensor = key
-        else:
-            seen = self._ancestors[self.row_index, self.slots, : self.width]
-            key_position = self._depth[:, None, : self.width]  # type: ignore[index]
+        key_position: Tensor = key
+        seen = key <= self.slots.unsqueeze(-1)  # (B, n, width)
+        if self._tree is not None:
+            seen, key_position = self._tree.seen(self.slots, key)
 
         def additive(allowed: Tensor) -> Tensor:
             zeros = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
@@ -168,20 +170,46 @@ class TransformersModel:
             return additive(near)
         return {"full_attention": additive(seen), "sliding_attention": additive(near)}
 
-    def _grow_tree(self, parents: Tensor | None, n: int) -> None:
-        if self._ancestors is None:
-            key = torch.arange(self.capacity, device=self.device)
-            self._depth = key.repeat(self.rows, 1)
-            self._ancestors = (key <= key.unsqueeze(-1)).repeat(self.rows, 1, 1)
-        rows = torch.arange(self.rows, device=self.device)
-        assert self._depth is not None
+
+class _Tree:
+    """Ancestors and positions of the slots fed since the last keep; below `base` (B,) every row is a chain."""
+
+    def __init__(self, base: Tensor):
+        self.base = base.unsqueeze(-1)  # (B, 1)
+        self.rows = torch.arange(base.shape[0], device=base.device)
+        self.ancestors = torch.zeros(
+            base.shape[0], 0, 0, dtype=torch.bool, device=base.device
+        )  # (B, P, P), itself included
+        self.position = torch.zeros(base.shape[0], 0, dtype=torch.int64, device=base.device)  # (B, P)
+
+    def grow(self, slots: Tensor, parents: Tensor) -> Tensor:
+        """Add the slots (B, n), which follow those added before, under the slots `parents`; returns their positions (B, n)."""
+        old, n = self.position.shape[1], slots.shape[1]
+        self.ancestors = torch.nn.functional.pad(self.ancestors, (0, n, 0, n))
+        self.position = torch.nn.functional.pad(self.position, (0, n))
+        inner = parents - self.base  # (B, n) index of the parent among the added slots, negative inside the chain
         for column in range(n):  # a node's parent may be in the same block, so one after another
-            slot = self.slots[:, column]
-            parent = slot - 1 if parents is None else parents[:, column].to(self.device)
-            seen = self._ancestors[rows, parent.clamp(min=0)] & (parent >= 0).unsqueeze(-1)
-            seen[rows, slot] = True
-            self._ancestors[rows, slot] = seen
-            self._depth[rows, slot] = torch.where(parent >= 0, self._depth[rows, parent.clamp(min=0)] + 1, 0)
+            index, parent = old + column, inner[:, column]
+            inside = parent >= 0
+            known = self.ancestors[self.rows, parent.clamp(min=0)] & inside.unsqueeze(-1)
+            known[:, index] = True
+            self.ancestors[:, index] = known
+            above = torch.where(inside, self.position[self.rows, parent.clamp(min=0)], parents[:, column])
+            self.position[:, index] = above + 1
+        return self.position[:, old:]
+
+    def seen(self, slots: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """What each slot (B, n) attends to, bool (B, n, width), and the positions of all keys (B, 1, width)."""
+        inner = key - self.base  # (B, width)
+        place = inner.clamp(0, self.position.shape[1] - 1)
+        chain = inner < 0
+        queries = self.ancestors.gather(
+            1, (slots - self.base).unsqueeze(-1).expand(-1, -1, self.ancestors.shape[2])
+        )  # (B, n, P)
+        allowed = queries.gather(2, place.unsqueeze(1).expand(-1, slots.shape[1], -1))
+        beyond = inner >= self.position.shape[1]
+        seen = chain.unsqueeze(1) | (allowed & ~beyond.unsqueeze(1))
+        return seen, torch.where(chain, key, self.position.gather(1, place)).unsqueeze(1)
 
 
 def _full_precision(logits: Tensor) -> Tensor:
@@ -208,14 +236,20 @@ def check_supported(model: PreTrainedModel) -> None:
     """Raise UnsupportedModel if the model keeps a recurrent state or derives positions from its own counter."""
     name = model.config.model_type
     if getattr(model, "_is_stateful", False):
-        raise UnsupportedModel(f"{name}: keeps a recurrent state that cannot be rolled back; choose an attention-only model.")
+        raise UnsupportedModel(
+            f"{name}: keeps a recurrent state that cannot be rolled back; choose an attention-only model."
+        )
     parameters = inspect.signature(model.forward).parameters
     if "position_ids" not in parameters:
-        raise UnsupportedModel(f"{name}: takes no position_ids, so rows of different lengths cannot be placed; choose another model.")
+        raise UnsupportedModel(
+            f"{name}: takes no position_ids, so rows of different lengths cannot be placed; choose another model."
+        )
     types = set(getattr(_text_config(model), "layer_types", None) or [])
     unknown = types - {"full_attention", "sliding_attention"}
     if unknown:
-        raise UnsupportedModel(f"{name}: layer types {sorted(unknown)} cannot be rolled back; choose an attention-only model.")
+        raise UnsupportedModel(
+            f"{name}: layer types {sorted(unknown)} cannot be rolled back; choose an attention-only model."
+        )
 
 
 @torch.inference_mode()

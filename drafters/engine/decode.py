@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from typing import Protocol
 
 import torch
@@ -17,10 +19,11 @@ from drafters.coins import Coins, Key
 from drafters.engine.cache import Model
 from drafters.engine.limits import Limits
 from drafters.engine.propose import empty_draft, propose_chain, settle
+from drafters.engine.propose_tree import propose_tree
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import warp
-from drafters.samplers.draft import Draft, Sampler, Verifier
+from drafters.samplers.draft import ROOT, Draft, Sampler, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.policy import StopPolicy
 
@@ -40,7 +43,9 @@ class Decoded:
 class Executor(Protocol):
     """A way to run a sampler on a pair."""
 
-    def decode(self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+    def decode(
+        self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+    ) -> Decoded:
         """Continue each prompt, int64 (n,), n >= 1."""
         ...
 
@@ -52,7 +57,9 @@ def autoregressive(pair: Pair, prompts: Sequence[Tensor], coins: Coins, limits: 
 
 
 @torch.inference_mode()
-def speculative(pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+def speculative(
+    pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+) -> Decoded:
     """Draft-then-verify decoding whose output has exactly plain decoding's law (Leviathan et al. 2023)."""
     return _decode(pair, sampler, sampler.verifier, stop, prompts, coins, limits)
 
@@ -61,7 +68,9 @@ def speculative(pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequenc
 class Autoregressive:
     """The baseline executor; sampler and stop policy have no say in it."""
 
-    def decode(self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+    def decode(
+        self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+    ) -> Decoded:
         """See Executor."""
         return autoregressive(pair, prompts, coins, limits)
 
@@ -70,17 +79,25 @@ class Autoregressive:
 class Speculative:
     """The draft-then-verify executor."""
 
-    def decode(self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
+    def decode(
+        self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+    ) -> Decoded:
         """See Executor."""
         return speculative(pair, sampler, stop, prompts, coins, limits)
 
 
 def _decode(
-    pair: Pair, sampler: Sampler | None, verifier: Verifier, stop: StopPolicy | None, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+    pair: Pair,
+    sampler: Sampler | None,
+    verifier: Verifier,
+    stop: StopPolicy | None,
+    prompts: Sequence[Tensor],
+    coins: Coins,
+    limits: Limits,
 ) -> Decoded:
     rows = [Row(tokens=prompt.tolist(), prompt=prompt.shape[0]) for prompt in prompts]
     _check(pair, rows, limits)
-    longest = 0 if stop is None else min(stop.max_length, limits.max_new_tokens)
+    longest = 0 if stop is None or sampler is None else _most_nodes(sampler, stop)
     target = pair.open_target(len(rows), max(row.prompt for row in rows) + limits.max_new_tokens + longest + 1)
     _prefill(target, [row.tokens for row in rows])
     drafter = None
@@ -127,7 +144,9 @@ def _open_drafter(pair: Pair, rows: list[Row], limits: Limits, longest: int) -> 
         row.fed = len(row.stream) - 1
     need = max(len(row.stream) for row in rows) + limits.max_new_tokens * pair.expansion + longest + 1
     limit = pair.context[1]
-    drafter = pair.open_drafter(len(rows), need if limit is None else max(min(need, limit), max(len(row.stream) for row in rows)))
+    drafter = pair.open_drafter(
+        len(rows), need if limit is None else max(min(need, limit), max(len(row.stream) for row in rows))
+    )
     _prefill(drafter, [row.stream for row in rows])
     return drafter
 
@@ -146,21 +165,29 @@ def _round(
     committed = torch.tensor([len(row.tokens) for row in rows], device=pair.device)
     position = torch.tensor([-1 if row.finished else len(row.tokens) for row in rows], device=pair.device)
     key = Key(position=position, round=committed, purpose="draft")
-    draft, steps = empty_draft(len(rows), pair.device), 0
+    draft, fed = empty_draft(len(rows), pair.device), None
     if drafter is not None and sampler is not None and stop is not None:
-        room = _rooms(drafter, rows, limits, stop)
-        proposed = propose_chain(drafter, pair, rows, sampler, stop, limits.drafting, room, coins, key)
-        draft, steps = proposed.draft, proposed.steps
+        room = _rooms(drafter, rows, limits, _most_nodes(sampler, stop))
+        propose = propose_tree if isinstance(sampler.shape, Tree) else propose_chain
+        proposed = propose(drafter, pair, rows, sampler, stop, limits.drafting, room, coins, key)
+        draft, fed = proposed.draft, proposed.fed
 
     roots = torch.tensor([[row.tokens[-1]] for row in rows], device=pair.device)
-    logits = target.extend(torch.cat([roots, draft.tokens.clamp(min=0)], 1))  # (B, M + 1, V)
+    parents = _slots_above(draft, committed) if sampler is not None and isinstance(sampler.shape, Tree) else None
+    logits = target.extend(torch.cat([roots, draft.tokens.clamp(min=0)], 1), parents)  # (B, M + 1, V)
     assert logits is not None
     verdict = verifier.verify(warp(logits, limits.sampling), draft, coins, key)
-    accepted, drafted, fresh = _to_host(draft, verdict)
+    paths, drafted, fresh = _to_host(draft, verdict)
+    accepted = [len(path) for path in paths]
 
-    # A chain is kept by its length: everything up to the last accepted node; a finished row stays where it is.
-    last = [len(row.tokens) - 2 if row.finished else len(row.tokens) - 1 + count for row, count in zip(rows, accepted, strict=True)]
-    target.keep([[slot] for slot in last])
+    # The root's slot is the last committed token's, node m's is m + 1 behind it; a finished row stays where it is.
+    ends = [len(row.tokens) for row in rows]
+    target.keep(
+        [
+            [end - 2] if row.finished else [end - 1, *(end + node for node in path)]
+            for row, end, path in zip(rows, ends, paths, strict=True)
+        ]
+    )
     emitted = []
     for row, new, count, present in zip(rows, fresh, accepted, drafted, strict=True):
         if row.finished:
@@ -171,24 +198,41 @@ def _round(
         row.rounds.append((present, min(used + (count < present and kept > count), present), used))
         emitted.append(new[:kept])
     if drafter is not None and stop is not None:
-        settle(drafter, pair, rows, steps, accepted, emitted)
+        settle(drafter, pair, rows, fed, paths, emitted)
         active = [number for number, new in enumerate(emitted) if new]
         took = torch.tensor(active)
         stop.on_verified(torch.tensor(accepted)[took], torch.tensor(drafted)[took], took)
 
 
-def _rooms(drafter: Model, rows: list[Row], limits: Limits, stop: StopPolicy) -> list[int]:
+def _most_nodes(sampler: Sampler, stop: StopPolicy) -> int:
+    """Nodes of the largest draft a round can have."""
+    if not isinstance(sampler.shape, Tree):
+        return stop.max_length
+    return sum(accumulate(sampler.shape.branching[: stop.max_length], mul))
+
+
+def _slots_above(draft: Draft, committed: Tensor) -> Tensor:
+    """The target's slot that each of root and nodes follows: int64 (B, M + 1)."""
+    root = committed.unsqueeze(-1) - 1
+    above = torch.where(draft.parent > ROOT, root + 1 + draft.parent, root)
+    return torch.cat([root - 1, above], 1)
+
+
+def _rooms(drafter: Model, rows: list[Row], limits: Limits, nodes: int) -> list[int]:
     """Tokens each row may draft; a row whose drafter context is full stops drafting and frees its place in the cache."""
     for number, row in enumerate(rows):
-        if row.drafting and len(row.stream) + stop.max_length > drafter.capacity:
+        if row.drafting and len(row.stream) + nodes > drafter.capacity:
             row.drafting = False
             row.stream, row.fed = row.stream[:1], 1
             drafter.keep([[0] if other == number else [] for other in range(len(rows))])
     return [row.room(limits) for row in rows]
 
 
-def _to_host(draft: Draft, verdict) -> tuple[list[int], list[int], list[list[int]]]:
-    """One transfer per round: accepted and drafted counts, and the tokens each row gained."""
-    path = draft.tokens.gather(1, verdict.nodes.clamp(min=0)) if draft.tokens.shape[1] else draft.tokens
-    table = torch.cat([verdict.accepted[:, None], draft.present.sum(1, keepdim=True), verdict.next_token[:, None], path], 1).tolist()
-    return [row[0] for row in table], [row[1] for row in table], [[*row[3 : 3 + row[0]], row[2]] for row in table]
+def _to_host(draft: Draft, verdict: Verdict) -> tuple[list[list[int]], list[int], list[list[int]]]:
+    """One transfer per round: accepted paths, drafted counts, and the tokens each row gained."""
+    width = verdict.nodes.shape[1]
+    spelled = draft.tokens.gather(1, verdict.nodes.clamp(min=0)) if draft.tokens.shape[1] else verdict.nodes
+    counts = torch.stack([verdict.accepted, draft.present.sum(1), verdict.next_token], 1)
+    table = torch.cat([counts, verdict.nodes, spelled], 1).tolist()
+    paths = [row[3 : 3 + row[0]] for row in table]
+    return paths, [row[1] for row in table], [[*row[3 + width : 3 + width + row[0]], row[2]] for row in table]

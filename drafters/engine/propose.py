@@ -12,7 +12,7 @@ from drafters.engine.cache import Model
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
-from drafters.samplers.draft import ABSENT, MISS, ChainLaws, Draft, Sampler
+from drafters.samplers.draft import ABSENT, MISS, ChainLaws, Draft, Laws, Sampler
 from drafters.stop.policy import StopPolicy
 
 
@@ -21,17 +21,25 @@ class Proposed:
     """A draft and what the drafter's cache holds because of it."""
 
     draft: Draft
-    steps: int  # drafter forwards of this round
+    fed: int | None  # nodes the drafter has been fed, in order; None if it was not called at all
 
 
-def empty_draft(rows: int, device: torch.device, laws: ChainLaws | None = None) -> Draft:
+def empty_draft(rows: int, device: torch.device, laws: Laws | None = None) -> Draft:
     """A round without drafts: (B, 0)."""
     nothing = torch.zeros(rows, 0, dtype=torch.int64, device=device)
     return Draft(nothing, nothing, laws)
 
 
 def propose_chain(
-    drafter: Model, pair: Pair, rows: list[Row], sampler: Sampler, stop: StopPolicy, sampling: Sampling, room: list[int], coins: Coins, key: Key
+    drafter: Model,
+    pair: Pair,
+    rows: list[Row],
+    sampler: Sampler,
+    stop: StopPolicy,
+    sampling: Sampling,
+    room: list[int],
+    coins: Coins,
+    key: Key,
 ) -> Proposed:
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
     width = min(stop.max_length, max(room))
@@ -45,8 +53,8 @@ def propose_chain(
         go = go & (drafted < allowed) & stop.should_continue(None, drafted)
         if not bool(go.any()):
             break
-        logits = _catch_up(drafter, rows) if fed is None else drafter.extend(fed.clamp(min=0).unsqueeze(-1))[:, -1]  # type: ignore[index]
-        q = _law(logits, sampler, sampling)  # (B, D)
+        logits = catch_up(drafter, rows) if fed is None else drafter.extend(fed.clamp(min=0).unsqueeze(-1))[:, -1]  # type: ignore[index]
+        q = drafting_law(logits, sampler, sampling)  # (B, D)
         law = sampler.proposal.lift(q)  # (B, V)
         position = torch.where(go, key.position + node, -1)
         drawn = sampler.verifier.draw(law, coins, key.at(position=position, node=node, purpose="draft"))[:, 0]
@@ -59,25 +67,26 @@ def propose_chain(
         go = go & (fed >= 0) & ~torch.isin(token, eos)  # nothing follows an EOS, or a token the drafter cannot read
     kept = laws if sampler.verifier.needs_law else None
     if not tokens:
-        return Proposed(empty_draft(len(rows), key.position.device, kept), 0)
-    return Proposed(Draft(torch.stack(tokens, 1), torch.stack(parents, 1), kept), len(tokens))
+        return Proposed(empty_draft(len(rows), key.position.device, kept), None)
+    return Proposed(Draft(torch.stack(tokens, 1), torch.stack(parents, 1), kept), len(tokens) - 1)
 
 
-def _law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
+def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
+    """Mask to the tokens the proposal can use, then warp: (..., D) -> (..., D)."""
     support = sampler.proposal.support
     if support is not None:
         logits = logits.masked_fill(~support.to(logits.device), -torch.inf)
     return warp(logits, sampling)
 
 
-def _catch_up(drafter: Model, rows: list[Row]) -> Tensor:
+def catch_up(drafter: Model, rows: list[Row]) -> Tensor:
     """Feed what was committed since the last round: logits after each row's last token (B, D)."""
-    unfed = []
-    for number, row in enumerate(rows):
-        if row.fed == len(row.stream):  # nothing new (its last token cannot be spelled): feed the one before again
-            drafter.keep([[row.fed - 2] if other == number else [] for other in range(len(rows))])
-            row.fed -= 1
-        unfed.append(row.stream[row.fed :])
+    if any(
+        row.fed == len(row.stream) for row in rows
+    ):  # nothing new (no drafter id spells it): feed the last one again
+        drafter.keep([[row.fed - 2] if row.fed == len(row.stream) else [] for row in rows])
+    unfed = [row.stream[min(row.fed, len(row.stream) - 1) :] for row in rows]
+    for row in rows:
         row.fed = len(row.stream)
     tokens, counts = padded(unfed, torch.device("cpu"))
     logits = drafter.extend(tokens, counts=counts)
@@ -88,16 +97,20 @@ def _catch_up(drafter: Model, rows: list[Row]) -> Tensor:
     return logits[torch.arange(len(rows), device=logits.device), last]
 
 
-def settle(drafter: Model, pair: Pair, rows: list[Row], steps: int, accepted: list[int], fresh: list[list[int]]) -> None:
-    """After a round: roll the drafter's cache back to the accepted tokens and extend the streams by what was committed."""
+def settle(
+    drafter: Model, pair: Pair, rows: list[Row], fed: int | None, paths: list[list[int]], fresh: list[list[int]]
+) -> None:
+    """After a round: roll the drafter's cache back to the accepted path and extend the streams by what was committed."""
     spelled = [[pair.feed(token) for token in tokens] for tokens in fresh]
-    if steps:
-        cached = [row.fed + min(steps - 1, _singles(parts[:count])) for row, parts, count in zip(rows, spelled, accepted, strict=True)]
-        drafter.keep([[length - 1] for length in cached])
-    for index, (row, parts) in enumerate(zip(rows, spelled, strict=True)):
+    if fed is not None:
+        kept = []
+        for row, parts, path in zip(rows, spelled, paths, strict=True):
+            known = [node for node in path[: _singles(parts)] if node < fed]
+            kept.append([row.fed - 1, *(row.fed + node for node in known)])
+            row.fed += len(known)
+        drafter.keep(kept)
+    for row, parts in zip(rows, spelled, strict=True):
         row.stream.extend(part for ids in parts for part in ids)
-        if steps:
-            row.fed = min(cached[index], len(row.stream))
 
 
 def _singles(spelled: list[list[int]]) -> int:

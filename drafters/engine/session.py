@@ -18,14 +18,33 @@ from drafters.vocab.feed import FeedTable
 class Pair(Protocol):
     """A target and a drafter that can be opened for a batch."""
 
-    eos: tuple[int, ...]
-    device: torch.device
-    context: tuple[int | None, int | None]  # positions the target and the drafter were built for
-    expansion: int  # most drafter ids that one target token is fed as
+    @property
+    def eos(self) -> tuple[int, ...]:
+        """Target ids that end a text."""
+        ...
 
-    def open_target(self, rows: int, capacity: int) -> Model: ...
+    @property
+    def device(self) -> torch.device:
+        """Where tokens, laws and coins live."""
+        ...
 
-    def open_drafter(self, rows: int, capacity: int) -> Model: ...
+    @property
+    def context(self) -> tuple[int | None, int | None]:
+        """Positions the target and the drafter were built for, None without a limit."""
+        ...
+
+    @property
+    def expansion(self) -> int:
+        """Most drafter ids that one target token is fed as."""
+        ...
+
+    def open_target(self, rows: int, capacity: int) -> Model:
+        """The target with an empty cache for `rows` requests of at most `capacity` slots."""
+        ...
+
+    def open_drafter(self, rows: int, capacity: int) -> Model:
+        """The drafter, likewise."""
+        ...
 
     def prompt(self, ids: list[int]) -> list[int]:
         """A prompt of target ids as the drafter reads it."""

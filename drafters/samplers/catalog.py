@@ -16,7 +16,9 @@ from drafters.vocab.alignment import VocabMap
 def is_identity(vocab: VocabMap) -> bool:
     """True where every drafter row is the target id of the same number."""
     size = vocab.to_target.shape[0]
-    return vocab.to_drafter.shape[0] == size and bool((vocab.to_target == vocab.to_target.new_tensor(range(size))).all())
+    return vocab.to_drafter.shape[0] == size and bool(
+        (vocab.to_target == vocab.to_target.new_tensor(range(size))).all()
+    )
 
 
 def _bridge(vocab: VocabMap) -> TokenProposal:

@@ -65,10 +65,9 @@ class Verifier(Protocol):
     needs_law: bool  # verify reads Draft.q
     positional: bool  # coins depend on the position alone, not on the round (coupled and target-only samplers)
     tree: bool  # accepts trees, not only chains
-    num_drafts: int  # children drawn per node
 
-    def draw(self, q: Tensor, coins: Coins, key: Key) -> Tensor:
-        """(B, V) law -> int64 (B, num_drafts) tokens in draw order."""
+    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
+        """(B, V) law of one node -> int64 (B, count) children in draw order; chain verifiers draw one, -1 = no such child."""
         ...
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
@@ -82,13 +81,24 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Tree:
+    """Tree shape with `branching[l]` children for every node at depth l. Raises ValueError unless all are >= 1."""
+
+    branching: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.branching or min(self.branching) < 1:
+            raise ValueError(f"tree branching must hold numbers >= 1, one per depth, got {self.branching}.")
+
+
+@dataclass(frozen=True)
 class Sampler:
     """A named, lossless way to draft and verify."""
 
     name: str
     proposal: TokenProposal
     verifier: Verifier
-    shape: Chain = field(default_factory=Chain)
+    shape: Chain | Tree = field(default_factory=Chain)
 
 
 @dataclass
@@ -107,7 +117,9 @@ class ChainLaws:
     def at(self, tokens: Tensor) -> Tensor:
         """See Laws.at. Raises ValueError if asked about other tokens than the M drafted ones."""
         if tokens.shape[1] != len(self.probabilities):
-            raise ValueError(f"tokens must be the draft's (B, M) with M = {len(self.probabilities)}, got {tuple(tokens.shape)}.")
+            raise ValueError(
+                f"tokens must be the draft's (B, M) with M = {len(self.probabilities)}, got {tuple(tokens.shape)}."
+            )
         if not self.probabilities:
             return torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
         return torch.stack(self.probabilities, dim=1)
@@ -124,6 +136,29 @@ class ChainLaws:
         return self.proposal.lift(law) * (node >= 0).unsqueeze(-1)
 
 
-def draw_one(q: Tensor, coins: Coins, key: Key) -> Tensor:
-    """One token per row: (B, V) -> int64 (B, 1)."""
-    return coins.draw(q, key).unsqueeze(-1)
+@dataclass
+class TreeLaws:
+    """Laws of a tree: one drafter law over D per parent, and for each node which parent's it is."""
+
+    proposal: TokenProposal
+    rows: list[Tensor] = field(default_factory=list)  # per parent (B, D)
+    source: list[int] = field(default_factory=list)  # per node: index into rows
+    probabilities: list[Tensor] = field(default_factory=list)  # per node fp64 (B,)
+
+    def at(self, tokens: Tensor) -> Tensor:
+        """See Laws.at: the probability of each token under its parent's law, siblings not taken out."""
+        if tokens.shape[1] != len(self.source):
+            raise ValueError(
+                f"tokens must be the draft's (B, M) with M = {len(self.source)}, got {tuple(tokens.shape)}."
+            )
+        if not self.probabilities:
+            return torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+        return torch.stack(self.probabilities, dim=1)
+
+    def row(self, node: Tensor) -> Tensor:
+        """See Laws.row: the lifted law of the node's parent, siblings not taken out."""
+        if not self.rows:
+            return torch.zeros(node.shape[0], 1, dtype=torch.float64, device=node.device)
+        source = torch.tensor(self.source, device=node.device)[node.clamp(min=0)]
+        law = torch.stack(self.rows)[source, torch.arange(node.shape[0], device=node.device)]
+        return self.proposal.lift(law) * (node >= 0).unsqueeze(-1)

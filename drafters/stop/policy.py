@@ -10,7 +10,10 @@ from torch import Tensor
 class StopPolicy(Protocol):
     """Asked before every draw, the first of a round included; a round of zero drafts is a plain target step."""
 
-    max_length: int  # never more drafts than this in a round
+    @property
+    def max_length(self) -> int:
+        """Never more drafts than this in a round (for trees: levels)."""
+        ...
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
         """(B, F) features of the next draw, None for a policy that reads none, and int64 (B,) tokens drafted this round -> bool (B,)."""

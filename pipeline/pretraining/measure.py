@@ -15,7 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipeline.pretraining.module import logits_of
 
 
-def _windows(tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int, length: int) -> Iterator[tuple[Tensor, int]]:
+def _windows(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int, length: int
+) -> Iterator[tuple[Tensor, int]]:
     """Token windows (1, n) of the first `limit` bytes of text with the bytes their predicted tokens spell; each begins with EOS."""
     used = 0
     for text in texts:
@@ -32,7 +34,9 @@ def _windows(tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int, l
 
 
 @torch.inference_mode()
-def bits_per_byte(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int, length: int) -> float:
+def bits_per_byte(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int, length: int
+) -> float:
     """Cross-entropy in bits per byte of text: comparable between tokenizers, unlike perplexity per token."""
     nats, size = 0.0, 0
     for tokens, spelled in _windows(tokenizer, texts, limit, length):
@@ -44,7 +48,12 @@ def bits_per_byte(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, te
 
 @torch.inference_mode()
 def mean_acceptance(
-    target: PreTrainedModel, drafter: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], limit: int, length: int
+    target: PreTrainedModel,
+    drafter: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    limit: int,
+    length: int,
 ) -> float:
     """Mean of sum_x min(p, q) over positions, i.e. the acceptance rate of rejection sampling at temperature 1 on this text."""
     total, count = 0.0, 0

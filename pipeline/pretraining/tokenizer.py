@@ -23,7 +23,9 @@ def train_tokenizer(texts: Iterable[str], size: int, pattern: str | None, contex
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
         split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -33,7 +35,9 @@ def train_tokenizer(texts: Iterable[str], size: int, pattern: str | None, contex
     )
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() != size:
-        raise ValueError(f"tokenizer: expected {size} tokens, got {tokenizer.get_vocab_size()}; the text is too small for this size.")
+        raise ValueError(
+            f"tokenizer: expected {size} tokens, got {tokenizer.get_vocab_size()}; the text is too small for this size."
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,

@@ -70,7 +70,9 @@ def train(
         logger=CSVLogger(folder, name="log", version=""),
         callbacks=[
             Bar(advance),
-            ModelCheckpoint(dirpath=folder, filename="last", every_n_train_steps=200, save_top_k=1, enable_version_counter=False),
+            ModelCheckpoint(
+                dirpath=folder, filename="last", every_n_train_steps=200, save_top_k=1, enable_version_counter=False
+            ),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -81,7 +83,11 @@ def train(
     model.train()
     trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     model.eval()
-    report = {"updates": float(module.updates), "minutes": module.spent / 60, "tokens": float(module.updates * batch * length)}
+    report = {
+        "updates": float(module.updates),
+        "minutes": module.spent / 60,
+        "tokens": float(module.updates * batch * length),
+    }
     torch.save(report, folder / "spent.pt")
     partial = folder / "model.tmp"
     save_model(model, str(partial))

@@ -79,7 +79,12 @@ def run(context: Context) -> None:
     torch.manual_seed(seed)
     shape, budget = Shape(**config.target), config.optimisation
     end = main.eos_token_id
-    small = build(Shape(config.seed_layers, shape.hidden, shape.heads, shape.kv_heads, shape.feed_forward), config.vocabulary, config.context, end)
+    small = build(
+        Shape(config.seed_layers, shape.hidden, shape.heads, shape.kv_heads, shape.feed_forward),
+        config.vocabulary,
+        config.context,
+        end,
+    )
     phase("seed_phase", small, ids, budget.seed_phase)
     target = stack(small, shape.layers)
     phase("target", target, ids, budget.target)
@@ -123,7 +128,10 @@ def _provenance(config: Any, seed: int, spent: dict, models: dict) -> dict[str, 
     tokenizer = models["target"][1]
     acceptance = mean_acceptance(target, drafter, tokenizer, texts, config.test_bytes, config.context)
     t, d = step_seconds(target), step_seconds(drafter)
-    measured = {f"bits_per_byte_{name}": bits_per_byte(*pair, texts, config.test_bytes, config.context) for name, pair in models.items()}
+    measured = {
+        f"bits_per_byte_{name}": bits_per_byte(*pair, texts, config.test_bytes, config.context)
+        for name, pair in models.items()
+    }
     measured |= {"acceptance": acceptance, "t_seconds": t, "d_seconds": d, "c": d / t}
     measured |= {"ideal_speedup": ideal_speedup(acceptance, d / t)}
     return {

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-from drafters.samplers.draft import Draft, Verdict, draw_one
+from drafters.samplers.draft import Draft, Verdict
 
 
 class ExactMatch:
     """Emit y ~ p at every position until y differs from the draft; coins depend on the position alone."""
 
-    needs_law, positional, tree, num_drafts = False, True, False, 1
+    needs_law, positional, tree = False, True, False
 
-    def draw(self, q: Tensor, coins: Coins, key: Key) -> Tensor:
+    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1). Any drafting rule would be lossless; sampling matches the target's spread."""
-        return draw_one(q, coins, key)
+        return coins.draw(q, key).unsqueeze(-1)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. Each row draws until its first mismatch and not beyond."""

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import residual
-from drafters.samplers.draft import Draft, Verdict, draw_one
+from drafters.samplers.draft import Draft, Verdict
 
 
 class Rejection:
     """Accept token x with probability min(1, p(x) / q(x)); at the first rejection draw from max(p - q, 0)."""
 
-    needs_law, positional, tree, num_drafts = True, False, False, 1
+    needs_law, positional, tree = True, False, False
 
-    def draw(self, q: Tensor, coins: Coins, key: Key) -> Tensor:
+    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1)."""
-        return draw_one(q, coins, key)
+        return coins.draw(q, key).unsqueeze(-1)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify."""
@@ -35,5 +35,7 @@ class Rejection:
         rejected = torch.where(accepted < present.sum(-1), accepted, -1)  # the node whose law the residual takes away
         target = p[torch.arange(p.shape[0], device=p.device), accepted]  # (B, V)
         law = residual(target, draft.q.row(rejected))
-        next_token = coins.draw(law, key.at(position=torch.where(key.position >= 0, key.position + accepted, -1), purpose="residual"))
+        next_token = coins.draw(
+            law, key.at(position=torch.where(key.position >= 0, key.position + accepted, -1), purpose="residual")
+        )
         return Verdict(torch.where(nodes < accepted.unsqueeze(-1), nodes, -1), accepted, next_token)
