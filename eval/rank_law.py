@@ -95,7 +95,7 @@ def race_speedup_ceiling(rank_law: Tensor, vocabulary: int, nodes: int) -> Tenso
     if vocabulary < 1 or nodes < 1:
         raise ValueError(f"vocabulary and nodes must be at least 1, got {vocabulary} and {nodes}")
     full = torch.cat([law, missing.clamp(min=0.0)], -1)
-    entropy = -torch.special.xlogy(full, full).sum(-1).clamp(max=0.0)
+    entropy = torch.special.xlogy(full, full).sum(-1).clamp(max=0.0).abs()  # +0, not -0, where the rank is certain
     return (math.log(vocabulary) + math.log(nodes + 1)) / entropy
 
 
