@@ -83,6 +83,15 @@ def _jsonl(file: Path, option: str) -> Iterator[Row]:
             yield row
 
 
+def require_pinned(hub: str, revision: str | None, option: str) -> None:
+    """Raise DataError where `revision` is not a commit: a branch can change, and with it what was measured."""
+    if revision is None or not _REVISION.fullmatch(revision):
+        raise DataError(
+            f"{option}.revision={revision}: expected a commit of 40 hex digits (a branch can change; the page of {hub} "
+            f"on the Hub shows its commits). Or use a local copy: {option}.path=FILE"
+        )
+
+
 def hub_rows(hub: str, revision: str | None, subset: str | None, split: str, option: str) -> Iterator[Row]:
     """Rows of a Hub data set, streamed: nothing but the rows read is downloaded.
 
@@ -93,11 +102,7 @@ def hub_rows(hub: str, revision: str | None, subset: str | None, split: str, opt
     Raises:
         DataError: the revision is not pinned, or the Hub does not give the data set.
     """
-    if revision is None or not _REVISION.fullmatch(revision):
-        raise DataError(
-            f"{option}.revision={revision}: expected a commit of 40 hex digits (a branch can change; the page of {hub} "
-            f"on the Hub shows its commits). Or use a local copy: {option}.path=FILE"
-        )
+    require_pinned(hub, revision, option)
     from datasets import load_dataset
     from huggingface_hub import HfApi
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from drafters.vocab.tally import well_formed
-from eval.rows import SUFFIXES, Row, column, data_files, hub_rows, local_rows
+from eval.rows import SUFFIXES, DataError, Row, column, data_files, hub_rows, local_rows, require_pinned
 from pipeline import python_source
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError
@@ -82,10 +82,16 @@ def key_values(corpus: CorpusConfig) -> dict[str, Any]:
 
 
 def external(corpus: CorpusConfig) -> dict[str, str]:
-    """Label -> local path or pinned Hub id, for `Stage.external`."""
+    """Setting -> local path or pinned Hub id, for `Stage.external`. Raises ConfigError for an unpinned revision."""
     if corpus.path is not None:
-        return {"corpus": corpus.path}
-    return {} if _is_python_source(corpus) else {"corpus": f"{corpus.hub}@{corpus.revision}"}
+        return {"corpus.path": corpus.path}
+    if _is_python_source(corpus):
+        return {}
+    try:
+        require_pinned(str(corpus.hub), corpus.revision, "corpus")
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    return {"corpus.hub": f"{corpus.hub}@{corpus.revision}"}
 
 
 def size_hint(corpus: CorpusConfig) -> int | None:

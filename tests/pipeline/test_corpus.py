@@ -146,10 +146,12 @@ def test_hub_that_cannot_be_reached_names_the_local_way(monkeypatch):
 def test_what_enters_the_content_key(tmp_path, monkeypatch):
     monkeypatch.setattr(python_source, "fingerprint", lambda split, *_: f"hash of {split}")
     local = config(path=str(tmp_path))
-    assert external(local) == {"corpus": str(tmp_path)}
+    assert external(local) == {"corpus.path": str(tmp_path)}
     assert key_values(local) == key_values(config(path="/elsewhere"))  # its content counts, not its place
-    assert external(config(source="hub", hub="org/name", revision="a" * 40)) == {"corpus": f"org/name@{'a' * 40}"}
+    assert external(config(source="hub", hub="org/name", revision="a" * 40)) == {"corpus.hub": f"org/name@{'a' * 40}"}
     assert external(config(source="python")) == {}
+    with pytest.raises(ConfigError, match=r"corpus\.revision=main: expected a commit of 40 hex digits"):
+        external(config(source="hub", hub="org/name", revision="main"))
     assert key_values(config(source="python"))["content"] == ["hash of train", "hash of calibration"]
 
 

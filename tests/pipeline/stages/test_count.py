@@ -168,7 +168,7 @@ def test_a_column_of_identifiers_is_no_domain(tmp_path, corpus_file, monkeypatch
 def test_what_enters_the_key(tmp_path, corpus_file):
     cfg = context(tmp_path, corpus_file, workers=3).cfg
     assert STAGE.key_config(cfg) == STAGE.key_config(context(tmp_path, corpus_file).cfg)
-    assert STAGE.external(cfg) == {"target": str(ZOO / "target"), "corpus": str(corpus_file)}
+    assert STAGE.external(cfg) == {"target": str(ZOO / "target"), "corpus.path": str(corpus_file)}
     assert STAGE.inputs(cfg) == {}
     other = context(tmp_path, corpus_file, foreign=True, source="generations").cfg
     assert STAGE.inputs(other) == {"generate": "generate"}

@@ -134,7 +134,7 @@ def test_no_prompts_is_an_error(tmp_path, corpus_file):
 
 def test_what_enters_the_key(tmp_path, corpus_file):
     made = context(tmp_path / "out", corpus_file)
-    assert STAGE.external(made.cfg) == {"target": str(TARGET), "corpus": str(corpus_file)}
+    assert STAGE.external(made.cfg) == {"target": str(TARGET), "corpus.path": str(corpus_file)}
     assert STAGE.key_config(made.cfg) != STAGE.key_config(context(tmp_path / "out", corpus_file, seed=1).cfg)
     suite = context(tmp_path / "out", corpus_file, prompts="suite").cfg
     assert STAGE.external(suite)["suite"].endswith("pycode.jsonl")
