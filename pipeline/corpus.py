@@ -61,9 +61,9 @@ def corpus_config(cfg: DictConfig) -> CorpusConfig:
     if not isinstance(values, Mapping):
         raise ConfigError(f"corpus={cfg.corpus!s}: expected a mapping, i.e. a file of conf/corpus")
     known = [item.name for item in dataclasses.fields(CorpusConfig)]
-    for name in values:
+    for name in map(str, values):
         if name not in known:
-            raise ConfigError(f"corpus.{name}: no such setting; {suggest(str(name), known)}")
+            raise ConfigError(f"corpus.{name}: no such setting; {suggest(name, known)}")
     corpus = CorpusConfig(**{str(name): value for name, value in values.items()})
     for name, value, choices in (("source", corpus.source, SOURCES), ("format", corpus.format, ("auto", *FORMATS))):
         if value not in choices:
