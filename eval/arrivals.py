@@ -32,7 +32,7 @@ def all_inside(q: Vector, num_drafts: int) -> Iterator[Vector]:
     """Pr(all drafts lie in q[: n + 1]) for n = 0, 1, ...: block after block, so that the caller may stop early.
 
     Args:
-        q: law (N,) of the tokens in the order of the prefixes, all positive.
+        q: law (N,) of the tokens in the order of the prefixes, all positive, none so small that LATEST / q overflows.
         num_drafts: k draws without replacement; all N tokens if N is smaller.
     """
     k = min(num_drafts, len(q))
@@ -71,7 +71,7 @@ def _latest(q: Vector, outside: Vector, k: int) -> float:
     slowest = _kth_largest(q[: low + 1], k)
     if low > k - 1:
         slowest = min(slowest, outside[low - 1])
-    return LATEST / max(slowest, np.finfo(np.float64).tiny)
+    return LATEST / slowest
 
 
 def _kth_largest(values: Vector, k: int) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from eval.arrivals import all_inside
 
 SUM_TOLERANCE = 1e-4  # fp32 laws over 150,000 tokens are off by about 1e-5; anything more is not a law
+SMALLEST = 1e-300  # less counts as zero: its inverse would overflow
 CHUNK = 1 << 22  # numbers per temporary array: 32 MB of fp64
 
 
@@ -114,7 +115,7 @@ def _law(name: str, law: Tensor) -> Tensor:
             f"minimum {law[row].min().item():.3g} and sum {law[row].sum().item():.6g}: softmax logits first, and "
             "give a law with misses its missing mass as a token of its own"
         )
-    return law / total
+    return (law / total).masked_fill_(law < SMALLEST, 0.0)
 
 
 def _with_replacement(p: Tensor, q: Tensor, num_drafts: int) -> Tensor:
@@ -168,7 +169,6 @@ def _pairs_inside(q: Tensor) -> Tensor:
     increments instead of cumsum(q) * cumsum(f) - cumsum(q f): those lose all digits when one token has q near 1, the
     usual case of language models.
     """
-    q = torch.where(q < 1e-300, 0.0, q)  # below, 1 / (sum of the others) overflows
     before = _before(q)
     others = before + _after(q)
     odds = torch.where(others > 0, q / others, 0.0)

@@ -8,6 +8,7 @@ import torch
 
 from eval.arrivals import BLOCK, all_inside, time_nodes
 from eval.bounds import _pairs_inside, optimal_acceptance
+from eval.rank_law import rank_law
 
 
 def enumerated(q: np.ndarray, num_drafts: int) -> np.ndarray:
@@ -57,6 +58,24 @@ def test_stopping_early_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
         expected = 1 + min(0.0, float((p[order].cumsum(-1).numpy() - inside).min()))
         found = float(optimal_acceptance(p, q, num_drafts, "without_replacement"))
         assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tail", "optimum", "ranks"),
+    [
+        ((1e-17, 1e-310), 1.0, [1 / 2, 1 / 2, 0.0]),
+        ((1e-299, 1e-299), 1.0, [1 / 2, 1 / 3, 1 / 6]),
+        ((1e-310, 1e-320), 0.5, [1 / 2, 0.0, 0.0]),  # less than 1e-300 counts as never drafted
+        ((1e-320, 0.0), 0.5, [1 / 2, 0.0, 0.0]),
+    ],
+)
+def test_numbers_at_the_end_of_fp64(tail: tuple[float, float], optimum: float, ranks: list[float]) -> None:
+    p, q = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64), torch.tensor([1.0, *tail], dtype=torch.float64)
+    for num_drafts in (2, 3, 4):
+        found = float(optimal_acceptance(p, q, num_drafts, "without_replacement"))
+        assert found == pytest.approx(optimum, abs=1e-12)
+    assert float(optimal_acceptance(p, q, 4, "with_replacement")) == pytest.approx(0.5, abs=1e-12)
+    assert rank_law(p, q, 3).tolist() == pytest.approx(ranks, abs=1e-12)
 
 
 @pytest.mark.parametrize(("rate", "error"), [(1e-4, 1e-12), (1.0, 1e-12), (1e9, 2e-5)])  # EARLIEST * 1e9 is left out
