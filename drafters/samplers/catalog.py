@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+from drafters.affinity import AffinityPrior
 from drafters.samplers.draft import Sampler, TokenProposal
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.samplers.verify.rejection import Rejection
 from drafters.vocab.alignment import VocabMap
+from drafters.vocab.texts import Texts
+
+
+@dataclass(frozen=True)
+class Context:
+    """What builders may ask of a pair. Only `vocab` is always there; `build` takes the others as keyword arguments."""
+
+    vocab: VocabMap  # of the drafter's head
+    texts: Callable[[], Texts] | None = None  # what the ids spell, read when a string-level sampler asks for it
+    affinity: AffinityPrior | None = None
 
 
 def is_identity(vocab: VocabMap) -> bool:
@@ -25,30 +38,33 @@ def _bridge(vocab: VocabMap) -> TokenProposal:
     return Identity() if is_identity(vocab) else TLI(vocab)
 
 
-def standard(vocab: VocabMap) -> Sampler:
+def standard(context: Context) -> Sampler:
     """Rejection sampling on one shared, unpruned vocabulary. Raises ValueError for any other map."""
-    if not is_identity(vocab):
+    if not is_identity(context.vocab):
         raise ValueError("sampler 'standard' needs a drafter with the target's whole vocabulary; use sampler='tli'.")
     return Sampler("standard", Identity(), Rejection())
 
 
-def exact_match(vocab: VocabMap) -> Sampler:
+def exact_match(context: Context) -> Sampler:
     """The target's own samples decide; any vocabulary map."""
-    return Sampler("exact_match", _bridge(vocab), ExactMatch())
+    return Sampler("exact_match", _bridge(context.vocab), ExactMatch())
 
 
-def tli(vocab: VocabMap) -> Sampler:
+def tli(context: Context) -> Sampler:
     """Rejection sampling on the tokens both vocabularies hold."""
-    return Sampler("tli", TLI(vocab), Rejection())
+    return Sampler("tli", TLI(context.vocab), Rejection())
 
 
-CATALOG: dict[str, Callable[[VocabMap], Sampler]] = {"standard": standard, "exact_match": exact_match, "tli": tli}
+CATALOG: dict[str, Callable[[Context], Sampler]] = {"standard": standard, "exact_match": exact_match, "tli": tli}
 
 
-def build(name: str, vocab: VocabMap) -> Sampler:
-    """The sampler `name` for a drafter with this vocabulary map. Raises ValueError naming the known and the nearest name."""
+def build(name: str, vocab: VocabMap, **more: Any) -> Sampler:
+    """The sampler `name` for a drafter with this vocabulary map; `more` are the other fields of Context.
+
+    Raises ValueError naming the known and the nearest name, or what the sampler needs and was not given.
+    """
     if name not in CATALOG:
         near = difflib.get_close_matches(name, CATALOG, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown sampler {name!r}; known: {', '.join(CATALOG)}{hint}")
-    return CATALOG[name](vocab)
+    return CATALOG[name](Context(vocab, **more))

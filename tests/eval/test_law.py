@@ -7,7 +7,7 @@ import torch
 
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling, warp
-from drafters.samplers.catalog import CATALOG
+from drafters.samplers.catalog import CATALOG, build
 from drafters.stop.static import Static
 from eval.law import exact_law, largest_error, reference_law, total_variation
 from eval.tables import foreign_pair, full_pair, pruned_pair
@@ -63,7 +63,7 @@ def limits_of(limits: Limits, pair: str) -> Limits:
 
 def takes(name, pair) -> bool:
     try:
-        CATALOG[name](PAIRS[pair].vocab)
+        build(name, PAIRS[pair].vocab)
     except ValueError:
         return False
     return True
@@ -74,7 +74,7 @@ COMBINATIONS = [(name, pair) for name in CATALOG for pair in PAIRS if takes(name
 
 def check(name, pair, stop, limits):
     tables = PAIRS[pair]
-    law = exact_law(CATALOG[name](tables.vocab), stop, tables, PROMPTS[pair], limits)
+    law = exact_law(build(name, tables.vocab), stop, tables, PROMPTS[pair], limits)
     reference = reference_law(tables, PROMPTS[pair], limits)
     assert math.fsum(law.values()) == pytest.approx(1.0, abs=TOLERANCE)
     assert largest_error(law, reference) <= TOLERANCE
@@ -111,14 +111,14 @@ def test_lengths_that_depend_on_what_happened(name, pair):
 def test_five_tokens_across_three_rounds(name):
     tables = full_pair(3, 30, eos=(2,))
     limits = Limits(5)
-    law = exact_law(CATALOG[name](tables.vocab), lambda: Static(1), tables, [1], limits)
+    law = exact_law(build(name, tables.vocab), lambda: Static(1), tables, [1], limits)
     assert largest_error(law, reference_law(tables, [1], limits)) <= TOLERANCE
 
 
 def test_ignored_eos():
     tables = full_pair(3, 0)  # reference: no EOS at all
     limits = Limits(3, ignore_eos=True)
-    law = exact_law(CATALOG["standard"](tables.vocab), lambda: Static(2), PAIRS["full"], [0], limits)
+    law = exact_law(build("standard", tables.vocab), lambda: Static(2), PAIRS["full"], [0], limits)
     # Nothing is drafted behind an EOS, ignored or not; what follows it is decoded all the same.
     assert largest_error(law, reference_law(tables, [0], limits)) <= TOLERANCE
 
@@ -126,7 +126,7 @@ def test_ignored_eos():
 def test_stop_strings_cut_the_law_of_plain_decoding():
     tables = full_pair(3, 40)
     limits = Limits(3, stop_strings=("01",), text=lambda ids: "".join(map(str, ids)))
-    law = exact_law(CATALOG["standard"](tables.vocab), lambda: Static(2), tables, [0], limits)
+    law = exact_law(build("standard", tables.vocab), lambda: Static(2), tables, [0], limits)
     expected: dict[tuple[int, ...], float] = {}
     for tokens, weight in reference_law(tables, [0], Limits(3)).items():
         cut = tokens[:2] if tokens[:2] == (0, 1) else tokens
@@ -136,7 +136,7 @@ def test_stop_strings_cut_the_law_of_plain_decoding():
 
 def test_small_batches_give_the_same_law():
     tables, limits = PAIRS["full"], Limits(3)
-    sampler = CATALOG["standard"](tables.vocab)
+    sampler = build("standard", tables.vocab)
     whole = exact_law(sampler, lambda: Static(2), tables, [0], limits)
     assert largest_error(whole, exact_law(sampler, lambda: Static(2), tables, [0], limits, rows=7)) <= 1e-15
 

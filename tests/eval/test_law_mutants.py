@@ -9,7 +9,7 @@ import drafters.engine.decode as decode
 import drafters.samplers.verify.rejection as rejection
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling, residual, warp
-from drafters.samplers.catalog import CATALOG
+from drafters.samplers.catalog import build
 from drafters.samplers.draft import ABSENT, MISS, ChainLaws, Draft, Sampler, Verdict
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.verify.exact_match import ExactMatch
@@ -25,7 +25,7 @@ PROMPT = [0, 1]
 
 def error(sampler=None, pair=PAIR, limits=None, length=2) -> float:
     limits = limits or Limits(3)
-    sampler = sampler or CATALOG["standard"](pair.vocab)
+    sampler = sampler or build("standard", pair.vocab)
     law = exact_law(sampler, lambda: Static(length), pair, PROMPT, limits)
     return total_variation(law, reference_law(pair, PROMPT, limits))
 
@@ -145,7 +145,7 @@ def test_wrong_residuals(monkeypatch, wrong):
 
 def test_residual_over_the_drafters_tokens_only(monkeypatch):
     pair = foreign_pair(61, eos=(0,))  # the drafter cannot say target token 2
-    sampler = CATALOG["tli"](pair.vocab)
+    sampler = build("tli", pair.vocab)
     assert error(sampler, pair) <= CLEAN
     monkeypatch.setattr(rejection, "residual", lambda p, q: residual(p, q) * ((q > 0) | (q.sum(-1, keepdim=True) == 0)))
     assert error(sampler, pair) >= WRONG
