@@ -7,13 +7,15 @@ its coin is a hash of that name, so batching, scheduling and servers cannot chan
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from drafters.hashing import FIRST, SECOND, STEP, mix, mix_int, signed, uniform
+from drafters.race import Race
+
 PURPOSES = {"draft": 1, "accept": 2, "residual": 3, "bonus": 4, "race": 5}
-_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Key:
     node: int | Tensor = 0
     draw: int = 0
 
-    def at(self, **changes) -> Key:
+    def at(self, **changes: Any) -> Key:
         """The same key with some fields replaced."""
         return replace(self, **changes)
 
 
 class Coins(Protocol):
-    """Every random decision of the library goes through these three."""
+    """Every random decision of the library goes through these."""
 
     def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
         """True where u * q(x) < p(x), u in [0, 1): bool, shape of p_x.
@@ -51,40 +53,12 @@ class Coins(Protocol):
         ...
 
     def race(self, position: Tensor, ids: Tensor | None) -> Tensor:
-        """The shared exponentials of a position: (B,) positions x (n,) ids -> fp64 (B, n), > 0 and finite."""
+        """The shared exponentials E of a position, by target id: (B,) positions x (n,) ids -> fp64 (B, n), > 0 and finite."""
         ...
 
-
-def _signed(value: int) -> int:
-    value &= _MASK
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-_FIRST, _SECOND, _STEP = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB), _signed(0x9E3779B97F4A7C15)
-
-
-def mix(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele et al. 2014) on int64 with wrap-around: a bijection, the same on every device."""
-    x = (x ^ _shift(x, 30)) * _FIRST
-    x = (x ^ _shift(x, 27)) * _SECOND
-    return x ^ _shift(x, 31)
-
-
-def mix_int(x: int) -> int:
-    """`mix` on one Python integer in [0, 2^64)."""
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
-
-
-def uniform(bits: Tensor) -> Tensor:
-    """fp64 in [0, 1), 53 random bits, from hashed int64."""
-    return _shift(bits, 11).double() * 2.0**-53
+    def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
+        """The `count` tokens of smallest E / law: (B,), (B, V) -> int64 (B, count), first one first, -1 = no such token."""
+        ...
 
 
 class KeyedCoins:
@@ -96,8 +70,8 @@ class KeyedCoins:
     def __init__(self, seed: int, requests: Tensor, strict: bool = False):
         self.seed, self.requests, self.strict = seed, requests, strict
         self._used: set[tuple[int, ...]] = set()
-        start = _signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & _MASK))
-        self._base = mix(requests * _STEP + start)  # (B,)
+        start = signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & ((1 << 64) - 1)))
+        self._base = mix(requests * STEP + start)  # (B,)
 
     def take(self, requests: Tensor) -> KeyedCoins:
         """Coins of the same seed for another batch of requests (int64 (B,))."""
@@ -111,12 +85,12 @@ class KeyedCoins:
         wide = position.ndim == 2 or isinstance(node, Tensor)
         base = self._base.unsqueeze(-1) if wide else self._base
         position = position.unsqueeze(-1) if wide and position.ndim == 1 else position
-        constant = _signed(mix_int(PURPOSES[key.purpose] << 32 | key.draw))
-        bits = mix(base ^ (position * _STEP + constant))
+        constant = signed(mix_int(PURPOSES[key.purpose] << 32 | key.draw))
+        bits = mix(base ^ (position * STEP + constant))
         if key.round is not None:
             start = key.round.unsqueeze(-1) if wide else key.round
-            place = node * _SECOND if isinstance(node, Tensor) else _signed(node * _SECOND)
-            bits = mix(bits + start * _FIRST + place + _STEP)
+            place = node * SECOND if isinstance(node, Tensor) else signed(node * SECOND)
+            bits = mix(bits + start * FIRST + place + STEP)
         return uniform(bits)
 
     def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
@@ -134,12 +108,18 @@ class KeyedCoins:
         return torch.where(law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0, token, law.argmax(-1))
 
     def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
-        """See Coins.race; the noise of a token depends on its TARGET id, never on which ids are asked for."""
+        """See Coins.race. Raises ValueError without ids."""
         if ids is None:
             raise ValueError("race needs the ids whose noise is wanted; pass torch.arange(V) for all.")
-        constant = _signed(mix_int(PURPOSES["race"] << 32))
-        bits = mix(mix(self._base ^ (position * _STEP + constant)).unsqueeze(-1) + ids * _FIRST)
-        return -torch.log((_shift(bits, 11).double() + 0.5) * 2.0**-53)
+        return self._race(position).exponentials(ids)
+
+    def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
+        """See Coins.winners."""
+        # A row without a decision runs no race: its law is not looked at.
+        return self._race(position).winners(law, count, position >= 0)
+
+    def _race(self, position: Tensor) -> Race:
+        return Race(mix(self._base ^ (position * STEP + signed(mix_int(PURPOSES["race"] << 32)))))
 
     def _register(self, key: Key) -> None:
         if key.round is None:

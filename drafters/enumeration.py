@@ -106,8 +106,12 @@ class EnumeratingCoins:
     def race(self, position: Tensor, ids: Tensor | None) -> Tensor:
         """Refused with TypeError: exponentials have no finite set of outcomes."""
         raise TypeError(
-            "EnumeratingCoins has no race(): its outcomes are continuous. Prove a coupled sampler by its winner's law."
+            "EnumeratingCoins has no race(): its outcomes are continuous. Prove a coupled sampler pathwise, against race decoding."
         )
+
+    def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
+        """Refused like `race`."""
+        return self.race(position, None)
 
     def _decide(self, law: Tensor, key: Key) -> Tensor:
         """One decision per row that has a position: fp64 (B, outcomes) -> int64 (B,)."""
