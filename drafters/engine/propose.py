@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from drafters.engine.cache import Model
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
-from drafters.samplers.draft import ABSENT, MISS, ChainLaws, Draft, Laws, Sampler
+from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
 from drafters.stop.policy import StopPolicy
 
 
@@ -43,7 +44,7 @@ def propose_chain(
 ) -> Proposed:
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
     width = min(stop.max_length, max(room))
-    tokens, parents, laws = [], [], ChainLaws(sampler.proposal)
+    tokens, parents, laws = [], [], DrawnLaws(sampler.proposal)
     drafted = torch.zeros_like(key.position)
     allowed = torch.tensor(room, device=key.position.device)
     go = allowed > 0
@@ -55,11 +56,11 @@ def propose_chain(
             break
         logits = catch_up(drafter, rows) if fed is None else drafter.extend(fed.clamp(min=0).unsqueeze(-1))[:, -1]  # type: ignore[index]
         q = drafting_law(logits, sampler, sampling)  # (B, D)
-        law = sampler.proposal.lift(q)  # (B, V)
         position = torch.where(go, key.position + node, -1)
-        drawn = sampler.verifier.draw(law, coins, key.at(position=position, node=node, purpose="draft"))[:, 0]
-        token = torch.where(go, drawn, MISS)
-        laws.append(q, law.gather(-1, drawn.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0))
+        law, drawn = draw_children(q, sampler, coins, key.at(position=position, node=node, purpose="draft"))
+        token = torch.where(go, drawn[:, 0], MISS)
+        laws.open(q)
+        laws.append(law.gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0))
         tokens.append(token)
         parents.append(torch.where(go, node - 1, ABSENT))
         drafted = drafted + go
@@ -77,6 +78,17 @@ def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor
     if support is not None:
         logits = logits.masked_fill(~support.to(logits.device), -torch.inf)
     return warp(logits, sampling)
+
+
+def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: int = 1) -> tuple[Tensor, Tensor]:
+    """Lift q (B, D) and draw from it: the law (B, V) and int64 (B, count) children, MISS where the draw has no target token."""
+    proposal = sampler.proposal
+    if proposal.total:
+        law = proposal.lift(q)
+        return law, sampler.verifier.draw(law, coins, key, count)
+    extended = cast(PartialProposal, proposal).extend(q)  # the last column is the miss
+    drawn = sampler.verifier.draw(extended, coins, key, count)
+    return extended[:, :-1], torch.where(drawn < extended.shape[-1] - 1, drawn, MISS)
 
 
 def catch_up(drafter: Model, rows: list[Row]) -> Tensor:

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.engine.cache import Model
-from drafters.engine.propose import Proposed, catch_up, drafting_law, empty_draft
+from drafters.engine.propose import Proposed, catch_up, drafting_law, draw_children, empty_draft
 from drafters.engine.rows import Row
 from drafters.engine.session import Pair
 from drafters.probs import Sampling
-from drafters.samplers.draft import ABSENT, MISS, ROOT, Draft, Sampler, Tree, TreeLaws
+from drafters.samplers.draft import ABSENT, MISS, ROOT, Draft, DrawnLaws, Sampler, Tree
 from drafters.stop.policy import StopPolicy
 
 
@@ -33,7 +33,7 @@ def propose_tree(
     assert isinstance(sampler.shape, Tree)
     device = key.position.device
     allowed, eos = torch.tensor(room, device=device), torch.tensor(pair.eos, dtype=torch.int64, device=device)
-    laws, tokens, parents = TreeLaws(sampler.proposal), list[Tensor](), list[Tensor]()
+    laws, tokens, parents = DrawnLaws(sampler.proposal), list[Tensor](), list[Tensor]()
     level = [ROOT]  # node numbers of the parents
     alive = (allowed > 0).unsqueeze(-1)  # (B, parents): the parent can have children
     depths = torch.zeros_like(key.position)
@@ -52,20 +52,16 @@ def propose_tree(
         children: list[int] = []
         for number, parent in enumerate(level):
             q = drafting_law(logits[:, number], sampler, sampling)  # (B, D)
-            law = sampler.proposal.lift(q)
             position = torch.where(alive[:, number], key.position + depth, -1)
-            drawn = sampler.verifier.draw(
-                law, coins, key.at(position=position, node=parent + 1, purpose="draft"), sampler.shape.branching[depth]
-            )
+            name = key.at(position=position, node=parent + 1, purpose="draft")
+            law, drawn = draw_children(q, sampler, coins, name, sampler.shape.branching[depth])
             drawn = torch.where(alive[:, number : number + 1], drawn, MISS)  # (B, children)
-            laws.rows.append(q)
+            laws.open(q)
             for child in drawn.unbind(1):
                 children.append(len(tokens))
                 tokens.append(child)
                 parents.append(torch.where(child >= 0, parent, ABSENT))
-                laws.source.append(len(laws.rows) - 1)
-                probability = law.gather(-1, child.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-                laws.probabilities.append(probability.double() * (child >= 0))
+                laws.append(law.gather(-1, child.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (child >= 0))
         level = children
         drawn_level = torch.stack([tokens[node] for node in level], 1)
         alive = (

@@ -10,7 +10,9 @@ from typing import Any
 from drafters.affinity import AffinityPrior
 from drafters.samplers.draft import Sampler, TokenProposal
 from drafters.samplers.proposal.identity import Identity
+from drafters.samplers.proposal.slrs import SLRS
 from drafters.samplers.proposal.tli import TLI
+from drafters.samplers.proposal.union import Union
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.samplers.verify.rejection import Rejection
 from drafters.vocab.alignment import VocabMap
@@ -55,7 +57,29 @@ def tli(context: Context) -> Sampler:
     return Sampler("tli", TLI(context.vocab), Rejection())
 
 
-CATALOG: dict[str, Callable[[Context], Sampler]] = {"standard": standard, "exact_match": exact_match, "tli": tli}
+def union(context: Context) -> Sampler:
+    """Rejection sampling with the drafter's whole law; what the target does not have is a miss."""
+    return Sampler("union", Union(context.vocab), Rejection())
+
+
+def slrs(context: Context) -> Sampler:
+    """Rejection sampling with every drafter token counted as the first target token of its text.
+
+    Needs `texts`, unless every drafter token is a target token already: then its text begins with itself.
+    """
+    if context.texts is None and bool((context.vocab.to_target < 0).any()):
+        raise ValueError("sampler 'slrs' must know what the ids spell: pass texts=, e.g. of read_texts.")
+    first = context.vocab.to_target if context.texts is None else context.texts().first
+    return Sampler("slrs", SLRS(first, context.vocab.to_drafter.shape[0]), Rejection())
+
+
+CATALOG: dict[str, Callable[[Context], Sampler]] = {
+    "standard": standard,
+    "exact_match": exact_match,
+    "union": union,
+    "tli": tli,
+    "slrs": slrs,
+}
 
 
 def build(name: str, vocab: VocabMap, **more: Any) -> Sampler:

@@ -52,10 +52,26 @@ class Verdict:
 class TokenProposal(Protocol):
     """Drafter law over D -> law over V that tokens are really drawn from (Timor et al. 2025)."""
 
-    support: Tensor | None  # bool (D,) drafter tokens to mask *before* warping; None = all allowed
+    @property
+    def support(self) -> Tensor | None:
+        """bool (D,): the drafter tokens that may be drawn, all others masked *before* warping; None = all."""
+        ...
+
+    @property
+    def total(self) -> bool:
+        """Whether rows of `lift` sum to one; otherwise what is left is a miss (see PartialProposal)."""
+        ...
 
     def lift(self, q: Tensor) -> Tensor:
-        """(..., D) -> (..., V), rows sum to one."""
+        """(..., D) -> (..., V), rows sum to one, or to less where a draw may miss."""
+        ...
+
+
+class PartialProposal(TokenProposal, Protocol):
+    """A TokenProposal that is not total."""
+
+    def extend(self, q: Tensor) -> Tensor:
+        """(..., D) -> (..., V + 1): the whole law that is drawn from, the probability of a miss last."""
         ...
 
 
@@ -100,18 +116,31 @@ class Sampler:
     verifier: Verifier
     shape: Chain | Tree = field(default_factory=Chain)
 
+    def __post_init__(self) -> None:
+        # Siblings of a miss would have to be drawn from, and tested against, laws of the extended vocabulary.
+        if not self.proposal.total and (self.verifier.tree or isinstance(self.shape, Tree)):
+            raise ValueError(
+                f"sampler {self.name!r}: a proposal that may miss needs a chain and a verifier of chains, e.g. rejection or "
+                "block; trees need a proposal whose law sums to one, e.g. tli."
+            )
+
 
 @dataclass
-class ChainLaws:
-    """Laws of a chain: one drafter law over D per node, kept as drawn from and lifted to V again only where a rejection needs it."""
+class DrawnLaws:
+    """One drafter law over D per parent, kept as drawn from and lifted to V again only where it is asked for."""
 
     proposal: TokenProposal
-    rows: list[Tensor] = field(default_factory=list)  # M times (B, D)
-    probabilities: list[Tensor] = field(default_factory=list)  # M times fp64 (B,)
+    rows: list[Tensor] = field(default_factory=list)  # per parent (B, D)
+    source: list[int] = field(default_factory=list)  # per node: index into rows
+    probabilities: list[Tensor] = field(default_factory=list)  # per node fp64 (B,)
 
-    def append(self, q: Tensor, probability: Tensor) -> None:
-        """Keep node M's drafter law (B, D) and its token's probability under the lifted law (B,)."""
+    def open(self, q: Tensor) -> None:
+        """The nodes appended from now on are drawn from the drafter law (B, D)."""
         self.rows.append(q)
+
+    def append(self, probability: Tensor) -> None:
+        """One more node: its token's probability (B,) under the lifted law, siblings not taken out."""
+        self.source.append(len(self.rows) - 1)
         self.probabilities.append(probability.double())
 
     def at(self, tokens: Tensor) -> Tensor:
@@ -125,40 +154,14 @@ class ChainLaws:
         return torch.stack(self.probabilities, dim=1)
 
     def row(self, node: Tensor) -> Tensor:
-        """See Laws.row."""
-        if not self.rows:  # a round without drafts: nothing to take away, whatever V is
-            return torch.zeros(node.shape[0], 1, dtype=torch.float64, device=node.device)
-        if len(self.rows) == 1:
-            law = self.rows[0]
-        else:
-            rows = torch.arange(node.shape[0], device=node.device)
-            law = torch.stack(self.rows)[node.clamp(min=0), rows]
-        return self.proposal.lift(law) * (node >= 0).unsqueeze(-1)
-
-
-@dataclass
-class TreeLaws:
-    """Laws of a tree: one drafter law over D per parent, and for each node which parent's it is."""
-
-    proposal: TokenProposal
-    rows: list[Tensor] = field(default_factory=list)  # per parent (B, D)
-    source: list[int] = field(default_factory=list)  # per node: index into rows
-    probabilities: list[Tensor] = field(default_factory=list)  # per node fp64 (B,)
-
-    def at(self, tokens: Tensor) -> Tensor:
-        """See Laws.at: the probability of each token under its parent's law, siblings not taken out."""
-        if tokens.shape[1] != len(self.source):
-            raise ValueError(
-                f"tokens must be the draft's (B, M) with M = {len(self.source)}, got {tuple(tokens.shape)}."
-            )
-        if not self.probabilities:
-            return torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
-        return torch.stack(self.probabilities, dim=1)
-
-    def row(self, node: Tensor) -> Tensor:
         """See Laws.row: the lifted law of the node's parent, siblings not taken out."""
-        if not self.rows:
-            return torch.zeros(node.shape[0], 1, dtype=torch.float64, device=node.device)
-        source = torch.tensor(self.source, device=node.device)[node.clamp(min=0)]
-        law = torch.stack(self.rows)[source, torch.arange(node.shape[0], device=node.device)]
-        return self.proposal.lift(law) * (node >= 0).unsqueeze(-1)
+        nodes = node.tolist()
+        wanted = [self.source[index] if index >= 0 else None for index in nodes]
+        laws = sorted({index for index in wanted if index is not None})
+        if not laws:  # nothing to take away, whatever V is
+            return torch.zeros(len(nodes), 1, dtype=torch.float64, device=node.device)
+        law = self.rows[laws[0]]
+        if len(laws) > 1:  # a copy of B rows, not of all laws
+            law = torch.stack([self.rows[laws[0] if index is None else index][row] for row, index in enumerate(wanted)])
+        lifted = self.proposal.lift(law)
+        return lifted if None not in wanted else lifted * (node >= 0).unsqueeze(-1)

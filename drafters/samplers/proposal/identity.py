@@ -12,6 +12,7 @@ class Identity:
     """Leviathan et al. 2023, Chen et al. 2023: q itself."""
 
     support: Tensor | None = None
+    total: bool = True
 
     def lift(self, q: Tensor) -> Tensor:
         """(..., V) -> (..., V), unchanged."""

@@ -15,6 +15,8 @@ from drafters.vocab.alignment import VocabMap
 class TLI:
     """Lift along a vocabulary map. Several drafter tokens with one target image add up."""
 
+    total = True
+
     def __init__(self, vocab: VocabMap):
         mapped = vocab.to_target >= 0
         if not bool(mapped.any()):
