@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from drafters.hashing import FIRST, SECOND, STEP, mix, mix_int, signed, uniform
-from drafters.race import Race
+from drafters.shared_noise import SharedNoise
 
 PURPOSES = {"draft": 1, "accept": 2, "residual": 3, "bonus": 4, "race": 5}
 
@@ -111,15 +111,15 @@ class KeyedCoins:
         """See Coins.race. Raises ValueError without ids."""
         if ids is None:
             raise ValueError("race needs the ids whose noise is wanted; pass torch.arange(V) for all.")
-        return self._race(position).exponentials(ids)
+        return self._noise(position).exponentials(ids)
 
     def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
         """See Coins.winners."""
         # A row without a decision runs no race: its law is not looked at.
-        return self._race(position).winners(law, count, position >= 0)
+        return self._noise(position).winners(law, count, position >= 0)
 
-    def _race(self, position: Tensor) -> Race:
-        return Race(mix(self._base ^ (position * STEP + signed(mix_int(PURPOSES["race"] << 32)))))
+    def _noise(self, position: Tensor) -> SharedNoise:
+        return SharedNoise(mix(self._base ^ (position * STEP + signed(mix_int(PURPOSES["race"] << 32)))))
 
     def _register(self, key: Key) -> None:
         if key.round is None:

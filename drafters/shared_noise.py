@@ -17,7 +17,7 @@ BLOCK = 64  # balances V / BLOCK minima against about BLOCK candidates; part of 
 _BITS = 6
 
 
-class Race:
+class SharedNoise:
     """The noise of B positions; `base` int64 (B,) is each one's hash of seed, request and position."""
 
     def __init__(self, base: Tensor):
