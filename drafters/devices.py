@@ -4,13 +4,15 @@ import importlib.util
 
 import torch
 
+from drafters.errors import DraftersError
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Room that weights must leave on one accelerator for the cache, the logits and the drafter.
 FILL = 0.8
 
 
-class DeviceError(ValueError):
+class DeviceError(DraftersError):
     """A device or dtype that does not exist, or that this machine does not have."""
 
 

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from drafters.errors import DraftersError
 
-class PruneError(ValueError):
+
+class PruneError(DraftersError):
     """A model, a list of kept ids or a folder that cannot be pruned or loaded as pruned."""
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.devices import choose_device, choose_dtype, must_shard
+from drafters.errors import DraftersError
 from drafters.package.hub import Source, resolve
 from drafters.package.model_folder import (
     PATTERNS,
@@ -26,7 +27,7 @@ from drafters.vocab.feed import FeedTable, feed_table
 FIELDS = ("name", "target", "drafter", "target_revision", "drafter_revision", "foreign")
 
 
-class PairError(ValueError):
+class PairError(DraftersError):
     """Two models that cannot be a pair, or settings that name none."""
 
 

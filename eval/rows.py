@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
+from drafters.errors import DraftersError
+
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _HUB_TIMEOUT = 10.0  # seconds
 
 
-class DataError(ValueError):
+class DataError(DraftersError):
     """A data set that is not there or not as described; the message names the setting that puts it right."""
 
 

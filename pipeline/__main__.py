@@ -17,6 +17,7 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from drafters.errors import DraftersError
 from pipeline import config
 from pipeline.check import check
 from pipeline.errors import PipelineError, redact
@@ -59,7 +60,7 @@ def _reported(act: Callable[[], None]) -> int:
         act()
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
-    except PipelineError as error:
+    except (PipelineError, DraftersError) as error:
         return _fail(f"error: {error}", 2)
     except Exception as error:
         if (explained := explain(error)) is not None:

@@ -46,10 +46,10 @@ def split_of(path: str) -> Split:
 def is_permissive(distribution: metadata.Distribution) -> bool:
     """True if the package's own metadata names a permissive licence and no copyleft one."""
     info = distribution.metadata
-    fields = [info.get("License-Expression") or "", *(info.get_all("Classifier") or [])]
+    fields = [*(info.get_all("License-Expression") or []), *(info.get_all("Classifier") or [])]
     declared = " ".join(field for field in fields if field and not field.startswith("Programming"))
-    licence = (info.get("License") or "").strip().splitlines()
-    declared += " " + (licence[0] if licence else "")
+    for licence in info.get_all("License") or []:
+        declared += " " + licence.strip().split("\n", 1)[0]
     return bool(PERMISSIVE.search(declared)) and not COPYLEFT.search(declared)
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from drafters.errors import DraftersError
+
 PAD = -1  # a token that a row does not have
 
 
@@ -82,7 +84,7 @@ class _Layer(CacheLayerMixin):
         return self.owner.capacity
 
 
-class UnsupportedModel(ValueError):
+class UnsupportedModel(DraftersError):
     """The model cannot roll back, or does not compute the same from this cache; the message says why."""
 
 
@@ -98,8 +100,7 @@ class TransformersModel:
         self.slots = self.row_index = torch.zeros(0)
         self.cache = Cache(layers=[_Layer(self) for _ in range(_text_config(model).num_hidden_layers)])
         self._tree: _Tree | None = None  # what was fed since the last keep, if it is not a chain
-        window = _window(model)
-        self._window, self._mask_by_type = window if window else (None, False)
+        self._window, self._mask_by_type = _window(model)
         self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._lowest = torch.finfo(model.dtype).min
 
@@ -220,8 +221,8 @@ def _text_config(model: PreTrainedModel) -> Any:
     return model.config.get_text_config(decoder=True)
 
 
-def _window(model: PreTrainedModel) -> tuple[int, bool] | None:
-    """(window, whether the model wants one mask per layer type), or None without sliding attention."""
+def _window(model: PreTrainedModel) -> tuple[int | None, bool]:
+    """(window or None, whether the model wants one mask per layer type)."""
     config = _text_config(model)
     types = set(getattr(config, "layer_types", None) or [])
     window = getattr(config, "sliding_window", None)
@@ -229,7 +230,7 @@ def _window(model: PreTrainedModel) -> tuple[int, bool] | None:
         return int(window), "full_attention" in types or model.config.model_type.startswith("gemma")
     if not types and window and getattr(config, "use_sliding_window", True):
         return int(window), False
-    return None
+    return None, False
 
 
 def check_supported(model: PreTrainedModel) -> None:

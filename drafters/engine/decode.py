@@ -23,7 +23,7 @@ from drafters.engine.propose_tree import propose_tree
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import warp
-from drafters.samplers.draft import ROOT, Draft, Sampler, Tree, Verdict, Verifier
+from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.policy import StopPolicy
 
@@ -177,7 +177,7 @@ def _round(
     logits = target.extend(torch.cat([roots, draft.tokens.clamp(min=0)], 1), parents)  # (B, M + 1, V)
     assert logits is not None
     verdict = verifier.verify(warp(logits, limits.sampling), draft, coins, key)
-    paths, drafted, fresh = _to_host(draft, verdict)
+    paths, above, fresh = _to_host(draft, verdict)
     accepted = [len(path) for path in paths]
 
     # The root's slot is the last committed token's, node m's is m + 1 behind it; a finished row stays where it is.
@@ -188,20 +188,22 @@ def _round(
             for row, end, path in zip(rows, ends, paths, strict=True)
         ]
     )
-    emitted = []
-    for row, new, count, present in zip(rows, fresh, accepted, drafted, strict=True):
+    emitted: list[list[int]] = []
+    for row, new, path, parents_of in zip(rows, fresh, paths, above, strict=True):
         if row.finished:
             emitted.append([])
             continue
         kept = row.commit(new, limits, pair.eos)
-        used = min(count, kept)
-        row.rounds.append((present, min(used + (count < present and kept > count), present), used))
+        used = min(len(path), kept)
+        refused = (path[-1] if path else ROOT) in parents_of  # where the path ends, a child was tested and failed
+        present = sum(parent > ABSENT for parent in parents_of)
+        row.rounds.append((present, used + (refused and kept > len(path)), used))
         emitted.append(new[:kept])
     if drafter is not None and stop is not None:
         settle(drafter, pair, rows, fed, paths, emitted)
         active = [number for number, new in enumerate(emitted) if new]
         took = torch.tensor(active)
-        stop.on_verified(torch.tensor(accepted)[took], torch.tensor(drafted)[took], took)
+        stop.on_verified(torch.tensor(accepted)[took], torch.tensor([_depth(parents) for parents in above])[took], took)
 
 
 def _most_nodes(sampler: Sampler, stop: StopPolicy) -> int:
@@ -228,11 +230,21 @@ def _rooms(drafter: Model, rows: list[Row], limits: Limits, nodes: int) -> list[
     return [row.room(limits) for row in rows]
 
 
-def _to_host(draft: Draft, verdict: Verdict) -> tuple[list[list[int]], list[int], list[list[int]]]:
-    """One transfer per round: accepted paths, drafted counts, and the tokens each row gained."""
-    width = verdict.nodes.shape[1]
+def _depth(parents: list[int]) -> int:
+    """Levels of one row's tree."""
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(0 if parent == ABSENT else 1 if parent == ROOT else depths[parent] + 1)
+    return max(depths, default=0)
+
+
+def _to_host(draft: Draft, verdict: Verdict) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+    """One transfer per round: accepted paths, the drafted nodes' parents, and the tokens each row gained."""
+    nodes, width = draft.tokens.shape[1], verdict.nodes.shape[1]
     spelled = draft.tokens.gather(1, verdict.nodes.clamp(min=0)) if draft.tokens.shape[1] else verdict.nodes
-    counts = torch.stack([verdict.accepted, draft.present.sum(1), verdict.next_token], 1)
-    table = torch.cat([counts, verdict.nodes, spelled], 1).tolist()
-    paths = [row[3 : 3 + row[0]] for row in table]
-    return paths, [row[1] for row in table], [[*row[3 + width : 3 + width + row[0]], row[2]] for row in table]
+    counts = torch.stack([verdict.accepted, verdict.next_token], 1)
+    table = torch.cat([counts, draft.parent, verdict.nodes, spelled], 1).tolist()
+    begin, tokens = 2 + nodes, 2 + nodes + width
+    paths = [row[begin : begin + row[0]] for row in table]
+    fresh = [[*row[tokens : tokens + row[0]], row[1]] for row in table]
+    return paths, [row[2:begin] for row in table], fresh

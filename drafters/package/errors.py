@@ -1,7 +1,9 @@
 """The one error raised for a package or model folder that must not be trusted."""
 
+from drafters.errors import DraftersError
 
-class PackageError(ValueError):
+
+class PackageError(DraftersError):
     """A file from outside breaks a rule of the package format.
 
     Attributes:

@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from drafters.errors import DraftersError
+
 NAME = "manifest.json"
 FORMAT_VERSION = 1
 SIZE_LIMIT = 16 * 2**20  # bytes; a manifest is read whole into memory, so a hostile one must not be able to fill it
@@ -31,7 +33,7 @@ _REQUIRED = {"kind": str, "key": str, "config": dict, "inputs": dict, "files": d
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ManifestError(ValueError):
+class ManifestError(DraftersError):
     """A manifest is absent, malformed, too new, or does not match the files beside it."""
 
 

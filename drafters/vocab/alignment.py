@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.errors import DraftersError
 from drafters.vocab.bytes import Spelling, spelling
 
 
-class VocabMapError(ValueError):
+class VocabMapError(DraftersError):
     """A vocabulary map that contradicts itself or the vocabularies it is for."""
 
 

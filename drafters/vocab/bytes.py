@@ -13,10 +13,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from drafters.errors import DraftersError
+
 FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-class TokenizerMismatch(ValueError):
+class TokenizerMismatch(DraftersError):
     """A tokenizer that cannot belong to the model (or to any model: its decoder is unknown)."""
 
 

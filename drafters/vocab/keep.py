@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drafters.errors import DraftersError
 
-class KeepError(ValueError):
+
+class KeepError(DraftersError):
     """A selection that cannot be made."""
 
 

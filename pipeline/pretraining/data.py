@@ -16,7 +16,9 @@ def pack(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], chunk: int = 
     """Concatenate the documents' ids, each followed by EOS: uint16 (n,)."""
     if len(tokenizer) > 2**16:
         raise ValueError(f"pack stores uint16 ids; expected at most 65536 tokens, got {len(tokenizer)}.")
-    backend, end, parts, batch = tokenizer.backend_tokenizer, tokenizer.eos_token_id, [], []
+    backend, end = tokenizer.backend_tokenizer, tokenizer.eos_token_id
+    parts: list[np.ndarray] = []
+    batch: list[str] = []
 
     def flush() -> None:
         for encoding in backend.encode_batch_fast(batch, add_special_tokens=False):

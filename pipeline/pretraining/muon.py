@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(f"Muon takes matrices; expected 2 dimensions, got shape {tuple(flat[0])}.")
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -45,14 +46,16 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape[p.shape].append(p)
             for shape, params in by_shape.items():
-                updates = torch.stack([self._momentum(p, group["momentum"]) for p in params])
+                updates = torch.stack(
+                    [self._momentum(p, p.grad, group["momentum"]) for p in params if p.grad is not None]
+                )
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
                 for p, update in zip(params, orthogonalise(updates), strict=True):
                     p.add_(update, alpha=-group["lr"] * scale)
 
-    def _momentum(self, p: Tensor, momentum: float) -> Tensor:
+    def _momentum(self, p: Tensor, grad: Tensor, momentum: float) -> Tensor:
         state = self.state[p]
         if "buffer" not in state:
             state["buffer"] = torch.zeros_like(p)
-        state["buffer"].lerp_(p.grad, 1 - momentum)
-        return p.grad.lerp(state["buffer"], momentum)
+        state["buffer"].lerp_(grad, 1 - momentum)
+        return grad.lerp(state["buffer"], momentum)

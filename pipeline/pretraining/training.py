@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -22,11 +24,14 @@ from pipeline.pretraining.module import Pretraining, Schedule
 class Bar(Callback):
     """Advances a progress bar by the share of the budget used: `advance(per mille, text)`."""
 
-    def __init__(self, advance):
+    def __init__(self, advance: Callable[[float], None]):
         self.advance, self.done = advance, 0
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Report whole per-mille steps."""
+        assert isinstance(pl_module, Pretraining)
         now = int(1000 * pl_module.progress)
         if now > self.done:
             self.advance(now - self.done)
@@ -43,7 +48,7 @@ def train(
     batch: int,
     seed: int,
     teacher: PreTrainedModel | None = None,
-    advance=lambda amount: None,
+    advance: Callable[[float], None] = lambda amount: None,
     accelerator: str = "cpu",
 ) -> dict[str, float]:
     """Train `model` in place and return {"updates", "minutes", "tokens"}; `folder` keeps what a killed run needs to go on.

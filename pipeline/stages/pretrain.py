@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline import python_source
 from pipeline.pretraining.data import load_or_pack
@@ -68,7 +69,9 @@ def run(context: Context) -> None:
     context.console.print(f"training text: {len(ids):,} tokens, {len(foreign_ids):,} for the foreign drafter")
     spent: dict[str, dict[str, float]] = {}
 
-    def phase(name: str, model, tokens, schedule, teacher=None) -> None:
+    def phase(
+        name: str, model: PreTrainedModel, tokens: Any, schedule: Any, teacher: PreTrainedModel | None = None
+    ) -> None:
         with context.progress(f"Training {name}", total=1000) as bar:
             folder = work / name
             spent[name] = train(
@@ -104,7 +107,7 @@ def run(context: Context) -> None:
     shutil.rmtree(work)
 
 
-def _documents(config: Any, split: str) -> list[python_source.Document]:
+def _documents(config: Any, split: python_source.Split) -> list[python_source.Document]:
     return list(python_source.documents(split, config.package_bytes, config.total_bytes))
 
 
@@ -129,7 +132,7 @@ def _provenance(config: Any, seed: int, spent: dict, models: dict) -> dict[str, 
     acceptance = mean_acceptance(target, drafter, tokenizer, texts, config.test_bytes, config.context)
     t, d = step_seconds(target), step_seconds(drafter)
     measured = {
-        f"bits_per_byte_{name}": bits_per_byte(*pair, texts, config.test_bytes, config.context)
+        f"bits_per_byte_{name}": bits_per_byte(pair[0], pair[1], texts, config.test_bytes, config.context)
         for name, pair in models.items()
     }
     measured |= {"acceptance": acceptance, "t_seconds": t, "d_seconds": d, "c": d / t}
@@ -156,9 +159,12 @@ def _provenance(config: Any, seed: int, spent: dict, models: dict) -> dict[str, 
     }
 
 
-def external(cfg) -> dict[str, str]:
-    """The corpus is found on the machine; its content hash is recorded in the provenance, not in the key."""
-    return {}
+def key_config(cfg: DictConfig) -> dict[str, Any]:
+    """The stage's settings, the seed and the training text: all that the weights depend on."""
+    config = cfg.pretrain
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    corpus = python_source.fingerprint("train", config.package_bytes, config.total_bytes)
+    return {**settings, "seed": int(cfg.seed), "corpus": corpus}
 
 
-STAGE = Stage(name="pretrain", run=run, external=external)
+STAGE = Stage(name="pretrain", run=run, config=key_config)
