@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import mul
 from typing import Protocol
 
 import torch
@@ -51,9 +49,14 @@ class Executor(Protocol):
 
 
 @torch.inference_mode()
-def autoregressive(pair: Pair, prompts: Sequence[Tensor], coins: Coins, limits: Limits) -> Decoded:
-    """Plain decoding: one token per target forward, drawn with position-keyed coins."""
-    return _decode(pair, None, ExactMatch(), None, prompts, coins, limits)
+def autoregressive(
+    pair: Pair, prompts: Sequence[Tensor], coins: Coins, limits: Limits, verifier: Verifier | None = None
+) -> Decoded:
+    """Plain decoding: one token per target forward, drawn with position-keyed coins.
+
+    `verifier`: who draws it, None for ExactMatch. With a positional one the tokens are those of its speculative decoding.
+    """
+    return _decode(pair, None, verifier or ExactMatch(), None, prompts, coins, limits)
 
 
 @torch.inference_mode()
@@ -210,7 +213,7 @@ def _most_nodes(sampler: Sampler, stop: StopPolicy) -> int:
     """Nodes of the largest draft a round can have."""
     if not isinstance(sampler.shape, Tree):
         return stop.max_length
-    return sum(accumulate(sampler.shape.branching[: stop.max_length], mul))
+    return sum(map(sum, sampler.shape.levels[: stop.max_length]))
 
 
 def _slots_above(draft: Draft, committed: Tensor) -> Tensor:

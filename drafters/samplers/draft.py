@@ -39,6 +39,15 @@ class Draft:
         """bool (B, M): the row has this node (a miss counts: it was drawn)."""
         return self.parent > ABSENT
 
+    @property
+    def laws(self) -> Laws:
+        """The laws drawn from. Raises ValueError if none were kept."""
+        if self.q is None:
+            raise ValueError(
+                "this verifier needs the laws drawn from, but the draft has none: set needs_law on the verifier."
+            )
+        return self.q
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -98,13 +107,32 @@ class Chain:
 
 @dataclass(frozen=True)
 class Tree:
-    """Tree shape with `branching[l]` children for every node at depth l. Raises ValueError unless all are >= 1."""
+    """Tree shape, depth by depth: `branching[l]` is the number of children of every node at depth l, or each node's own.
 
-    branching: tuple[int, ...]
+    Depth 0 is the root. Raises ValueError for a depth without children, and for a tuple of another length than its depth has nodes.
+    """
+
+    branching: tuple[int | tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
-        if not self.branching or min(self.branching) < 1:
-            raise ValueError(f"tree branching must hold numbers >= 1, one per depth, got {self.branching}.")
+        if not self.levels:
+            raise ValueError("tree branching must have at least one depth, got none; use Chain() to draft without branches.")
+
+    @property
+    def levels(self) -> list[list[int]]:
+        """Children of each node, depth by depth, in breadth-first order."""
+        levels: list[list[int]] = []
+        nodes = 1
+        for counts in self.branching:
+            level = [counts] * nodes if isinstance(counts, int) else list(counts)
+            if len(level) != nodes or min(level) < 0 or sum(level) == 0:
+                raise ValueError(
+                    f"tree branching must hold, per depth, a number >= 1 or one number >= 0 for each node, not all 0; "
+                    f"got {counts} for the {nodes} nodes at depth {len(levels)} of {self.branching}."
+                )
+            levels.append(level)
+            nodes = sum(level)
+        return levels
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
 from drafters.samplers.draft import Draft, Verdict
 
+_TINY = torch.finfo(torch.float64).tiny
+
 
 class Block:
     """Accept tau = max{i : u_i < h_i}, then draw from max(P_tau p - q, 0)."""
@@ -25,41 +27,45 @@ class Block:
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. The coins of tests that lie before the accepted prefix are used too: keys must name the round."""
-        rows, length = draft.tokens.shape
         count = draft.present.sum(-1)  # (B,) tokens of each chain
-        q_x = draft.q.at(draft.tokens)  # (B, M)
-        prefix = torch.ones(rows, dtype=torch.float64, device=p.device)  # P_i
-        weights, laws = [prefix], []  # P_0 .. P_M and the residual laws of tau = 0 .. M
-        for node in range(length):
-            token = draft.tokens[:, node].clamp(min=0).unsqueeze(-1)
-            drawn_from = draft.q.row(torch.where(node < count, node, -1))
-            laws.append((prefix.unsqueeze(-1) * p[:, node].double() - drawn_from.double()).clamp_(min=0.0))
-            ratio = p[:, node].gather(-1, token).squeeze(-1).double() / q_x[:, node].clamp(
-                min=torch.finfo(torch.float64).tiny
-            )
-            prefix = torch.where(draft.tokens[:, node] >= 0, (prefix * ratio).clamp(max=1.0), 0.0)
-            weights.append(prefix)
+        weights, chances = prefix_chances(p, draft, count)  # (B, M + 1) each
         accepted = torch.zeros_like(count)
-        open_rows = key.position >= 0
-        for tau in range(
-            length, 0, -1
-        ):  # the longest prefix first: a row is decided by its first success from the right
-            rest = laws[tau].sum(-1) if tau < length else torch.zeros_like(prefix)
-            lost = 1.0 - weights[tau]
-            partial = torch.where(rest + lost > NEGLIGIBLE, rest / (rest + lost).clamp(min=NEGLIGIBLE), 1.0)
-            chance = torch.where(count == tau, weights[tau], partial)
-            position = torch.where(open_rows & (tau <= count), key.position + tau - 1, -1)
-            passed = coins.accept(
-                chance, torch.ones_like(chance), key.at(position=position, node=tau - 1, purpose="accept")
-            ) & (position >= 0)
+        undecided = key.position >= 0
+        for tau in range(draft.tokens.shape[1], 0, -1):  # the first success from the right decides a row
+            position = torch.where(undecided & (tau <= count), key.position + tau - 1, -1)
+            name = key.at(position=position, node=tau - 1, purpose="accept")
+            passed = coins.accept(chances[:, tau], torch.ones_like(chances[:, tau]), name) & (position >= 0)
             accepted = torch.where(passed, tau, accepted)
-            open_rows = open_rows & ~passed
-        index = torch.arange(rows, device=p.device)
-        row = p[index, accepted].double()
-        stacked = torch.stack([*laws, row]) if laws else row.unsqueeze(0)
-        law = torch.where((accepted < count).unsqueeze(-1), stacked[accepted, index], row)
-        law = torch.where(law.sum(-1, keepdim=True) > NEGLIGIBLE, law, row)
+            undecided = undecided & ~passed
+
+        rows = torch.arange(p.shape[0], device=p.device)
+        target = p[rows, accepted].double()  # (B, V)
+        q = draft.laws.row(torch.where(accepted < count, accepted, -1))
+        law = (weights[rows, accepted].unsqueeze(-1) * target - q).clamp_(min=0.0)
+        law = torch.where((accepted < count).unsqueeze(-1) & (law.sum(-1, keepdim=True) > NEGLIGIBLE), law, target)
         position = torch.where(key.position >= 0, key.position + accepted, -1)
         next_token = coins.draw(law, key.at(position=position, purpose="residual"))
-        nodes = torch.arange(length, device=p.device)
+        nodes = torch.arange(draft.tokens.shape[1], device=p.device)
         return Verdict(torch.where(nodes < accepted.unsqueeze(-1), nodes, -1), accepted, next_token)
+
+
+def prefix_chances(p: Tensor, draft: Draft, count: Tensor) -> tuple[Tensor, Tensor]:
+    """P_i and h_i for i = 0..M, fp64 (B, M + 1) each; `count` int64 (B,) tokens of each chain. A miss ends a prefix: P = 0.
+
+    h_i = Z_i / (Z_i + 1 - P_i) with Z_i = sum_x max(P_i p(x) - q(x), 0), and P_i at the end of the chain.
+    """
+    drawn_with = draft.laws.at(draft.tokens)
+    prefix = torch.ones(p.shape[0], dtype=torch.float64, device=p.device)
+    weights, chances = [prefix], []
+    for node in range(draft.tokens.shape[1]):
+        q = draft.laws.row(torch.where(node < count, node, -1))
+        rest = torch.sub(prefix.unsqueeze(-1) * p[:, node], q).clamp_(min=0.0).sum(-1)
+        whole = rest + 1.0 - prefix
+        partial = torch.where(whole > NEGLIGIBLE, rest / whole.clamp(min=NEGLIGIBLE), 1.0)
+        chances.append(torch.where(count == node, prefix, partial))
+        token = draft.tokens[:, node]
+        p_x = p[:, node].gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        ratio = p_x.double() / drawn_with[:, node].clamp(min=_TINY)
+        prefix = torch.where(token >= 0, (prefix * ratio).clamp(max=1.0), 0.0)
+        weights.append(prefix)
+    return torch.stack(weights, 1), torch.stack([*chances, prefix], 1)

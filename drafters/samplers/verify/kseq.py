@@ -6,69 +6,76 @@ Sun et al. 2023 (SpecTr, arXiv 2310.15141), algorithm 3: accept x with probabili
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
 from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.siblings import WithReplacement
 from drafters.samplers.walk import Walk
 
-BISECTIONS = 60  # halvings of [1, k]: below fp64 resolution
-
-
-def overlap(p: Tensor, q: Tensor, rho: Tensor) -> Tensor:
-    """beta(rho) = sum_x min(q, p / rho): (B, V) x 2, (B,) -> (B,)."""
-    return torch.minimum(q, p / rho.unsqueeze(-1)).sum(-1)
+STEPS = 12  # of Newton's method: rho to 1e-12 for k <= 8
 
 
 def solve_rho(p: Tensor, q: Tensor, count: Tensor) -> Tensor:
-    """rho in [1, count] with 1 - (1 - beta)^count = rho beta: (B,). The smallest scale at which the rule is lossless."""
-    low, high = torch.ones_like(count, dtype=torch.float64), count.double().clamp(min=1.0)
-    for _ in range(BISECTIONS):
-        rho = (low + high) / 2
-        beta = overlap(p, q, rho)
-        above = 1 - (1 - beta) ** count > rho * beta  # too much mass accepted: rho must grow
-        low, high = torch.where(above, rho, low), torch.where(above, high, rho)
-    return high  # the safe end: the accepted mass never exceeds p
+    """Laws fp64 (R, V), int64 (R,) children -> rho in [1, count], (R,): the smallest scale at which the rule is lossless.
+
+    Newton's method inside a bracket, from above. Any rho above the root is lossless too, so an early end costs acceptance only.
+    """
+    low, high = torch.ones_like(count, dtype=torch.float64), count.double()
+    rho = high
+    for _ in range(STEPS):
+        capped = p <= q * rho.unsqueeze(-1)  # where p / rho is the smaller
+        scaled = (p * capped).sum(-1) / rho
+        miss = (1 - (q * ~capped).sum(-1) - scaled).clamp(min=0.0)  # 1 - beta
+        # (1 - (1 - beta)^k) / beta as a sum, which exists at beta = 0; lossless where it is at most rho
+        ratio, slope, power = torch.zeros_like(rho), torch.zeros_like(rho), torch.ones_like(rho)
+        for draw in range(int(count.max())):
+            used = draw < count
+            ratio, slope = ratio + power * used, slope + draw * power / miss.clamp(min=NEGLIGIBLE) * used
+            power = power * miss
+        safe = ratio <= rho
+        low, high = torch.where(safe, low, rho), torch.where(safe, rho, high)
+        step = rho - (rho - ratio) / (1 - slope * scaled / rho)
+        rho = torch.where((step > low) & (step < high), step, (low + high) / 2)
+    return high
 
 
+def left_over(p: Tensor, q: Tensor, rho: Tensor, count: Tensor) -> Tensor:
+    """p minus the accepted mass min(q, p / rho) (1 - (1 - beta)^k) / beta, fp64 (R, V); p where nothing is left or accepted."""
+    taken = torch.minimum(q, p / rho.unsqueeze(-1))
+    beta = taken.sum(-1)
+    scale = torch.where(beta > 0, (1 - (1 - beta) ** count) / beta.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    left = (p - taken * scale.unsqueeze(-1)).clamp_(min=0.0)
+    return torch.where(left.sum(-1, keepdim=True) > NEGLIGIBLE, left, p)
+
+
+@dataclass(frozen=True)
 class KSeq:
     """Children are drawn with replacement, a node's law once for all of them."""
 
-    needs_law, positional, tree = True, False, True
+    needs_law: bool = True
+    positional: bool = False
+    tree: bool = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, count), independent draws."""
-        return torch.stack([coins.draw(q, key.at(draw=number)) for number in range(count)], 1)
+        return WithReplacement().draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify."""
-        walk = Walk(p, draft, key)
-        here = p[:, 0].double()  # target law at the reached node
-        rest = here.clone()  # law of the token after the path, if it ends here
-        rho = torch.ones(p.shape[0], dtype=torch.float64, device=p.device)
-        opened = torch.full_like(key.position, -2)  # the node whose children's rho is current
-        for node in range(draft.tokens.shape[1]):
-            tried = walk.reaches(node)
-            law = draft.q.row(torch.where(tried, node, -1)).double()
-            enter = tried & (opened != walk.reached)
-            if bool(enter.any()):
-                count = ((draft.parent == walk.reached.unsqueeze(-1)) & (draft.tokens >= 0)).sum(-1)
-                solved = solve_rho(here, law, count)
-                left = self._residual(here, law, solved, count)
-                rho = torch.where(enter, solved, rho)
-                rest = torch.where(enter.unsqueeze(-1), left, rest)
-                opened = torch.where(enter, walk.reached, opened)
-            passed = walk.test(node, tried, here, law * rho.unsqueeze(-1), coins).unsqueeze(-1)
-            here = torch.where(passed, p[:, node + 1].double(), here)
-            rest = torch.where(passed, here, rest)
-        return walk.finish(rest, coins)
-
-    @staticmethod
-    def _residual(p: Tensor, q: Tensor, rho: Tensor, count: Tensor) -> Tensor:
-        """p minus the accepted mass min(q, p / rho) (1 - (1 - beta)^k) / beta; p itself where nothing can be accepted."""
-        beta = overlap(p, q, rho)
-        scale = torch.where(beta > 0, (1 - (1 - beta) ** count) / beta.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
-        left = (p - torch.minimum(q, p / rho.unsqueeze(-1)) * scale.unsqueeze(-1)).clamp(min=0.0)
-        return torch.where(left.sum(-1, keepdim=True) > NEGLIGIBLE, left, p)
+        walk = Walk(p, draft, coins, key)
+        for children, rows in walk.stops():
+            target, q = walk.laws(children, rows)
+            q = q.double()
+            count = (draft.tokens[rows][:, children] >= 0).sum(-1)
+            rho = solve_rho(target, q, count)
+            scaled = q * rho.unsqueeze(-1)
+            stays = torch.ones_like(rows, dtype=torch.bool)
+            for node in children:
+                stays &= ~walk.test(node, rows, target, scaled)[1]
+            walk.owed.append((rows[stays], left_over(target, q, rho, count)[stays]))
+        return walk.finish()

@@ -29,12 +29,12 @@ class Rejection:
         drafted = tokens >= 0
         p_x = p[:, :-1].gather(-1, tokens.clamp(min=0).unsqueeze(-1)).squeeze(-1).double() * drafted
         position = torch.where(present, key.position.unsqueeze(-1) + nodes, -1)
-        passed = coins.accept(p_x, draft.q.at(tokens), key.at(position=position, node=nodes, purpose="accept"))
+        passed = coins.accept(p_x, draft.laws.at(tokens), key.at(position=position, node=nodes, purpose="accept"))
         accepted = passed.sum(-1)  # a miss or an absent node has p_x = 0 and never passes
 
         rejected = torch.where(accepted < present.sum(-1), accepted, -1)  # the node whose law the residual takes away
         target = p[torch.arange(p.shape[0], device=p.device), accepted]  # (B, V)
-        law = residual(target, draft.q.row(rejected))
+        law = residual(target, draft.laws.row(rejected))
         next_token = coins.draw(
             law, key.at(position=torch.where(key.position >= 0, key.position + accepted, -1), purpose="residual")
         )
