@@ -39,7 +39,7 @@ def propose_tree(
     depths = torch.zeros_like(key.position)
     logits: Tensor | None = None
     fed = 0
-    for depth in range(min(len(sampler.shape.branching), stop.max_length, max(room))):
+    for depth, counts in enumerate(sampler.shape.levels[: max(0, min(stop.max_length, max(room)))]):
         go = (depths < allowed) & stop.should_continue(None, depths)
         alive = alive & go.unsqueeze(-1)
         if not bool(alive.any()):
@@ -50,11 +50,13 @@ def propose_tree(
             logits = _feed(drafter, pair, rows, tokens, parents, level)
             fed += len(level)
         children: list[int] = []
-        for number, parent in enumerate(level):
+        for number, (parent, count) in enumerate(zip(level, counts, strict=True)):
+            if count == 0:
+                continue
             q = drafting_law(logits[:, number], sampler, sampling)  # (B, D)
             position = torch.where(alive[:, number], key.position + depth, -1)
             name = key.at(position=position, node=parent + 1, purpose="draft")
-            law, drawn = draw_children(q, sampler, coins, name, sampler.shape.branching[depth])
+            law, drawn = draw_children(q, sampler, coins, name, count)
             drawn = torch.where(alive[:, number : number + 1], drawn, MISS)  # (B, children)
             laws.open(q)
             for child in drawn.unbind(1):

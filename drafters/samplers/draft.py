@@ -116,7 +116,9 @@ class Tree:
 
     def __post_init__(self) -> None:
         if not self.levels:
-            raise ValueError("tree branching must have at least one depth, got none; use Chain() to draft without branches.")
+            raise ValueError(
+                "tree branching must have at least one depth, got none; use Chain() to draft without branches."
+            )
 
     @property
     def levels(self) -> list[list[int]]:
