@@ -61,8 +61,24 @@ class Runner:
         step = self.plan(name)
         if only:
             self._require_inputs(step)
+        self._announce(step)
         self._make(step)
+        inputs = {role: needed.directory for role, needed in step.inputs.items()}
+        step.stage.show(step.directory, inputs, self.console)
         return step.directory
+
+    def _announce(self, step: Step) -> None:
+        """Say what will run before it runs; nothing where that is the one stage asked for."""
+        missing = [name for name in self._order(step) if name != step.stage.name]
+        if missing:
+            self._say(f"to make: {' -> '.join([*missing, step.stage.name])}")
+
+    def _order(self, step: Step) -> list[str]:
+        """Names of the stages that will run, each after what it reads."""
+        if self._is_whole(step):
+            return []
+        before = [name for needed in step.inputs.values() for name in self._order(needed)]
+        return list(dict.fromkeys([*before, step.stage.name]))
 
     def plan(self, name: str, above: tuple[str, ...] = ()) -> Step:
         """Keys and directories of ``name`` and of all it reads, before anything is run."""

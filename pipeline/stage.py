@@ -31,6 +31,10 @@ def _possible(cfg: DictConfig) -> None:
     return None
 
 
+def _silent(directory: Path, inputs: dict[str, Path], console: Console) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the pipeline: what it reads, what it writes, and what its output depends on."""
@@ -48,6 +52,9 @@ class Stage:
     )
     check: Callable[[DictConfig], None] = _possible  # raises ConfigError for impossible settings before anything runs
     measures: bool = False  # the output depends on device, dtype, threads and package versions
+    show: Callable[[Path, dict[str, Path], Console], None] = (
+        _silent  # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
+    )
     schema: type | None = None  # dataclass typing cfg[<name>]; None: the module's <Name>Config
 
     @property

@@ -1,0 +1,118 @@
+"""The report on the terminal: one row per temperature, sampler and drafter; 80 columns are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eval.records import AUTOREGRESSIVE
+
+WIDE = 100  # columns of the terminal from which there is room between the table's
+NONE = "-"
+COLUMNS = (
+    ("T", "right"),
+    ("sampler", "left"),
+    ("drafter", "left"),
+    ("acceptance\nrate (95 %)", "left"),
+    ("block\neff.", "right"),
+    ("tokens\n/s", "right"),
+    ("speed-up\nover AR", "right"),
+    ("over\nunpruned", "right"),
+)
+
+
+def table(report: Mapping[str, Any], wide: bool) -> Table:
+    """All rows; a gap between temperatures, the fastest row of each temperature in bold."""
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0) if wide else 0, show_edge=False, title_justify="left")
+    made.title = _title(report)
+    for name, justify in COLUMNS:
+        made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    rows = report["rows"]
+    best = {row["temperature"]: max(_speed(other) for other in rows if _at(other, row)) for row in rows}
+    for number, row in enumerate(rows):
+        last = number + 1 < len(rows) and rows[number + 1]["temperature"] != row["temperature"]
+        fastest = row["tokens_per_second"] is not None and _speed(row) == best[row["temperature"]]
+        made.add_row(*_cells(row), end_section=last, style="bold" if fastest else None)
+    return made
+
+
+def show(report: Mapping[str, Any], console: Console) -> None:
+    """Print the table and what it does not hold: costs, whether greedy outputs are the target's own, coverage."""
+    console.print(table(report, wide=console.width >= WIDE))
+    for line in lines(report):
+        console.print(Text(line), soft_wrap=True)
+
+
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """The sentences below the table."""
+    costs, greedy = report["costs"], report["greedy_identity"]
+    said = [
+        f"AR: plain autoregressive decoding; {report['prompts']['count']} prompts of {report['prompts']['suite']}, up to "
+        f"{report['prompts']['max_new_tokens']} new tokens, one request at a time",
+        f"a target forward {_ms(costs['t'])}, a drafter forward {_ms(costs['d_full'])} unpruned, "
+        f"{_ms(costs['d_pruned'])} packaged: c = {costs['c']:.2f}",
+    ]
+    if greedy["outputs"]:
+        said.append(
+            f"T = 0: {greedy['identical']} of {greedy['outputs']} outputs identical to plain greedy decoding, "
+            f"{greedy['ties']} ties, {greedy['different']} different"
+        )
+    said.append(coverage_line(report))
+    return said
+
+
+def coverage_line(report: Mapping[str, Any]) -> str:
+    """How much of the drafter's vocabulary was kept, and how much of the target's text that covers."""
+    return (
+        f"{report['kept']:,} of {report['drafter_vocabulary']:,} tokens kept, "
+        f"{100 * report['coverage']:.1f} % of target text covered"
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    plain = row["executor"] == AUTOREGRESSIVE
+    return [
+        f"{row['temperature']:g}",
+        "(AR)" if plain else row["sampler"],
+        NONE if plain else f"{row['drafter']} {_thousands(row['kept'])}",
+        _rate(row),
+        _number(row["block_efficiency"], 2),
+        _number(row["tokens_per_second"], 1),
+        _number(row["speedup_vs_autoregressive"], 2, "x"),
+        _number(row["speedup_vs_unpruned"], 2, "x"),
+    ]
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    low, high = row["acceptance_rate_low"], row["acceptance_rate_high"]
+    middle = _number(row["acceptance_rate"], 2)
+    return middle if low is None else f"{middle} ({low:.2f}-{high:.2f})"
+
+
+def _number(value: float | None, digits: int, unit: str = "") -> str:
+    return NONE if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def _thousands(count: int) -> str:
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1e6:.1f}M"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f} ms"
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return f"{report['pair']} on {report['device']}, {report['dtype']}"
+
+
+def _at(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return bool(row["temperature"] == other["temperature"])
+
+
+def _speed(row: Mapping[str, Any]) -> float:
+    return row["tokens_per_second"] or 0.0

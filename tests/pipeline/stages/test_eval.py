@@ -1,0 +1,206 @@
+"""The whole pipeline on tiny random models: count -> prune -> package -> eval through the runner."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer, decoders, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from drafters.samplers import catalog
+from drafters.samplers.draft import Sampler, Verdict
+from drafters.samplers.proposal.tli import TLI
+from drafters.samplers.verify.rejection import Rejection
+from eval.records import parse
+from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
+from pipeline.config import load
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.runner import Runner
+from pipeline.stages import eval as stage
+
+TOKENS = ["</s>", *"abcdefghijkl"]
+FOREIGN = [*"lkjihgfedcba", "</s>"]
+
+
+def make_model(folder: Path, tokens: list[str], seed: int, layers: int) -> Path:
+    torch.manual_seed(seed)
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, []))
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    config = LlamaConfig(
+        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64, initializer_range=0.3, bos_token_id=None, eos_token_id=tokens.index("</s>"),
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("eval")
+    make_model(root / "target", TOKENS, 0, 2)
+    make_model(root / "drafter", TOKENS, 1, 1)
+    make_model(root / "foreign", FOREIGN, 2, 1)
+    (root / "corpus.jsonl").write_text("".join(json.dumps({"text": "abcabcabd" * 4}) + "\n" for _ in range(40)))
+    rows = [{"id": f"task {number}", "prompt": text} for number, text in enumerate(("abcab", "bca", "cabcd"))]
+    (root / "suite.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+def settings(place: Path, *more: str):
+    return load(
+        [
+            "stage=eval", "pair=local", f"pair.target={place / 'target'}", f"pair.drafter={place / 'drafter'}",
+            "corpus=local", f"corpus.path={place / 'corpus.jsonl'}", "count.workers=1", "prune.size=6",
+            f"suite.path={place / 'suite.jsonl'}", f"runs_dir={place / 'runs'}", "device=cpu", "dtype=fp32",
+            "eval.max_new_tokens=6", "eval.repeats=2", "eval.cost_runs=2", "stop.length=2",
+            f"+eval.more_drafters.foreign={place / 'foreign'}", *more,
+        ]
+    )  # fmt: skip
+
+
+def run(place: Path, *more: str) -> tuple[Path, str]:
+    said = io.StringIO()
+    return Runner(settings(place, *more), Console(file=said, width=100)).run("eval"), said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def done(place) -> tuple[Path, str]:
+    return run(place)
+
+
+def test_report_and_records(done):
+    out, _ = done
+    assert sorted(path.name for path in out.iterdir()) == [
+        "manifest.json", "records.jsonl", "report.csv", "report.json",
+    ]  # fmt: skip
+    report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
+    assert tuple(report)[: len(HEAD_FIELDS)] == HEAD_FIELDS
+    assert (report["schema"], report["device"], report["dtype"], report["pair"]) == (1, "cpu", "fp32", "local")
+    assert (report["vocabulary"], report["kept"], report["coverage"]) == (13, 6, 1.0)
+    assert all(report["costs"][name] > 0 for name in COST_FIELDS)
+    assert report["models"]["target"]["id"] == "target"
+    assert str(out.parents[2]) not in (out / "report.json").read_text()
+    found = {(row["drafter"], row["sampler"], row["kept"], row["temperature"]) for row in report["rows"]}
+    packaged = {(name, kept) for _, name, kept, _ in found if kept == 6}
+    assert {("tli", 6), ("exact_match", 6)} <= packaged
+    for temperature in (0.0, 1.0):
+        assert {
+            (None, None, None, temperature), ("unpruned", "standard", 13, temperature), ("foreign", "tli", 13, temperature),
+        } <= found  # fmt: skip
+    for row in report["rows"]:
+        assert tuple(row)[: len(ROW_FIELDS)] == ROW_FIELDS
+        assert row["tokens_per_second"] > 0
+        assert (row["prompts"], row["repeats"]) == (3, 2)
+        assert row["executor"] == ("speculative" if row["sampler"] else "autoregressive")
+    records = [parse(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert len(records) == 2 * 3 * len(report["rows"])
+    assert {record.prompt for record in records} == {"task 0", "task 1", "task 2"}
+    plain = next(row for row in report["rows"] if row["sampler"] is None)
+    assert plain["tokens"] == sum(
+        record.tokens
+        for record in records
+        if record.repeat == 0 and record.configuration.sampler is None and record.configuration.temperature == 0
+    )
+
+
+def test_greedy_outputs_are_the_targets_own(done):
+    greedy = json.loads((done[0] / "report.json").read_text())["greedy_identity"]
+    assert greedy["status"] == "ok"
+    assert greedy["outputs"] == greedy["identical"] + greedy["ties"] > 0
+
+
+def test_what_is_said_when_made_and_when_reused(place, done):
+    out, said = done
+    lines = said.splitlines()
+    assert lines[0] == "to make: count -> prune -> package -> eval"
+    assert any(line.startswith("evaluating ") and line.endswith(" s") for line in lines)
+    assert "6 of 13 tokens kept, 100.0 % of target text covered" in lines
+    package = Path(lines[-2].removeprefix("package: "))
+    assert package.is_absolute()
+    assert (package / "drafters.json").is_file()
+    assert lines[-1] == f"report: {(out / 'report.json').resolve()}"
+    again, said_again = run(place)
+    assert again == out
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("local on cpu, fp32")) :]
+    assert said_again.splitlines()[-len(table) :] == table
+    assert "to make" not in said_again
+    assert said_again.count("reused") == 4
+
+
+def test_a_killed_run_goes_on_after_the_last_finished_prompt(place, monkeypatch):
+    real, calls = stage.Harness.trial, []
+
+    def counted(self, task, repeat, on_done):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append((repeat, task.number))
+        return real(self, task, repeat, on_done)
+
+    more = ("seed=5", "eval.samplers=[tli]", "eval.temperatures=[1.0]")
+    monkeypatch.setattr(stage.Harness, "trial", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(place, *more)
+    calls.clear()
+    monkeypatch.setattr(stage.Harness, "trial", lambda self, *a: calls.append((a[1], a[0].number)) or real(self, *a))
+    out, _ = run(place, *more)
+    assert calls == [(0, 2), (1, 0), (1, 1), (1, 2)]
+    assert len((out / "records.jsonl").read_text().splitlines()) == 6 * 4
+    assert not list(out.glob(".part-*"))
+
+
+class Careless(Rejection):
+    """The planted bug: every token after a rejection or at a round's end is another one."""
+
+    def verify(self, p, draft, coins, key):
+        found = super().verify(p, draft, coins, key)
+        return Verdict(found.nodes, found.accepted, (found.next_token + 1) % p.shape[-1])
+
+
+def test_a_sampler_that_is_not_lossless_fails_the_run_and_the_report_says_so(place, monkeypatch):
+    monkeypatch.setitem(catalog.CATALOG, "tli", lambda context: Sampler("tli", TLI(context.vocab), Careless()))
+    more = ("seed=6", "eval.samplers=[tli]", "eval.temperatures=[0.0]", "eval.repeats=1")
+    for _ in range(2):  # made, and reused: both must fail
+        with pytest.raises(PipelineError, match=r"greedy outputs differ .*tli on task"):
+            run(place, *more)
+    reports = [json.loads(path.read_text()) for path in (place / "runs" / "eval").glob("*/report.json")]
+    (failed,) = [report["greedy_identity"] for report in reports if report["greedy_identity"]["status"] != "ok"]
+    assert failed["status"] == "error"
+    assert failed["different"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("eval.samplers=[standrad]", r"eval.samplers: standrad: no such sampler; did you mean standard\?"),
+        ("eval.temperatures=[]", "eval.temperatures"),
+        ("eval.temperatures=[1,1]", "different numbers"),
+        ("eval.temperatures=[-1]", "temperature must be >= 0"),
+        ("eval.prompts=0", "eval.prompts=0: expected a whole number from 1"),
+        ("eval.repeats=0", "eval.repeats=0"),
+        ("stop.length=-1", "stop.length must be >= 0"),
+        ("+eval.more_drafters.package=x", "eval.more_drafters.package: that name is taken"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_runs(place, change, message):
+    with pytest.raises(ConfigError, match=message):
+        stage.check(settings(place, change))
+
+
+def test_tokens_beyond_the_context_are_refused(place):
+    with pytest.raises(ConfigError, match=r"eval.max_new_tokens=64: the target's context holds 64 tokens"):
+        run(place, "eval.max_new_tokens=64")
+
+
+def test_key_covers_prompts_stop_policy_and_machine_but_not_places(place):
+    def key(*more: str) -> str:
+        return Runner(settings(place, *more)).plan("eval").key
+
+    first = key()
+    changed = [key(change) for change in ("stop.length=3", "eval.prompts=2", "seed=1", "threads=1", "dtype=bf16")]
+    assert len({first, *changed}) == 6
+    assert str(place) not in json.dumps(stage.config(settings(place)))
