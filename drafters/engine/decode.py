@@ -6,7 +6,7 @@ zero drafts is a plain target step, so autoregressive decoding is the same loop 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,8 +20,10 @@ from drafters.engine.propose import empty_draft, propose_chain, settle
 from drafters.engine.propose_tree import propose_tree
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
+from drafters.engine.strings import StringSession
 from drafters.probs import warp
 from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, Tree, Verdict, Verifier
+from drafters.samplers.strings import StringProposal
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.policy import StopPolicy
 
@@ -168,12 +170,9 @@ def _round(
     committed = torch.tensor([len(row.tokens) for row in rows], device=pair.device)
     position = torch.tensor([-1 if row.finished else len(row.tokens) for row in rows], device=pair.device)
     key = Key(position=position, round=committed, purpose="draft")
-    draft, fed = empty_draft(len(rows), pair.device), None
+    draft = empty_draft(len(rows), pair.device)
     if drafter is not None and sampler is not None and stop is not None:
-        room = _rooms(drafter, rows, limits, _most_nodes(sampler, stop))
-        propose = propose_tree if isinstance(sampler.shape, Tree) else propose_chain
-        proposed = propose(drafter, pair, rows, sampler, stop, limits.drafting, room, coins, key)
-        draft, fed = proposed.draft, proposed.fed
+        draft, settle_drafter = _propose(pair, drafter, sampler, stop, rows, coins, key, limits)
 
     roots = torch.tensor([[row.tokens[-1]] for row in rows], device=pair.device)
     parents = _slots_above(draft, committed) if sampler is not None and isinstance(sampler.shape, Tree) else None
@@ -203,10 +202,30 @@ def _round(
         row.rounds.append((present, used + (refused and kept > len(path)), used))
         emitted.append(new[:kept])
     if drafter is not None and stop is not None:
-        settle(drafter, pair, rows, fed, paths, emitted)
+        settle_drafter(paths, emitted)
         active = [number for number, new in enumerate(emitted) if new]
         took = torch.tensor(active)
         stop.on_verified(torch.tensor(accepted)[took], torch.tensor([_depth(parents) for parents in above])[took], took)
+
+
+def _propose(
+    pair: Pair,
+    drafter: Model,
+    sampler: Sampler,
+    stop: StopPolicy,
+    rows: list[Row],
+    coins: Coins,
+    key: Key,
+    limits: Limits,
+) -> tuple[Draft, Callable[[list[list[int]], list[list[int]]], None]]:
+    """A draft, and what rolls the drafter back once the accepted paths and the committed tokens are known."""
+    room = _rooms(drafter, rows, limits, _most_nodes(sampler, stop))
+    if isinstance(sampler.proposal, StringProposal):
+        session = StringSession(sampler.proposal, drafter, rows, stop, limits.drafting, room, key, pair.eos)
+        return session.propose(coins), lambda paths, fresh: session.settle(fresh)
+    propose = propose_tree if isinstance(sampler.shape, Tree) else propose_chain
+    proposed = propose(drafter, pair, rows, sampler, stop, limits.drafting, room, coins, key)
+    return proposed.draft, lambda paths, fresh: settle(drafter, pair, rows, proposed.fed, paths, fresh)
 
 
 def _most_nodes(sampler: Sampler, stop: StopPolicy) -> int:

@@ -44,7 +44,7 @@ def propose_chain(
 ) -> Proposed:
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
     width = min(stop.max_length, max(room))
-    tokens, parents, laws = [], [], DrawnLaws(sampler.proposal)
+    tokens, parents, laws = [], [], DrawnLaws(sampler.token_proposal)
     drafted = torch.zeros_like(key.position)
     allowed = torch.tensor(room, device=key.position.device)
     go = allowed > 0
@@ -74,7 +74,7 @@ def propose_chain(
 
 def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
     """Mask to the tokens the proposal can use, then warp: (..., D) -> (..., D)."""
-    support = sampler.proposal.support
+    support = sampler.token_proposal.support
     if support is not None:
         logits = logits.masked_fill(~support.to(logits.device), -torch.inf)
     return warp(logits, sampling)
@@ -82,7 +82,7 @@ def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor
 
 def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: int = 1) -> tuple[Tensor, Tensor]:
     """Lift q (B, D) and draw from it: the law (B, V) and int64 (B, count) children, MISS where the draw has no target token."""
-    proposal = sampler.proposal
+    proposal = sampler.token_proposal
     if proposal.total:
         law = proposal.lift(q)
         return law, sampler.verifier.draw(law, coins, key, count)

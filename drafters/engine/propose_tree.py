@@ -33,7 +33,7 @@ def propose_tree(
     assert isinstance(sampler.shape, Tree)
     device = key.position.device
     allowed, eos = torch.tensor(room, device=device), torch.tensor(pair.eos, dtype=torch.int64, device=device)
-    laws, tokens, parents = DrawnLaws(sampler.proposal), list[Tensor](), list[Tensor]()
+    laws, tokens, parents = DrawnLaws(sampler.token_proposal), list[Tensor](), list[Tensor]()
     level = [ROOT]  # node numbers of the parents
     alive = (allowed > 0).unsqueeze(-1)  # (B, parents): the parent can have children
     depths = torch.zeros_like(key.position)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from drafters.affinity import AffinityPrior
-from drafters.samplers.draft import Sampler, TokenProposal
+from drafters.samplers.draft import Sampler, TokenProposal, Tree
 from drafters.samplers.proposal.identity import Identity
+from drafters.samplers.proposal.slem import SLEM
 from drafters.samplers.proposal.slrs import SLRS
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.proposal.union import Union
+from drafters.samplers.siblings import SIBLINGS
+from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.exact_match import ExactMatch
+from drafters.samplers.verify.greedy import Greedy
+from drafters.samplers.verify.kseq import KSeq
 from drafters.samplers.verify.rejection import Rejection
+from drafters.samplers.verify.rrs import RRS
+from drafters.samplers.verify.traversal import Traversal
 from drafters.vocab.alignment import VocabMap
 from drafters.vocab.texts import Texts
 
@@ -73,17 +81,80 @@ def slrs(context: Context) -> Sampler:
     return Sampler("slrs", SLRS(first, context.vocab.to_drafter.shape[0]), Rejection())
 
 
-CATALOG: dict[str, Callable[[Context], Sampler]] = {
+def slem(context: Context) -> Sampler:
+    """Text drafted in the drafter's own tokens; the target's own samples decide. Needs `texts`."""
+    if context.texts is None:
+        raise ValueError("sampler 'slem' must know what the ids spell: pass texts=, e.g. of read_texts.")
+    return Sampler("slem", SLEM(context.texts()), ExactMatch())
+
+
+# The drafting strategies of Kobus and Gunduz 2025 for recursive rejection, each of as many nodes.
+STRATEGIES: dict[str, tuple[int, ...]] = {"sequence": (1,) * 15, "batch": (15,), "tree": (3, 2, 1)}
+Branching = str | Sequence[int]  # a strategy's name, or the children of a node by depth
+
+
+def _tree(branching: Branching) -> Tree:
+    if not isinstance(branching, str):
+        return Tree(tuple(branching))
+    if branching not in STRATEGIES:
+        raise ValueError(
+            f"branching must be one number per depth or one of {', '.join(STRATEGIES)}, got {branching!r}."
+        )
+    return Tree(STRATEGIES[branching])
+
+
+def block(context: Context) -> Sampler:
+    """Chains decided as a whole: the most accepted tokens of any rule for one chain."""
+    return Sampler("block", _bridge(context.vocab), Block())
+
+
+def rrs(context: Context, branching: Branching = "tree") -> Sampler:
+    """Recursive rejection, siblings drawn with replacement (SpecInfer)."""
+    return Sampler("rrs", _bridge(context.vocab), RRS(SIBLINGS["with"]), _tree(branching))
+
+
+def rrs_wor(context: Context, branching: Branching = "tree") -> Sampler:
+    """Recursive rejection, siblings drawn without replacement (Sequoia)."""
+    return Sampler("rrs_wor", _bridge(context.vocab), RRS(SIBLINGS["without"]), _tree(branching))
+
+
+def kseq(context: Context, branching: Branching = "tree") -> Sampler:
+    """Independent siblings tested together (SpecTr)."""
+    return Sampler("kseq", _bridge(context.vocab), KSeq(), _tree(branching))
+
+
+def greedy(context: Context, branching: Branching = "tree") -> Sampler:
+    """One drawn sibling and the likeliest others: the best rule for such drafts, node by node."""
+    return Sampler("greedy", _bridge(context.vocab), Greedy(), _tree(branching))
+
+
+def traversal(context: Context, branching: Branching = "tree", siblings: str = "mixed") -> Sampler:
+    """Trees decided from the leaves. `siblings`: "mixed" (as greedy), "without" or "with" replacement."""
+    if siblings not in SIBLINGS:
+        raise ValueError(f"siblings must be one of {', '.join(SIBLINGS)}, got {siblings!r}.")
+    return Sampler("traversal", _bridge(context.vocab), Traversal(SIBLINGS[siblings]), _tree(branching))
+
+
+CATALOG: dict[str, Callable[..., Sampler]] = {
     "standard": standard,
     "exact_match": exact_match,
     "union": union,
     "tli": tli,
+    "slem": slem,
     "slrs": slrs,
+    "block": block,
+    "rrs": rrs,
+    "rrs_wor": rrs_wor,
+    "kseq": kseq,
+    "greedy": greedy,
+    "traversal": traversal,
 }
 
 
-def build(name: str, vocab: VocabMap, **more: Any) -> Sampler:
-    """The sampler `name` for a drafter with this vocabulary map; `more` are the other fields of Context.
+def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, **more: Any) -> Sampler:
+    """The sampler `name` for a drafter with this vocabulary map.
+
+    `options` are those of conf/sampler/<name>.yaml, i.e. the builder's arguments after the first; `more` the other fields of Context.
 
     Raises ValueError naming the known and the nearest name, or what the sampler needs and was not given.
     """
@@ -91,4 +162,9 @@ def build(name: str, vocab: VocabMap, **more: Any) -> Sampler:
         near = difflib.get_close_matches(name, CATALOG, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown sampler {name!r}; known: {', '.join(CATALOG)}{hint}")
-    return CATALOG[name](Context(vocab, **more))
+    known = list(inspect.signature(CATALOG[name]).parameters)[1:]
+    if unknown := set(options or {}) - set(known):
+        raise ValueError(
+            f"sampler {name!r} has no option {', '.join(sorted(unknown))}; known: {', '.join(known) or 'none'}."
+        )
+    return CATALOG[name](Context(vocab, **more), **(options or {}))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
+
+if TYPE_CHECKING:
+    from drafters.samplers.strings import StringProposal
 
 MISS = -1  # token of a node whose proposal produced no target token
 ROOT, ABSENT = -1, -2  # parents: the committed prefix; no such node in this row
@@ -142,17 +145,25 @@ class Sampler:
     """A named, lossless way to draft and verify."""
 
     name: str
-    proposal: TokenProposal
+    proposal: TokenProposal | StringProposal
     verifier: Verifier
     shape: Chain | Tree = field(default_factory=Chain)
 
     def __post_init__(self) -> None:
         # Siblings of a miss would have to be drawn from, and tested against, laws of the extended vocabulary.
-        if not self.proposal.total and (self.verifier.tree or isinstance(self.shape, Tree)):
+        total = getattr(self.proposal, "total", False)  # a string-level draft is a chain that may end early
+        if not total and (self.verifier.tree or isinstance(self.shape, Tree)):
             raise ValueError(
                 f"sampler {self.name!r}: a proposal that may miss needs a chain and a verifier of chains, e.g. rejection or "
                 "block; trees need a proposal whose law sums to one, e.g. tli."
             )
+
+    @property
+    def token_proposal(self) -> TokenProposal:
+        """The proposal of a sampler that drafts token by token. Raises TypeError for a string-level one."""
+        if not hasattr(self.proposal, "lift"):
+            raise TypeError(f"sampler {self.name!r} drafts text, not tokens: it has no law to lift.")
+        return cast(TokenProposal, self.proposal)
 
 
 @dataclass
