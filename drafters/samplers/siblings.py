@@ -92,7 +92,7 @@ class OneDrawnThenTop:
             yield torch.zeros_like(law).scatter_(1, token.unsqueeze(-1), 1.0)
 
 
-CHILDREN: dict[str, Siblings] = {
+SIBLINGS: dict[str, Siblings] = {
     "with": WithReplacement(),
     "without": WithoutReplacement(),
     "mixed": OneDrawnThenTop(),

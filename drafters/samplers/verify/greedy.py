@@ -21,9 +21,8 @@ class Greedy:
     """Recursive rejection of one drawn and k - 1 certain children, in this order."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
-    needs_law: bool = True
-    positional: bool = False
-    tree: bool = True
+
+    needs_law, positional, tree = True, False, True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""

@@ -6,8 +6,6 @@ Sun et al. 2023 (SpecTr, arXiv 2310.15141), algorithm 3: accept x with probabili
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -53,13 +51,10 @@ def left_over(p: Tensor, q: Tensor, rho: Tensor, count: Tensor) -> Tensor:
     return torch.where(left.sum(-1, keepdim=True) > NEGLIGIBLE, left, p)
 
 
-@dataclass(frozen=True)
 class KSeq:
     """Children are drawn with replacement, a node's law once for all of them."""
 
-    needs_law: bool = True
-    positional: bool = False
-    tree: bool = True
+    needs_law, positional, tree = True, False, True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, count), independent draws."""

@@ -21,9 +21,8 @@ class RRS:
     """`siblings`: with or without replacement."""
 
     siblings: Siblings = field(default_factory=WithReplacement)
-    needs_law: bool = True
-    positional: bool = False
-    tree: bool = True
+
+    needs_law, positional, tree = True, False, True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""

@@ -25,9 +25,8 @@ class Traversal:
     """`siblings`: any way to draw children."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
-    needs_law: bool = True
-    positional: bool = False
-    tree: bool = True
+
+    needs_law, positional, tree = True, False, True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""
