@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -28,6 +29,7 @@ class Drafter:
     name: str  # UNPRUNED, PACKAGE or any other
     pair: Pair
     vocab: VocabMap  # of its head rows
+    more: Mapping[str, Any] = field(default_factory=dict)  # what else samplers may ask for, see `catalog.Context`
 
     @property
     def kept(self) -> int:
@@ -73,29 +75,29 @@ def pairings(drafters: Sequence[Drafter], samplers: Collection[str] | None = Non
     """The (drafter, sampler) that `contenders` measures."""
     unpruned, package, *others = drafters
     names = [name for name in CATALOG if samplers is None or name in samplers]
-    packaged = [(name, applicable(name, package.vocab)) for name in names]
-    first = reference(unpruned.vocab)
+    packaged = [(name, applicable(name, package)) for name in names]
+    first = reference(unpruned)
     yield unpruned, first
     for name, sampler in packaged:
-        if sampler is None and name != first.name and (instead := applicable(name, unpruned.vocab)) is not None:
+        if sampler is None and name != first.name and (instead := applicable(name, unpruned)) is not None:
             yield unpruned, instead
     for _, sampler in packaged:
         if sampler is not None:
             yield package, sampler
     for drafter in others:
-        yield drafter, reference(drafter.vocab)
+        yield drafter, reference(drafter)
 
 
-def applicable(name: str, vocab: VocabMap) -> Sampler | None:
-    """The sampler for a drafter with this vocabulary map, None where its builder refuses the map."""
+def applicable(name: str, drafter: Drafter) -> Sampler | None:
+    """The sampler for this drafter, None where its builder refuses the vocabulary map or misses a component."""
     try:
-        return build(name, vocab)
+        return build(name, drafter.vocab, **drafter.more)
     except ValueError:
         if name not in CATALOG:
             raise
         return None
 
 
-def reference(vocab: VocabMap) -> Sampler:
+def reference(drafter: Drafter) -> Sampler:
     """Plain rejection sampling as the vocabulary allows it. Raises ValueError where no token is shared."""
-    return applicable("standard", vocab) or build("tli", vocab)
+    return applicable("standard", drafter) or build("tli", drafter.vocab)

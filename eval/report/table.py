@@ -21,8 +21,8 @@ COLUMNS = (
     ("acceptance\nrate (95 %)", "left"),
     ("block\neff.", "right"),
     ("tokens\n/s", "right"),
-    ("speed-up\nover AR", "right"),
-    ("over\nunpruned", "right"),
+    ("vs auto-\nregr.", "right"),
+    ("vs\nunpruned", "right"),
 )
 
 

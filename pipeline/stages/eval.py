@@ -7,14 +7,16 @@ and ``report.csv``. A rerun after a kill goes on after the last finished prompt.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from drafters.devices import choose_device, choose_dtype
 from drafters.engine.session import full_map, pair_of
@@ -22,11 +24,12 @@ from drafters.generation import check_target
 from drafters.package.artifact import Package, load
 from drafters.package.model_folder import open_model, quiet
 from drafters.package.safe_load import read_json
-from drafters.pair import ModelPair, load_pair, match_vocabularies, open_checkpoint, pair_settings
+from drafters.pair import ModelPair, load_pair, match_vocabularies, open_checkpoint, pair_settings, vocabulary_size
 from drafters.probs import Sampling
 from drafters.samplers.catalog import CATALOG
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
+from drafters.vocab.texts import Texts, read_texts
 from eval import metrics, suites
 from eval.contenders import Drafter, contenders, reference
 from eval.costs import Costs, cost_report, measure_costs
@@ -88,8 +91,9 @@ def run(context: Context) -> None:
 
 
 def _drafters(cfg: DictConfig, models: ModelPair, package: Package) -> Iterator[Drafter]:
-    yield Drafter(UNPRUNED, pair_of(models), full_map(models))
-    yield Drafter(PACKAGE, pair_of(models, package.drafter), package.vocab)
+    yield Drafter(UNPRUNED, pair_of(models), full_map(models), {"texts": _texts(models)})
+    more = {"texts": _texts(models, package.kept), "affinity": package.affinity}
+    yield Drafter(PACKAGE, pair_of(models, package.drafter), package.vocab, more)
     settings = pair_settings(cfg.pair)
     for name, where in cfg.eval.more_drafters.items():
         target = open_checkpoint("target", settings)
@@ -107,7 +111,15 @@ def _drafters(cfg: DictConfig, models: ModelPair, package: Package) -> Iterator[
             ids=(models.ids[0], theirs.source.id),
             revisions=(models.revisions[0], theirs.source.revision),
         )
-        yield Drafter(str(name), pair_of(other), full_map(other))
+        yield Drafter(str(name), pair_of(other), full_map(other), {"texts": _texts(other)})
+
+
+def _texts(models: ModelPair, kept: Tensor | None = None) -> Callable[[], Texts]:
+    """What the ids of a pair spell, found out once and only for samplers that ask."""
+    drafter = vocabulary_size(models.drafter.config)
+    return cache(
+        partial(read_texts, models.target_tokenizer, models.drafter_tokenizer, models.vocabulary, drafter, kept)
+    )
 
 
 def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:
@@ -166,7 +178,7 @@ def _report(
     harness: Harness,
 ) -> dict[str, Any]:
     cfg, description = context.cfg, package.description
-    rows = metrics.rows(records, reference(drafters[0].vocab).name)
+    rows = metrics.rows(records, reference(drafters[0]).name)
     for row in rows:
         row["speedup_by_costs"] = _by_costs(row, costs)
     head = {
