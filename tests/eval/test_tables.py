@@ -50,6 +50,15 @@ def test_trees_and_compaction():
     assert torch.equal(model.extend(chain([2]))[0, 0], TABLE.after([0, 1, 3, 1, 2]))
 
 
+def test_a_block_forgets_what_was_before_it():
+    table = Table(TABLE.logits, block=3)
+    assert torch.equal(table.after([0, 1, 2]), table.after([3, 3, 3]))
+    assert torch.equal(table.after([0, 1, 2, 3]), table.after([1, 1, 1, 3]))
+    assert not torch.equal(table.after([0, 1, 2, 3]), table.after([0, 1, 2, 0]))
+    logits = TableModel(table, rows=1, capacity=8).extend(chain([0, 1, 2, 3, 1, 0, 2]))[0]
+    assert all(torch.equal(logits[n - 1], table.after([0, 1, 2, 3, 1, 0, 2][:n])) for n in range(1, 8))
+
+
 def test_capacity_is_enforced():
     with pytest.raises(ValueError, match="at most 2 slots, got 3"):
         TableModel(TABLE, rows=1, capacity=2).extend(chain([0, 1, 2]))
