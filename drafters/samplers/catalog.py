@@ -16,10 +16,12 @@ from drafters.samplers.proposal.slrs import SLRS
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.proposal.union import Union
 from drafters.samplers.siblings import SIBLINGS
+from drafters.samplers.tunstall import tunstall
 from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.samplers.verify.greedy import Greedy
 from drafters.samplers.verify.kseq import KSeq
+from drafters.samplers.verify.race import Race
 from drafters.samplers.verify.rejection import Rejection
 from drafters.samplers.verify.rrs import RRS
 from drafters.samplers.verify.traversal import Traversal
@@ -135,6 +137,23 @@ def traversal(context: Context, branching: Branching = "tree", siblings: str = "
     return Sampler("traversal", _bridge(context.vocab), Traversal(SIBLINGS[siblings]), _tree(branching))
 
 
+def race(context: Context) -> Sampler:
+    """Chains drafted and verified on shared exponential noise (ERSD)."""
+    return Sampler("race", _bridge(context.vocab), Race())
+
+
+# Pr(the target's token is the drafter's r-th arrival), r = 1.., of laws of 1,000 tokens: target logits N(0, 9), drafter's N(0, 1) off.
+RANK_LAW = (0.595, 0.194, 0.087, 0.046, 0.025, 0.015, 0.010, 0.008)
+
+
+def race_tree(
+    context: Context, branching: Branching = "tunstall", nodes: int = 15, rank_law: Sequence[float] = RANK_LAW
+) -> Sampler:
+    """Trees on shared noise; "tunstall" is the best shape of `nodes` nodes for a measured law of ranks (eval.rank_law)."""
+    shape = tunstall(rank_law, nodes) if branching == "tunstall" else _tree(branching)
+    return Sampler("race_tree", _bridge(context.vocab), Race(), shape)
+
+
 CATALOG: dict[str, Callable[..., Sampler]] = {
     "standard": standard,
     "exact_match": exact_match,
@@ -148,6 +167,8 @@ CATALOG: dict[str, Callable[..., Sampler]] = {
     "kseq": kseq,
     "greedy": greedy,
     "traversal": traversal,
+    "race": race,
+    "race_tree": race_tree,
 }
 
 

@@ -93,6 +93,7 @@ class Verifier(Protocol):
     needs_law: bool  # verify reads Draft.q
     positional: bool  # coins depend on the position alone, not on the round (coupled and target-only samplers)
     tree: bool  # accepts trees, not only chains
+    coupled: bool  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) law of one node -> int64 (B, count) children in draw order; chain verifiers draw one, -1 = no such child."""

@@ -19,7 +19,7 @@ _TINY = torch.finfo(torch.float64).tiny
 class Block:
     """Accept tau = max{i : u_i < h_i}, then draw from max(P_tau p - q, 0)."""
 
-    needs_law, positional, tree = True, False, False
+    needs_law, positional, tree, coupled = True, False, False, False
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1)."""

@@ -22,7 +22,7 @@ class Greedy:
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
 
-    needs_law, positional, tree = True, False, True
+    needs_law, positional, tree, coupled = True, False, True, False
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""

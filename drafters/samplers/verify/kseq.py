@@ -54,7 +54,7 @@ def left_over(p: Tensor, q: Tensor, rho: Tensor, count: Tensor) -> Tensor:
 class KSeq:
     """Children are drawn with replacement, a node's law once for all of them."""
 
-    needs_law, positional, tree = True, False, True
+    needs_law, positional, tree, coupled = True, False, True, False
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, count), independent draws."""

@@ -16,7 +16,7 @@ from drafters.samplers.draft import Draft, Verdict
 class Rejection:
     """Accept token x with probability min(1, p(x) / q(x)); at the first rejection draw from max(p - q, 0)."""
 
-    needs_law, positional, tree = True, False, False
+    needs_law, positional, tree, coupled = True, False, False, False
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1)."""

@@ -26,7 +26,7 @@ class Traversal:
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
 
-    needs_law, positional, tree = True, False, True
+    needs_law, positional, tree, coupled = True, False, True, False
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""
