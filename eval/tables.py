@@ -7,22 +7,29 @@ would in a transformer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from drafters.coins import mix
+from drafters.hashing import mix
 from drafters.vocab.alignment import VocabMap, identity
+from drafters.vocab.texts import Texts
 
 _PLACE = 0x632BE59BD9B4E019 >> 1  # odd multiplier of a token's place in its prefix
 
 
 @dataclass(frozen=True)
 class Table:
-    """A language model in S contexts: a prefix is hashed into one of the rows of `logits` fp64 (S, V or D)."""
+    """A language model in S contexts: a prefix is hashed into one of the rows of `logits` fp64 (S, V or D).
+
+    With a `block`, the law forgets everything before the last place that is a multiple of it, so that one long sequence
+    holds many independent blocks.
+    """
 
     logits: Tensor
+    block: int | None = None
 
     @staticmethod
     def random(vocabulary: int, seed: int, contexts: int = 997, scale: float = 1.5) -> Table:
@@ -32,7 +39,11 @@ class Table:
 
     def entry(self, tokens: Tensor, place: Tensor) -> Tensor:
         """What a cache keeps of tokens at these places of their prefix: int64, any shape."""
-        return mix((tokens + 1) + place * _PLACE)
+        return mix((tokens + 1) + (place if self.block is None else place % self.block) * _PLACE)
+
+    def start(self, place: Tensor) -> Tensor:
+        """The first place that the law of the token after `place` depends on."""
+        return torch.zeros_like(place) if self.block is None else (place + 1) // self.block * self.block
 
     def read(self, entries: Tensor) -> Tensor:
         """int64 (...) sum of the entries of a prefix -> fp64 (..., V) logits of its next token."""
@@ -40,7 +51,9 @@ class Table:
 
     def after(self, prefix: list[int]) -> Tensor:
         """fp64 (V,) logits after a prefix, without any cache."""
-        return self.read(self.entry(torch.tensor(prefix), torch.arange(len(prefix))).sum())
+        place = torch.arange(len(prefix))
+        entries = self.entry(torch.tensor(prefix), place)
+        return self.read(entries[int(self.start(place[-1])) :].sum())
 
 
 class TableModel:
@@ -76,7 +89,7 @@ class TableModel:
         return torch.stack(out, 1) if logits else None
 
     def _write(self, tokens: Tensor, slot: Tensor, parent: Tensor) -> Tensor:
-        """Store one token per row, int64 (B,) each; returns the slots it reads, bool (B, capacity)."""
+        """Store one token per row, int64 (B,) each; returns the slots that its law reads, bool (B, capacity)."""
         rows = torch.arange(tokens.shape[0])
         read = torch.arange(self.capacity) <= slot.unsqueeze(-1)
         if self.sees is not None:
@@ -85,6 +98,8 @@ class TableModel:
             self.sees[rows, slot] = read
         self.place[rows, slot] = torch.where(parent >= 0, self.place[rows, parent.clamp(min=0)] + 1, 0)
         self.entries[rows, slot] = self.table.entry(tokens, self.place[rows, slot])
+        if self.table.block is not None:
+            read = read & (self.place >= self.table.start(self.place[rows, slot]).unsqueeze(-1))
         return read
 
     def keep(self, slots: list[list[int]]) -> None:
@@ -93,7 +108,7 @@ class TableModel:
             if not kept:
                 continue
             begin, end = kept[0], kept[0] + len(kept)
-            if len(kept) > 1:
+            if kept[-1] >= end:  # not in place already
                 self.entries[row, begin:end] = self.entries[row, kept]
                 self.place[row, begin:end] = self.place[row, kept]
             self.lengths[row] = end
@@ -115,6 +130,7 @@ class TablePair:
     context: tuple[int | None, int | None] = (None, None)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     model: type[TableModel] = TableModel
+    texts: Callable[[], Texts] | None = None  # what the ids spell, for string-level samplers
 
     @property
     def expansion(self) -> int:
