@@ -10,22 +10,28 @@ from drafters.engine.limits import Limits
 from drafters.probs import Sampling, warp
 from drafters.samplers.catalog import CATALOG, build
 from drafters.samplers.draft import Tree
+from drafters.samplers.strings import StringProposal
 from drafters.stop.static import Static
 from eval.law import exact_law, largest_error, reference_law, total_variation
 from eval.tables import foreign_pair, full_pair, pruned_pair
+from eval.worded_tables import many_to_one_pair, short_drafter_pair
 
 TOLERANCE = 1e-12
 PAIRS = {
     "full": full_pair(3, 0, eos=(2,)),
     "pruned": pruned_pair(3, [0, 2], 10, eos=(1,)),
     "foreign": foreign_pair(20, eos=(0,)),
+    "many-to-one": many_to_one_pair(30),
+    "short": short_drafter_pair(40),
 }
 PROMPTS = {
     "full": [0],
     "pruned": [0, 1, 0],
     "foreign": [2, 0, 3],
+    "many-to-one": [1, 3],
+    "short": [2, 1],
 }  # the foreign one ends with a token that cannot be spelled
-NEW = {"full": 4, "pruned": 4, "foreign": 3}
+NEW = {"full": 4, "pruned": 4, "foreign": 3, "many-to-one": 3, "short": 3}
 WARPS = {
     "cold": Limits(1, Sampling(0.7)),
     "greedy": Limits(1, Sampling(0.0)),
@@ -64,11 +70,12 @@ def limits_of(limits: Limits, pair: str) -> Limits:
 
 
 def takes(name, pair) -> bool:
+    """Coupled samplers have no finite set of outcomes: they are proved path by path. Trees never see the texts."""
     try:
-        build(name, PAIRS[pair].vocab)
+        sampler = build(name, PAIRS[pair].vocab, texts=PAIRS[pair].texts)
     except ValueError:
         return False
-    return True
+    return not sampler.verifier.coupled and not (PAIRS[pair].texts and isinstance(sampler.shape, Tree))
 
 
 COMBINATIONS = [(name, pair) for name in CATALOG for pair in PAIRS if takes(name, pair)]
@@ -81,7 +88,9 @@ def small(sampler):
 
 def check(name, pair, stop, limits):
     tables = PAIRS[pair]
-    sampler = small(build(name, tables.vocab))
+    sampler = small(build(name, tables.vocab, texts=tables.texts))
+    if isinstance(sampler.proposal, StringProposal) and limits.draft_sampling is None:
+        limits = replace(limits, draft_sampling=replace(limits.sampling, top_k=2))  # D branches a draw are too many
     if isinstance(sampler.shape, Tree):
         limits = replace(limits, max_new_tokens=3)
     law = exact_law(sampler, stop, tables, PROMPTS[pair], limits)
@@ -94,7 +103,7 @@ def check(name, pair, stop, limits):
 def test_every_kind_of_pair_is_covered():
     covered = set(COMBINATIONS)
     assert {("standard", "full"), ("tli", "pruned"), ("tli", "foreign"), ("exact_match", "foreign")} <= covered
-    assert {name for name, _ in covered} == set(CATALOG)
+    assert {name for name, _ in covered} == set(CATALOG) - {"race", "race_tree"}
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
