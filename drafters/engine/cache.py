@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from drafters.errors import DraftersError
+from drafters.pair import context_length
 
 PAD = -1  # a token that a row does not have
 
@@ -52,7 +53,7 @@ class _Layer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate on first use: only then are head count, head size and dtype known."""
-        shape = (self.owner.rows, key_states.shape[1], self.owner.capacity)
+        shape = (self.owner.rows, key_states.shape[1], self.owner.capacity + 1)  # the spare slot takes PAD
         self.keys = key_states.new_zeros(*shape, key_states.shape[-1])
         self.values = value_states.new_zeros(*shape, value_states.shape[-1])
         self.is_initialized = True
@@ -103,6 +104,7 @@ class TransformersModel:
         self._window, self._mask_by_type = _window(model)
         self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._lowest = torch.finfo(model.dtype).min
+        self._context = context_length(model.config)
 
     @torch.inference_mode()
     def extend(
@@ -110,12 +112,14 @@ class TransformersModel:
     ) -> Tensor | None:
         """See Model.extend. Raises ValueError if the capacity would be exceeded."""
         n = tokens.shape[1]
-        self.width = max(self.lengths) + n
+        longest = max(self.lengths) + n
+        self.width = longest if counts is None else max(map(sum, zip(self.lengths, counts, strict=True)))
         if self.width > self.capacity:
             raise ValueError(f"cache: expected at most {self.capacity} slots, got {self.width}.")
-        self.together = len(set(self.lengths)) == 1
+        self.together = len(set(self.lengths)) == 1 and longest <= self.capacity
         begin = torch.tensor(self.lengths, device=self.device)
         self.slots = begin.unsqueeze(-1) + torch.arange(n, device=self.device)  # (B, n)
+        self.slots.clamp_(max=self.capacity)
         self.row_index = torch.arange(self.rows, device=self.device).unsqueeze(-1)
         if parents is not None and self._tree is None:
             self._tree = _Tree(begin)
@@ -128,7 +132,9 @@ class TransformersModel:
         out = self.model(
             input_ids=tokens.to(self.device).clamp(min=0),
             attention_mask=self._mask(position),
-            position_ids=position,
+            position_ids=position
+            if self._context is None
+            else position.clamp(max=self._context - 1),  # PAD may lie beyond
             past_key_values=self.cache,
             use_cache=True,
             **options,
@@ -137,6 +143,7 @@ class TransformersModel:
             self.lengths[row] += n if counts is None else counts[row]
         return _full_precision(out.logits) if logits else None
 
+    @torch.inference_mode()
     def keep(self, slots: list[list[int]]) -> None:
         """See Model.keep."""
         for row, kept in enumerate(slots):
