@@ -7,6 +7,8 @@ and ``report.csv``. A rerun after a kill goes on after the last finished prompt.
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -52,6 +54,7 @@ class EvalConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
     samplers: list[str] | None = None  # null: all that apply
     prompts: int | None = None  # of the suite; null: all
+    minutes: float | None = None  # begin no further prompt after that; null: no limit
     max_new_tokens: int = 128
     repeats: int = 3  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
@@ -141,23 +144,32 @@ def _stop(settings: DictConfig) -> StopPolicy:
 
 def _announce(context: Context, harness: Harness, prompts: int, costs: Costs) -> None:
     settings = context.cfg.eval
-    tokens = prompts * settings.max_new_tokens * settings.repeats
+    seconds = len(harness.contenders) * prompts * settings.max_new_tokens * settings.repeats * costs.t
+    limited = settings.minutes is not None and seconds > 60 * settings.minutes
+    how_long = f"as many as fit into {settings.minutes:g} min" if limited else f"about {seconds:,.0f} s"
     context.console.print(
         f"evaluating {len(harness.contenders)} configurations on {prompts} prompts, {settings.repeats} x, up to "
-        f"{settings.max_new_tokens} tokens each: at most about {len(harness.contenders) * tokens * costs.t:,.0f} s",
+        f"{settings.max_new_tokens} tokens each: {how_long}",
         highlight=False,
         soft_wrap=True,
     )
 
 
 def _records(context: Context, harness: Harness, tasks: list[Task]) -> Iterator[Record]:
-    """Records of every repeat and prompt, in that order; a prompt whose part file is there is not measured again."""
+    """Records of every repeat and prompt, in that order; a prompt whose part file is there is not measured again.
+
+    Past eval.minutes no further prompt is begun, but two there must be: an interval over one is none.
+    """
     repeats, configurations = context.cfg.eval.repeats, len(harness.contenders)
-    warm = False
+    limit = math.inf if context.cfg.eval.minutes is None else 60 * context.cfg.eval.minutes
+    warm, begin = False, time.monotonic()
     with context.progress("Evaluating", repeats * len(tasks) * configurations) as bar:
         for repeat in range(repeats):
             for task in tasks:
                 part = context.out / f".part-{repeat:03d}-{task.number:06d}.jsonl"
+                late = time.monotonic() - begin > limit and (repeat > 0 or task.number > 1)
+                if late and not part.exists():
+                    return
                 if part.exists():
                     bar.advance(configurations)
                 else:
@@ -271,6 +283,8 @@ def check(cfg: DictConfig) -> None:
     for name in ("prompts", "max_new_tokens", "repeats", "cost_runs"):
         if settings[name] is not None and settings[name] < 1:
             raise ConfigError(f"eval.{name}={settings[name]}: expected a whole number from 1")
+    if settings.minutes is not None and not settings.minutes > 0:
+        raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
         raise ConfigError(f"eval.temperatures={settings.temperatures}: expected different numbers from 0, e.g. [0, 1]")
     for name in settings.samplers or ():

@@ -57,7 +57,7 @@ def settings(place: Path, *more: str):
             "stage=eval", "pair=local", f"pair.target={place / 'target'}", f"pair.drafter={place / 'drafter'}",
             "corpus=local", f"corpus.path={place / 'corpus.jsonl'}", "count.workers=1", "prune.size=6",
             f"suite.path={place / 'suite.jsonl'}", f"runs_dir={place / 'runs'}", "device=cpu", "dtype=fp32",
-            "eval.max_new_tokens=6", "eval.repeats=2", "eval.cost_runs=2", "stop.length=2",
+            "eval.samplers=[exact_match,tli]", "eval.max_new_tokens=6", "eval.repeats=2", "eval.cost_runs=2", "stop.length=2",
             f"+eval.more_drafters.foreign={place / 'foreign'}", *more,
         ]
     )  # fmt: skip
@@ -153,6 +153,16 @@ def test_a_killed_run_goes_on_after_the_last_finished_prompt(place, monkeypatch)
     assert not list(out.glob(".part-*"))
 
 
+def test_a_time_limit_begins_no_further_prompt_but_measures_two(place):
+    more = ("seed=7", "eval.samplers=[tli]", "eval.temperatures=[1.0]", "eval.minutes=1e-9")
+    out, said = run(place, *more)
+    report = json.loads((out / "report.json").read_text())
+    assert report["prompts"]["count"] == 2
+    assert {row["repeats"] for row in report["rows"]} == {1}
+    assert report["rows"][1]["acceptance_rate_low"] is not None
+    assert "as many as fit into 1e-09 min" in said
+
+
 class Careless(Rejection):
     """The planted bug: every token after a rejection or at a round's end is another one."""
 
@@ -182,6 +192,7 @@ def test_a_sampler_that_is_not_lossless_fails_the_run_and_the_report_says_so(pla
         ("eval.temperatures=[-1]", "temperature must be >= 0"),
         ("eval.prompts=0", "eval.prompts=0: expected a whole number from 1"),
         ("eval.repeats=0", "eval.repeats=0"),
+        ("eval.minutes=0", "eval.minutes=0.0: expected a number above 0"),
         ("stop.length=-1", "stop.length must be >= 0"),
         ("+eval.more_drafters.package=x", "eval.more_drafters.package: that name is taken"),
     ],
