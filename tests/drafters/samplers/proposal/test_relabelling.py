@@ -90,10 +90,6 @@ def test_slrs_is_tli_where_every_text_is_a_target_token():
 def test_first_tokens_of_toy_texts():
     assert many_to_one_pair(0).texts().first.tolist() == [1, 2, 2, -1, 2, 0]  # "c" has none, END goes by role
     assert short_drafter_pair(0).texts().first.tolist() == [2, 1, 3]  # "bbb" is "bb", "b"
-        2,
-        1,
-        2,
-    ]  # "bbb" is b+bb or bb+b, the fewest with the longest
 
 
 @pytest.mark.parametrize("verifier", [Rejection(), Block()], ids=["rejection", "block"])

@@ -1,0 +1,120 @@
+"""String-level samplers through the real engine: the target's own tokens, and a drafter cache that is never wrong."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import drafters.engine.strings as strings
+from drafters.coins import KeyedCoins
+from drafters.engine.decode import autoregressive, speculative
+from drafters.engine.limits import Limits
+from drafters.engine.session import full_map, pair_of, texts_of
+from drafters.pair import load_pair
+from drafters.probs import Sampling, warp
+from drafters.samplers.catalog import build
+from drafters.stop.static import Static
+
+ROOT = Path(__file__).resolve().parents[3]
+DATA, ZOO = ROOT.parent / "shared" / "data" / "models", ROOT / "drafters" / "zoo" / "pycode"
+FOLDERS = {
+    "letters": (DATA / "tinystories-bit-1M", DATA / "babyllama-105"),
+    "embedded": (ZOO / "target", ZOO / "foreign"),
+    "same": (ZOO / "target", ZOO / "drafter"),
+}
+PROMPTS = {
+    "letters": ["Once upon a time, there was a little girl named", "é 日本  x", "Tom"],
+    "embedded": ["def add(a, b):\n    return", "import os\n\n\nclass Ünïcode:  # 日本 👩\n    x =", "1234567"],
+}
+PROMPTS["same"] = PROMPTS["embedded"]
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def loaded(request):
+    target, drafter = FOLDERS[request.param]
+    for folder in (target, drafter):
+        if not folder.is_dir():
+            pytest.skip(f"needs the model at {folder}")
+    models = load_pair(target=target, drafter=drafter, device="cpu", dtype="fp32")
+    texts = texts_of(models)
+    prompts = [torch.tensor(models.target_tokenizer.encode(text)) for text in PROMPTS[request.param]]
+    return models, pair_of(models), lambda: texts, prompts
+
+
+def coins(rows, seed=5):
+    return KeyedCoins(seed, torch.arange(rows), strict=True)
+
+
+@pytest.mark.parametrize("length", [1, 8])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_slem_writes_what_plain_decoding_writes(loaded, temperature, length):
+    models, pair, texts, prompts = loaded
+    limits = Limits(16, Sampling(temperature))
+    plain = autoregressive(pair, prompts, coins(len(prompts)), limits)
+    sampler = build("slem", full_map(models), texts=texts)
+    out = speculative(pair, sampler, Static(length), prompts, coins(len(prompts)), limits)
+    assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
+    if temperature == 0.0:
+        assert int(out.accepted.sum()) > 0
+        assert int(out.target_forwards.sum()) < int(plain.target_forwards.sum())
+
+
+@pytest.mark.parametrize("name", ["union", "slrs"])
+def test_rejection_of_partial_laws_is_greedy_at_temperature_zero(loaded, name):
+    models, pair, texts, prompts = loaded
+    limits = Limits(16, Sampling(0.0))
+    plain = autoregressive(pair, prompts, coins(len(prompts)), limits)
+    out = speculative(pair, build(name, full_map(models), texts=texts), Static(4), prompts, coins(len(prompts)), limits)
+    assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
+
+
+@pytest.mark.parametrize("name", ["union", "slrs", "slem"])
+def test_a_row_does_not_see_its_batch(loaded, name):
+    models, pair, texts, prompts = loaded
+    sampler, limits = build(name, full_map(models), texts=texts), Limits(12)
+    together = speculative(pair, sampler, Static(4), prompts, coins(len(prompts)), limits)
+    for number, prompt in enumerate(prompts):
+        alone = speculative(pair, sampler, Static(4), [prompt], KeyedCoins(5, torch.tensor([number])), limits)
+        assert alone.tokens[0].tolist() == together.tokens[number].tolist()
+
+
+def test_the_drafters_cache_is_what_it_has_read(loaded, monkeypatch):
+    """Every law of every round equals that of the row's whole stream, read afresh without a cache."""
+    models, pair, texts, prompts = loaded
+    checked = 0
+
+    class Checked(strings.StringSession):
+        def law(self):
+            nonlocal checked
+            law = super().law()
+            for row, state in enumerate(self._rows):
+                if state.finished:
+                    continue
+                stream = torch.tensor([[*state.stream, *self._fed[row]]])
+                fresh = models.drafter(input_ids=stream, use_cache=False).logits[0, -1]
+                if len(self._fed[row]) == max(map(len, self._fed)):  # else it was left as it is
+                    torch.testing.assert_close(law[row], warp(fresh, self._sampling), atol=1e-4, rtol=1e-3)
+                    checked += 1
+            return law
+
+    monkeypatch.setattr("drafters.engine.decode.StringSession", Checked)
+    sampler = build("slem", full_map(models), texts=texts)
+    speculative(pair, sampler, Static(4), prompts, coins(len(prompts)), Limits(10))
+    assert checked > 12
+
+
+def test_the_last_round_drafts_no_more_than_is_left(loaded):
+    models, pair, texts, prompts = loaded
+    sampler = build("slem", full_map(models), texts=texts)
+    out = speculative(pair, sampler, Static(6), prompts, coins(len(prompts)), Limits(3, Sampling(0.0)))
+    assert all(len(row) <= 3 for row in out.tokens)
+    assert all(drafted <= 2 for rounds in out.rounds for drafted, _, _ in rounds)
+
+
+def test_no_drafts_is_plain_decoding(loaded):
+    models, pair, texts, prompts = loaded
+    sampler = build("slem", full_map(models), texts=texts)
+    out = speculative(pair, sampler, Static(0), prompts, coins(len(prompts)), Limits(5))
+    plain = autoregressive(pair, prompts, coins(len(prompts)), Limits(5))
+    assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
+    assert int(out.drafted.sum()) == 0
