@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -24,9 +25,11 @@ from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from drafters.vocab.alignment import align
 from drafters.vocab.feed import feed_table
+from drafters.vocab.texts import Texts, read_texts
 
 STOPS = ("static",)
 _foreign_pairs: WeakKeyDictionary[Package, ModelPair] = WeakKeyDictionary()
+_texts_of: WeakKeyDictionary[Package, tuple[PreTrainedTokenizerBase, Texts]] = WeakKeyDictionary()
 
 
 def generate(
@@ -78,9 +81,11 @@ def generate(
         stop_strings=tuple(stop_strings),
         text=None if target_tokenizer is None else target_tokenizer.decode,
     )
-    chosen = sampler if isinstance(sampler, Sampler) else build(sampler or default_sampler(package), package.vocab)
+    if not isinstance(sampler, Sampler):
+        texts, name = partial(_texts, package, target_tokenizer), sampler or default_sampler(package)
+        sampler = build(name, package.vocab, texts=texts, affinity=package.affinity)
     coins = KeyedCoins(seed, torch.arange(len(prompts), device=device))
-    return speculative(pair, chosen, _stop(stop, lookahead, package), prompts, coins, limits)
+    return speculative(pair, sampler, _stop(stop, lookahead, package), prompts, coins, limits)
 
 
 def default_sampler(package: Package) -> str:
@@ -124,6 +129,17 @@ def _pair(
         )
         _foreign_pairs[package] = models
     return TransformersPair(target, package.drafter, eos, models.feed, models)
+
+
+def _texts(package: Package, target_tokenizer: PreTrainedTokenizerBase | None) -> Texts:
+    """What the ids of the target and of the package spell; unless foreign, the package's tokenizer is the target's."""
+    ours = target_tokenizer if package.foreign and target_tokenizer is not None else package.tokenizer
+    known = _texts_of.get(package)
+    if known is None or known[0] is not ours:
+        rows, own_rows = (package.description[role]["vocabulary"] for role in ("target", "drafter"))
+        known = ours, read_texts(ours, package.tokenizer, rows, own_rows, package.kept)
+        _texts_of[package] = known
+    return known[1]
 
 
 def _tokenizer_of(target: PreTrainedModel) -> PreTrainedTokenizerBase:

@@ -66,7 +66,7 @@ def greedy(pair, prompt, length):
 @needs_models
 @pytest.mark.parametrize("text", [PROMPT, "é 日本"])
 @pytest.mark.parametrize("kind", ["same", "foreign"])
-@pytest.mark.parametrize("sampler", [None, "exact_match"])
+@pytest.mark.parametrize("sampler", [None, "exact_match", "union", "slem", "slrs"])
 def test_greedy_equals_plain_greedy(kind, sampler, text, request):
     pair, package = request.getfixturevalue(kind)
     prompt = torch.tensor(pair.target_tokenizer.encode(text))
