@@ -6,37 +6,32 @@ and ``report.csv``. A rerun after a kill goes on after the last finished prompt.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from torch import Tensor
 
-from drafters.devices import choose_device, choose_dtype
-from drafters.engine.session import full_map, pair_of
 from drafters.generation import check_target
 from drafters.package.artifact import Package, load
-from drafters.package.model_folder import open_model, quiet
+from drafters.package.model_folder import quiet
 from drafters.package.safe_load import read_json
-from drafters.pair import ModelPair, load_pair, match_vocabularies, open_checkpoint, pair_settings, vocabulary_size
+from drafters.pair import ModelPair, load_pair, pair_settings
 from drafters.probs import Sampling
 from drafters.samplers.catalog import CATALOG
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
-from drafters.vocab.texts import Texts, read_texts
 from eval import metrics, suites
 from eval.contenders import Drafter, contenders, reference
 from eval.costs import Costs, cost_report, measure_costs
 from eval.greedy import GreedyCheck
 from eval.harness import Harness, Task
+from eval.lineup import lineup
 from eval.records import AUTOREGRESSIVE, PACKAGE, UNPRUNED, Record, parse
 from eval.report.table import show as show_report
 from eval.report.write import assemble, to_csv, to_json
@@ -68,7 +63,7 @@ def run(context: Context) -> None:
         package = load(context.inputs["package"], device=cfg.device, dtype=cfg.dtype)
         models = load_pair(pair_settings(cfg.pair), device=cfg.device, dtype=cfg.dtype)
         check_target(models.target, package)
-        drafters = list(_drafters(cfg, models, package))
+        drafters = list(lineup(pair_settings(cfg.pair), models, package, settings.more_drafters, cfg.device, cfg.dtype))
     tasks = _tasks(cfg, models)
     stop = _stop(cfg.stop)
     # One forward verifies a whole chain; t(1) to t(8) show how its cost grows.
@@ -91,38 +86,6 @@ def run(context: Context) -> None:
     write_atomic(context.out / REPORT, to_json(report))
     for part in context.out.glob(".part-*"):
         part.unlink()
-
-
-def _drafters(cfg: DictConfig, models: ModelPair, package: Package) -> Iterator[Drafter]:
-    yield Drafter(UNPRUNED, pair_of(models), full_map(models), {"texts": _texts(models)})
-    more = {"texts": _texts(models, package.kept), "affinity": package.affinity}
-    yield Drafter(PACKAGE, pair_of(models, package.drafter), package.vocab, more)
-    settings = pair_settings(cfg.pair)
-    for name, where in cfg.eval.more_drafters.items():
-        target = open_checkpoint("target", settings)
-        folder, _, revision = where.partition("@")
-        theirs = open_checkpoint("drafter", settings | {"drafter": folder, "drafter_revision": revision or None})
-        vocab, feed, foreign = match_vocabularies(target, theirs, None)
-        device = choose_device(cfg.device)
-        other = dataclasses.replace(
-            models,
-            drafter=open_model(theirs.source, theirs.config, choose_dtype(cfg.dtype, device), device),
-            drafter_tokenizer=theirs.tokenizer,
-            vocab=vocab,
-            feed=feed,
-            foreign=foreign,
-            ids=(models.ids[0], theirs.source.id),
-            revisions=(models.revisions[0], theirs.source.revision),
-        )
-        yield Drafter(str(name), pair_of(other), full_map(other), {"texts": _texts(other)})
-
-
-def _texts(models: ModelPair, kept: Tensor | None = None) -> Callable[[], Texts]:
-    """What the ids of a pair spell, found out once and only for samplers that ask."""
-    drafter = vocabulary_size(models.drafter.config)
-    return cache(
-        partial(read_texts, models.target_tokenizer, models.drafter_tokenizer, models.vocabulary, drafter, kept)
-    )
 
 
 def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:

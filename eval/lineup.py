@@ -1,0 +1,72 @@
+"""The drafters on trial with one target: the pair's own, the packaged one, and any others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any
+
+from torch import Tensor
+
+from drafters.devices import choose_device, choose_dtype
+from drafters.engine.session import full_map, pair_of
+from drafters.package.artifact import Package
+from drafters.package.model_folder import open_model
+from drafters.pair import ModelPair, match_vocabularies, open_checkpoint, vocabulary_size
+from drafters.vocab.texts import Texts, read_texts
+from eval.contenders import Drafter
+from eval.records import PACKAGE, UNPRUNED
+
+
+def lineup(
+    settings: Mapping[str, Any],
+    models: ModelPair,
+    package: Package,
+    others: Mapping[str, str],
+    device: str,
+    dtype: str,
+) -> Iterator[Drafter]:
+    """The unpruned drafter, the packaged one, then `others`; all share the target of `models`.
+
+    Args:
+        settings: of the pair, see `drafters.pair.pair_settings`.
+        others: name -> folder, or org/name@<40 hex digits>.
+
+    Raises:
+        PackageError: a folder that is not there, not safe to load or not a causal LM.
+        PairError: a drafter that does not fit the target.
+    """
+    yield Drafter(UNPRUNED, pair_of(models), full_map(models), {"texts": _texts(models)})
+    more = {"texts": _texts(models, package.kept), "affinity": package.affinity}
+    yield Drafter(PACKAGE, pair_of(models, package.drafter), package.vocab, more)
+    for name, where in others.items():
+        other = _with_drafter(settings, models, where, device, dtype)
+        yield Drafter(str(name), pair_of(other), full_map(other), {"texts": _texts(other)})
+
+
+def _with_drafter(settings: Mapping[str, Any], models: ModelPair, where: str, device: str, dtype: str) -> ModelPair:
+    """`models` with another drafter; the target is not loaded again."""
+    folder, _, revision = where.partition("@")
+    target = open_checkpoint("target", settings)
+    theirs = open_checkpoint("drafter", {**settings, "drafter": folder, "drafter_revision": revision or None})
+    vocab, feed, foreign = match_vocabularies(target, theirs, None)
+    place = choose_device(device)
+    return dataclasses.replace(
+        models,
+        drafter=open_model(theirs.source, theirs.config, choose_dtype(dtype, place), place),
+        drafter_tokenizer=theirs.tokenizer,
+        vocab=vocab,
+        feed=feed,
+        foreign=foreign,
+        ids=(models.ids[0], theirs.source.id),
+        revisions=(models.revisions[0], theirs.source.revision),
+    )
+
+
+def _texts(models: ModelPair, kept: Tensor | None = None) -> Callable[[], Texts]:
+    """What the ids of a pair spell, found out once and only for samplers that ask."""
+    drafter = vocabulary_size(models.drafter.config)
+    return cache(
+        partial(read_texts, models.target_tokenizer, models.drafter_tokenizer, models.vocabulary, drafter, kept)
+    )
