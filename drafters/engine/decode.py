@@ -144,14 +144,14 @@ def _prefill(model: Model, streams: list[list[int]]) -> None:
 
 
 def _open_drafter(pair: Pair, rows: list[Row], limits: Limits, longest: int) -> Model:
+    limit = pair.context[1]
     for row in rows:
         row.stream = list(pair.prompt(row.tokens))
+        if limit is not None and len(row.stream) > limit:
+            row.stop_drafting()
         row.fed = len(row.stream) - 1
     need = max(len(row.stream) for row in rows) + limits.max_new_tokens * pair.expansion + longest + 1
-    limit = pair.context[1]
-    drafter = pair.open_drafter(
-        len(rows), need if limit is None else max(min(need, limit), max(len(row.stream) for row in rows))
-    )
+    drafter = pair.open_drafter(len(rows), need if limit is None else min(need, limit))
     _prefill(drafter, [row.stream for row in rows])
     return drafter
 
@@ -246,8 +246,8 @@ def _rooms(drafter: Model, rows: list[Row], limits: Limits, nodes: int) -> list[
     """Tokens each row may draft; a row whose drafter context is full stops drafting and frees its place in the cache."""
     for number, row in enumerate(rows):
         if row.drafting and len(row.stream) + nodes > drafter.capacity:
-            row.drafting = False
-            row.stream, row.fed = row.stream[:1], 1
+            row.stop_drafting()
+            row.fed = 1
             drafter.keep([[0] if other == number else [] for other in range(len(rows))])
     return [row.room(limits) for row in rows]
 

@@ -122,7 +122,8 @@ def settle(
             row.fed += len(known)
         drafter.keep(kept)
     for row, parts in zip(rows, spelled, strict=True):
-        row.stream.extend(part for ids in parts for part in ids)
+        if row.drafting:
+            row.stream.extend(part for ids in parts for part in ids)
 
 
 def _singles(spelled: list[list[int]]) -> int:

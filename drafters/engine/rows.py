@@ -32,6 +32,11 @@ class Row:
             self.finished = True
         return len(self.tokens) - before
 
+    def stop_drafting(self) -> None:
+        """The drafter's context is full: from here on the row is decoded plainly and takes one slot of the drafter's cache."""
+        self.drafting = False
+        self.stream = self.stream[:1]
+
     def room(self, limits: Limits) -> int:
         """How many tokens may be drafted: the round's own next token takes the last place."""
         if self.finished or not self.drafting:

@@ -61,10 +61,12 @@ def test_a_full_drafter_context_ends_the_drafting(models, architecture, context)
     batch = [LONG[:20], LONG[:3], LONG[:7], LONG[40:41]]
     out = speculative(pair, sampler, Static(3), batch, coins(4), limits)
     assert lists(out) == lists(autoregressive(pair, batch, coins(4), limits))
-    drafted = out.drafted.tolist()
-    assert drafted[3] > 0
-    assert drafted[0] == 0 or context > 20
-    assert all(sum(len(row) for row in ([0] * len(p), t)) > 0 for p, t in zip(batch, lists(out), strict=True))
+    assert int(out.drafted[3]) > 0
+    for prompt, rounds in zip(batch, out.rounds, strict=True):
+        length = len(prompt)
+        for drafted, _, accepted in rounds:
+            assert drafted == 0 or length + drafted <= context
+            length += accepted + 1
 
 
 @pytest.mark.parametrize("context", [4, 6, 9, 14])
