@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline import python_source
 from pipeline.pretraining.data import load_or_pack
@@ -53,6 +54,7 @@ class PretrainConfig:
     test_bytes: int = 400_000
     target: Shape = field(default_factory=lambda: Shape(16, 128, 4, 2, 352))
     drafter_layers: int = 1
+    start: str | None = None  # folder of an earlier run's output: its models are trained on, its tokenizers kept
     foreign: Shape = field(default_factory=lambda: Shape(1, 128, 4, 2, 352))
     optimisation: Optimisation = field(default_factory=Optimisation)
 
@@ -62,8 +64,8 @@ def run(context: Context) -> None:
     config, work, seed = context.cfg.pretrain, context.out / "work", int(context.cfg.seed)
     work.mkdir(exist_ok=True)
     train_texts = [document.text for document in _documents(config, "train")]
-    main = _tokenizer(work / "tokenizer", train_texts, config.vocabulary, CODE_PATTERN, config)
-    other = _tokenizer(work / "foreign_tokenizer", train_texts, config.foreign_vocabulary, None, config)
+    main = _tokenizer(work / "tokenizer", "target", train_texts, config.vocabulary, CODE_PATTERN, config)
+    other = _tokenizer(work / "foreign_tokenizer", "foreign", train_texts, config.foreign_vocabulary, None, config)
     ids = load_or_pack(work / "ids.npy", main, train_texts)
     foreign_ids = load_or_pack(work / "foreign_ids.npy", other, train_texts)
     context.console.print(f"training text: {len(ids):,} tokens, {len(foreign_ids):,} for the foreign drafter")
@@ -80,20 +82,20 @@ def run(context: Context) -> None:
             )  # fmt: skip
 
     torch.manual_seed(seed)
-    shape, budget = Shape(**config.target), config.optimisation
-    end = main.eos_token_id
-    small = build(
-        Shape(config.seed_layers, shape.hidden, shape.heads, shape.kv_heads, shape.feed_forward),
-        config.vocabulary,
-        config.context,
-        end,
-    )
-    phase("seed_phase", small, ids, budget.seed_phase)
-    target = stack(small, shape.layers)
+    budget = config.optimisation
+    if config.start is None:
+        target = _grown_target(
+            config, main.eos_token_id, lambda small: phase("seed_phase", small, ids, budget.seed_phase)
+        )
+    else:
+        target = _earlier(config, "target")
     phase("target", target, ids, budget.target)
-    drafter = cut(target, config.drafter_layers)
+    drafter = cut(target, config.drafter_layers) if config.start is None else _earlier(config, "drafter")
     phase("drafter", drafter, ids, budget.drafter, teacher=target)
-    foreign = build(Shape(**config.foreign), config.foreign_vocabulary, config.context, other.eos_token_id)
+    if config.start is None:
+        foreign = build(Shape(**config.foreign), config.foreign_vocabulary, config.context, other.eos_token_id)
+    else:
+        foreign = _earlier(config, "foreign")
     phase("foreign", foreign, foreign_ids, budget.foreign)
     models = {"target": (target, main), "drafter": (drafter, main), "foreign": (foreign, other)}
     for name, (model, tokenizer) in models.items():
@@ -101,17 +103,37 @@ def run(context: Context) -> None:
         tokenizer.save_pretrained(context.out / name)
         model.float()  # measured as it will be loaded: bf16 values in fp32 arithmetic
     provenance = _provenance(config, seed, spent, models)
+    if config.start is not None:
+        provenance["continued_from"] = json.loads((Path(config.start) / "provenance.json").read_text())
     (context.out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
     for line in json.dumps(provenance["measured"], indent=1).splitlines()[1:-1]:
         context.console.print(line)
     shutil.rmtree(work)
 
 
+def _grown_target(config: Any, end: int, train_small: Callable[[LlamaForCausalLM], None]) -> LlamaForCausalLM:
+    """The full-depth target, stacked from a shallow one that `train_small` trains first: the same text for less time."""
+    shape = Shape(**config.target)
+    shallow = Shape(config.seed_layers, shape.hidden, shape.heads, shape.kv_heads, shape.feed_forward)
+    small = build(shallow, config.vocabulary, config.context, end)
+    train_small(small)
+    return stack(small, shape.layers)
+
+
+def _earlier(config: Any, name: str) -> LlamaForCausalLM:
+    """A model of an earlier run, to train on."""
+    return LlamaForCausalLM.from_pretrained(Path(config.start) / name, dtype=torch.float32, local_files_only=True)
+
+
 def _documents(config: Any, split: python_source.Split) -> list[python_source.Document]:
     return list(python_source.documents(split, config.package_bytes, config.total_bytes))
 
 
-def _tokenizer(folder: Path, texts: list[str], size: int, pattern: str | None, config: Any) -> PreTrainedTokenizerBase:
+def _tokenizer(
+    folder: Path, name: str, texts: list[str], size: int, pattern: str | None, config: Any
+) -> PreTrainedTokenizerBase:
+    if config.start is not None:
+        return PreTrainedTokenizerFast.from_pretrained(Path(config.start) / name)
     if not folder.exists():
         chosen, used = [], 0
         for text in texts:
@@ -164,7 +186,13 @@ def key_config(cfg: DictConfig) -> dict[str, Any]:
     config = cfg.pretrain
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     corpus = python_source.fingerprint("train", config.package_bytes, config.total_bytes)
+    settings.pop("start")  # by content, not by path: see external
     return {**settings, "seed": int(cfg.seed), "corpus": corpus}
 
 
-STAGE = Stage(name="pretrain", run=run, config=key_config)
+def external(cfg: DictConfig) -> dict[str, str]:
+    """The earlier weights that training goes on from."""
+    return {} if cfg.pretrain.start is None else {"start": str(cfg.pretrain.start)}
+
+
+STAGE = Stage(name="pretrain", run=run, config=key_config, external=external)
