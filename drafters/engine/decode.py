@@ -22,8 +22,7 @@ from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.engine.strings import StringSession
 from drafters.probs import warp
-from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, Tree, Verdict, Verifier
-from drafters.samplers.strings import StringProposal
+from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, StringProposal, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.policy import StopPolicy
 
@@ -229,7 +228,9 @@ def _propose(
 
 
 def _most_nodes(sampler: Sampler, stop: StopPolicy) -> int:
-    """Nodes of the largest draft a round can have."""
+    """Nodes of the largest draft a round can have, or the slots that drafting it takes."""
+    if isinstance(sampler.proposal, StringProposal):
+        return max(stop.max_length, sampler.proposal.slots)
     if not isinstance(sampler.shape, Tree):
         return stop.max_length
     return sum(map(sum, sampler.shape.levels[: stop.max_length]))

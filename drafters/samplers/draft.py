@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-
-if TYPE_CHECKING:
-    from drafters.samplers.strings import StringProposal
 
 MISS = -1  # token of a node whose proposal produced no target token
 ROOT, ABSENT = -1, -2  # parents: the committed prefix; no such node in this row
@@ -84,6 +81,66 @@ class PartialProposal(TokenProposal, Protocol):
 
     def extend(self, q: Tensor) -> Tensor:
         """(..., D) -> (..., V + 1): the whole law that is drawn from, the probability of a miss last."""
+        ...
+
+
+class Session(Protocol):
+    """One round as a string-level proposal sees it: B rows of text, and a drafter to continue them with."""
+
+    @property
+    def key(self) -> Key:
+        """Of the round: position int64 (B,) is the committed length, -1 for rows that are finished."""
+        ...
+
+    @property
+    def room(self) -> list[int]:
+        """How many target tokens each row may draft."""
+        ...
+
+    @property
+    def eos(self) -> tuple[int, ...]:
+        """Target ids that end a text."""
+        ...
+
+    def committed(self, row: int) -> list[int]:
+        """Target ids of the row so far, prompt included."""
+        ...
+
+    def wants(self, drafted: Tensor) -> Tensor:
+        """The stop policy's word before a draw: int64 (B,) drawn so far this round -> bool (B,)."""
+        ...
+
+    def law(self) -> Tensor:
+        """The drafter's law, warped, of what follows all that each row has been fed: (B, D)."""
+        ...
+
+    def feed(self, ids: Tensor) -> None:
+        """Continue the rows by these drafter ids, int64 (B,); -1 leaves a row as it is (its next law means nothing)."""
+        ...
+
+    def below(self, paths: list[list[tuple[int, ...]]]) -> list[Tensor]:
+        """The drafter's laws, warped, after paths of ids that follow the row's committed text: per row (n, D).
+
+        Every path comes behind its own beginning (a path of one id follows the text itself). What was fed this round is taken back.
+        """
+        ...
+
+
+@runtime_checkable
+class StringProposal(Protocol):
+    """Drafts from text to text; the target's tokens alone are verified (Timor et al. 2025)."""
+
+    @property
+    def slots(self) -> int:
+        """Cache slots that one call of Session.below may need."""
+        ...
+
+    def propose(self, session: Session, coins: Coins) -> Draft:
+        """Draft a chain of at most `session.room` target tokens per row."""
+        ...
+
+    def stream(self, drafted: list[int], tokens: list[int]) -> list[int]:
+        """Drafter ids of the committed target tokens, opening with as many of the drafter's own drafted ids as still fit."""
         ...
 
 

@@ -9,8 +9,7 @@ import torch
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling, warp
 from drafters.samplers.catalog import CATALOG, build
-from drafters.samplers.draft import Tree
-from drafters.samplers.strings import StringProposal
+from drafters.samplers.draft import StringProposal, Tree
 from drafters.stop.static import Static
 from eval.law import exact_law, largest_error, reference_law, total_variation
 from eval.tables import foreign_pair, full_pair, pruned_pair

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from drafters.coins import Coins
-from drafters.samplers.draft import ABSENT, MISS, Draft
-from drafters.samplers.strings import Session
+from drafters.samplers.draft import ABSENT, MISS, Draft, Session
 from drafters.vocab.texts import Texts
 
 
 class SLEM:
     """Draft with the drafter's whole vocabulary, hand over whole characters only; specials go by role."""
+
+    slots = 0
 
     def __init__(self, texts: Texts):
         self.texts = texts
