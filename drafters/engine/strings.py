@@ -7,7 +7,7 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.engine.cache import Model
-from drafters.engine.propose import catch_up, empty_draft
+from drafters.engine.propose import catch_up
 from drafters.engine.rows import Row
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import Draft, StringProposal
@@ -36,12 +36,8 @@ class StringSession:
         self._fed: list[list[int]] = [[] for _ in rows]
 
     def propose(self, coins: Coins) -> Draft:
-        """The proposal's draft; where no row has room, an empty one without a call of the drafter."""
-        return (
-            self._proposal.propose(self, coins)
-            if max(self.room) > 0
-            else empty_draft(len(self.room), self.key.position.device)
-        )
+        """The proposal's draft."""
+        return self._proposal.propose(self, coins)
 
     def committed(self, row: int) -> list[int]:
         """See Session."""

@@ -13,6 +13,7 @@ from drafters.samplers.draft import Sampler, TokenProposal, Tree
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.slem import SLEM
 from drafters.samplers.proposal.slrs import SLRS
+from drafters.samplers.proposal.slrs_units import SLRSUnits
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.proposal.union import Union
 from drafters.samplers.siblings import SIBLINGS
@@ -24,6 +25,7 @@ from drafters.samplers.verify.kseq import KSeq
 from drafters.samplers.verify.race import Race
 from drafters.samplers.verify.rejection import Rejection
 from drafters.samplers.verify.rrs import RRS
+from drafters.samplers.verify.thinning import Thinning
 from drafters.samplers.verify.traversal import Traversal
 from drafters.vocab.alignment import VocabMap
 from drafters.vocab.texts import Texts
@@ -72,12 +74,17 @@ def union(context: Context) -> Sampler:
     return Sampler("union", Union(context.vocab), Rejection())
 
 
-def slrs(context: Context) -> Sampler:
-    """Rejection sampling with every drafter token counted as the first target token of its text.
+def slrs(context: Context, rule: str = "token") -> Sampler:
+    """Rejection sampling of the first target token of the drafter's text.
 
-    Needs `texts`, unless every drafter token is a target token already: then its text begins with itself.
+    `rule` ends the text: "token" after one drafter token, "longest" at the longest match (drafters of characters or bytes). Needs
+    `texts`, unless every drafter token is a target token already: then its text begins with itself.
     """
-    if context.texts is None and bool((context.vocab.to_target < 0).any()):
+    if rule not in ("token", "longest"):
+        raise ValueError(f"slrs: rule must be token or longest, got {rule!r}.")
+    if rule == "longest" and context.texts is not None:
+        return Sampler("slrs", SLRSUnits(context.texts()), Thinning())
+    if context.texts is None and (rule == "longest" or bool((context.vocab.to_target < 0).any())):
         raise ValueError("sampler 'slrs' must know what the ids spell: pass texts=, e.g. of read_texts.")
     first = context.vocab.to_target if context.texts is None else context.texts().first
     return Sampler("slrs", SLRS(first, context.vocab.to_drafter.shape[0]), Rejection())
