@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import torch
 from torch import Tensor
 
@@ -89,9 +91,8 @@ class StringSession:
         """After the round: what each row committed becomes its stream, and what of it was fed stays in the cache."""
         kept = []
         for row, fed, tokens in zip(self._rows, self._fed, fresh, strict=True):
-            stream = self._proposal.stream(fed, tokens)
-            common = next((n for n, ids in enumerate(zip(fed, stream, strict=False)) if ids[0] != ids[1]), None)
-            common = min(len(fed), len(stream)) if common is None else common
+            stream = self._proposal.stream(fed, tokens) if row.drafting else []
+            common = sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], zip(fed, stream, strict=False)))
             kept.append([row.fed - 1, *range(row.fed, row.fed + common)])
             if self._logits is not None:
                 row.fed += common

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from drafters.affinity import AffinityPrior
 from drafters.samplers.draft import Sampler, TokenProposal, Tree
 from drafters.samplers.proposal.identity import Identity
@@ -86,7 +88,9 @@ def slrs(context: Context, rule: str = "token") -> Sampler:
         return Sampler("slrs", SLRSUnits(context.texts()), Thinning())
     if context.texts is None and (rule == "longest" or bool((context.vocab.to_target < 0).any())):
         raise ValueError("sampler 'slrs' must know what the ids spell: pass texts=, e.g. of read_texts.")
-    first = context.vocab.to_target if context.texts is None else context.texts().first
+    first = context.vocab.to_target  # a drafter token that is a target token begins with itself
+    if context.texts is not None:
+        first = torch.where(first >= 0, first, context.texts().first.to(first.device))
     return Sampler("slrs", SLRS(first, context.vocab.to_drafter.shape[0]), Rejection())
 
 

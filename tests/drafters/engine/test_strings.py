@@ -1,5 +1,6 @@
 """String-level samplers through the real engine: the target's own tokens, and a drafter cache that is never wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from drafters.pair import load_pair
 from drafters.probs import Sampling, warp
 from drafters.samplers.catalog import build
 from drafters.stop.static import Static
+from eval.worded_tables import worded_pair
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA, ZOO = ROOT.parent / "shared" / "data" / "models", ROOT / "drafters" / "zoo" / "pycode"
@@ -68,6 +70,23 @@ def test_rejection_of_partial_laws_is_greedy_at_temperature_zero(loaded, name):
     assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
 
 
+def test_characters_are_drafted_up_to_the_longest_match(loaded):
+    models, pair, texts, prompts = loaded
+    if models.drafter_tokenizer.get_vocab().keys() >= {"th", "he"}:
+        with pytest.raises(ValueError, match="use the one-token rule"):
+            build("slrs", full_map(models), {"rule": "longest"}, texts=texts)
+        return
+    limits = Limits(24, Sampling(0.0))
+    plain = autoregressive(pair, prompts, coins(len(prompts)), limits)
+    sampler = build("slrs", full_map(models), {"rule": "longest"}, texts=texts)
+    out = speculative(pair, sampler, Static(4), prompts, coins(len(prompts)), limits)
+    assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
+    one = speculative(
+        pair, build("slrs", full_map(models), texts=texts), Static(4), prompts, coins(len(prompts)), limits
+    )
+    assert int(out.accepted.sum()) > int(one.accepted.sum())  # whole tokens instead of single letters
+
+
 @pytest.mark.parametrize("name", ["union", "slrs", "slem"])
 def test_a_row_does_not_see_its_batch(loaded, name):
     models, pair, texts, prompts = loaded
@@ -118,3 +137,17 @@ def test_no_drafts_is_plain_decoding(loaded):
     plain = autoregressive(pair, prompts, coins(len(prompts)), Limits(5))
     assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
     assert int(out.drafted.sum()) == 0
+
+
+@pytest.mark.parametrize("context", [3, 6, 12])
+@pytest.mark.parametrize(("name", "options"), [("slem", {}), ("slrs", {}), ("slrs", {"rule": "longest"})])
+def test_a_full_drafter_context_ends_the_drafting_of_its_row(name, options, context):
+    tables = replace(worded_pair(["a", "b", "ab", "bab"], ["a", "b"], 3), context=(None, context))
+    sampler = build(name, tables.vocab, options, texts=tables.texts)
+    prompts = [torch.tensor([0, 2]), torch.tensor([1]), torch.tensor([3, 3, 3, 3, 3])]
+    limits = Limits(12, Sampling(0.0))
+    plain = autoregressive(tables, prompts, coins(3), limits)
+    out = speculative(tables, sampler, Static(2), prompts, coins(3), limits)
+    assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
+    assert int(out.drafted[2]) == 0  # 15 drafter ids
+    assert int(out.drafted[1]) > 0 or context == 3
