@@ -154,7 +154,8 @@ class EnumeratingCoins:
             raise TypeError("key.node must be one int per decision here; only 2-D accept takes many.")
         replayed = torch.zeros_like(self._rows, dtype=torch.bool)
         before = torch.zeros_like(self._rows)
-        calls = self._met.setdefault((key.purpose, key.node, key.draw), [])
+        # Without a round the production coins do not read the node either: the position alone is the name.
+        calls = self._met.setdefault((key.purpose, key.node if key.round is not None else 0, key.draw), [])
         for call in calls:
             again = (met.position >= 0) & (call.position == met.position)
             if met.round is not None and call.round is not None:

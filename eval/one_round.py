@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drafters.coins import Key
-from drafters.enumeration import EnumeratingCoins, branches
+from drafters.coins import Coins, Key
+from drafters.enumeration import branches
 from drafters.samplers.draft import ABSENT, MISS, ROOT, Draft, DrawnLaws, Verifier
 from drafters.samplers.proposal.identity import Identity
 
@@ -44,7 +44,10 @@ def one_round(verifier: Verifier, branching: Sequence[int], p: Tensor, q: Tensor
     `p` and `q`: fp64 (C, V), the laws after each path; row 0 after the root, and row c V + x + 1 where token x follows the
     path of row c. C = 1: the same law everywhere. At most `rows` outcomes in one batch.
     """
-    parts = [_run(verifier, branching, p, q, coins) for coins in branches(rows)]
+    parts = []
+    for coins in branches(rows):
+        accepted, tokens = play(verifier, branching, p, q, coins, len(coins))
+        parts.append((coins.weight, accepted, tokens))  # weights are final only now
     probability, accepted, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
     return Round(probability, accepted, tokens, p.shape[1])
 
@@ -58,10 +61,11 @@ def random_laws(vocabulary: int, depth: int, generator: torch.Generator, zeros: 
     return law / law.sum(-1, keepdim=True)
 
 
-def _run(
-    verifier: Verifier, branching: Sequence[int], p: Tensor, q: Tensor, coins: EnumeratingCoins
-) -> tuple[Tensor, Tensor, Tensor]:
-    nowhere = torch.zeros(len(coins), dtype=torch.int64)
+def play(
+    verifier: Verifier, branching: Sequence[int], p: Tensor, q: Tensor, coins: Coins, rows: int
+) -> tuple[Tensor, Tensor]:
+    """One round of `rows` rows under any coins; laws as for `one_round`. Returns Round's `accepted` and `tokens`."""
+    nowhere = torch.zeros(rows, dtype=torch.int64)
     key = Key(nowhere, nowhere, "draft")
     laws, tokens, parents = DrawnLaws(Identity()), list[Tensor](), list[Tensor]()
     context = [nowhere]  # of the root, then of each node
@@ -85,7 +89,7 @@ def _run(
     draft = Draft(torch.stack(tokens, 1), torch.stack(parents, 1), laws)
     verdict = verifier.verify(p[torch.stack(context, 1)], draft, coins, key)
     path = verdict.nodes[:, : len(branching)]
-    emitted = torch.full((len(coins), len(branching) + 1), -1)
+    emitted = torch.full((rows, len(branching) + 1), -1)
     emitted[:, : path.shape[1]] = torch.where(path >= 0, draft.tokens.gather(1, path.clamp(min=0)), -1)
-    emitted[torch.arange(len(coins)), verdict.accepted] = verdict.next_token
-    return coins.weight, verdict.accepted, emitted
+    emitted[torch.arange(rows), verdict.accepted] = verdict.next_token
+    return verdict.accepted, emitted

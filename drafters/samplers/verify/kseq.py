@@ -15,30 +15,17 @@ from drafters.samplers.draft import Draft, Verdict
 from drafters.samplers.siblings import WithReplacement
 from drafters.samplers.walk import Walk
 
-STEPS = 12  # of Newton's method: rho to 1e-12 for k <= 8
+HALVINGS = 32  # of [1, k]: acceptance to 1e-9. Any rho above the root is lossless, so precision costs acceptance only
 
 
 def solve_rho(p: Tensor, q: Tensor, count: Tensor) -> Tensor:
-    """Laws fp64 (R, V), int64 (R,) children -> rho in [1, count], (R,): the smallest scale at which the rule is lossless.
-
-    Newton's method inside a bracket, from above. Any rho above the root is lossless too, so an early end costs acceptance only.
-    """
+    """Laws fp64 (R, V), int64 (R,) children -> rho in [1, count], fp64 (R,): the smallest scale at which the rule is lossless."""
     low, high = torch.ones_like(count, dtype=torch.float64), count.double()
-    rho = high
-    for _ in range(STEPS):
-        capped = p <= q * rho.unsqueeze(-1)  # where p / rho is the smaller
-        scaled = (p * capped).sum(-1) / rho
-        miss = (1 - (q * ~capped).sum(-1) - scaled).clamp(min=0.0)  # 1 - beta
-        # (1 - (1 - beta)^k) / beta as a sum, which exists at beta = 0; lossless where it is at most rho
-        ratio, slope, power = torch.zeros_like(rho), torch.zeros_like(rho), torch.ones_like(rho)
-        for draw in range(int(count.max())):
-            used = draw < count
-            ratio, slope = ratio + power * used, slope + draw * power / miss.clamp(min=NEGLIGIBLE) * used
-            power = power * miss
-        safe = ratio <= rho
-        low, high = torch.where(safe, low, rho), torch.where(safe, rho, high)
-        step = rho - (rho - ratio) / (1 - slope * scaled / rho)
-        rho = torch.where((step > low) & (step < high), step, (low + high) / 2)
+    for _ in range(HALVINGS):
+        rho = (low + high) / 2
+        beta = torch.minimum(q, p / rho.unsqueeze(-1)).sum(-1)
+        unsafe = 1 - (1 - beta) ** count > rho * beta  # more would be accepted than p has
+        low, high = torch.where(unsafe, rho, low), torch.where(unsafe, high, rho)
     return high
 
 
