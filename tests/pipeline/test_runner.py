@@ -26,7 +26,8 @@ def test_everything_missing_is_made_once_and_in_order(toys: Any) -> None:
     assert toys.worked() == ALL
     assert (out / "total.txt").read_text() == "400\n"
     assert out == toys.runs / "total" / toys.key("total")
-    lines = toys.said().splitlines()
+    plan, *lines = toys.said().splitlines()
+    assert plan == "to make: numbers -> shards -> total"
     assert [line.split()[:2] for line in lines] == [[name, "ran"] for name in ("numbers", "shards", "total")]
     for stage in ("numbers", "shards", "total"):
         manifest = read_manifest(toys.runs / stage / toys.key(stage))
@@ -49,7 +50,9 @@ def test_only_what_depends_on_a_change_runs_again(toys: Any) -> None:
     toys.runner().run("total")
     toys.said()
     toys.runner("shards.unit=y").run("total")
-    assert [line.split()[:2] for line in toys.said().splitlines()] == [
+    plan, *lines = toys.said().splitlines()
+    assert plan == "to make: shards -> total"
+    assert [line.split()[:2] for line in lines] == [
         ["numbers", "reused"],
         ["shards", "ran"],
         ["total", "ran"],
