@@ -21,9 +21,11 @@ HALVINGS = 32  # of [1, k]: acceptance to 1e-9. Any rho above the root is lossle
 def solve_rho(p: Tensor, q: Tensor, count: Tensor) -> Tensor:
     """Laws fp64 (R, V), int64 (R,) children -> rho in [1, count], fp64 (R,): the smallest scale at which the rule is lossless."""
     low, high = torch.ones_like(count, dtype=torch.float64), count.double()
+    smaller = torch.empty_like(p)  # one buffer: allocating a row costs more than filling it
     for _ in range(HALVINGS):
         rho = (low + high) / 2
-        beta = torch.minimum(q, p / rho.unsqueeze(-1)).sum(-1)
+        torch.minimum(q, torch.mul(p, (1 / rho).unsqueeze(-1), out=smaller), out=smaller)
+        beta = smaller.sum(-1)
         unsafe = 1 - (1 - beta) ** count > rho * beta  # more would be accepted than p has
         low, high = torch.where(unsafe, rho, low), torch.where(unsafe, high, rho)
     return high
