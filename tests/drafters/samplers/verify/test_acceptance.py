@@ -175,3 +175,25 @@ def test_never_above_the_optimum_of_its_draft_law(name, children):
 def test_traversal_accepts_at_the_root_as_greedy_does():
     p, q = random_pair(400, 4, 0, zeros=0.0)
     assert one_round(Traversal(), (3,), p, q).expected == pytest.approx(one_round(Greedy(), (3,), p, q).expected)
+
+
+class TopFirst(OneDrawnThenTop):
+    """Tests the certain children before the drawn one: lossless, and worse."""
+
+    def draw(self, q, coins, key, count):
+        return super().draw(q, coins, key, count).roll(-1, 1)
+
+    def laws(self, q, tokens):
+        first, *certain = super().laws(q, tokens.roll(1, 1))
+        yield from certain
+        yield first
+
+
+def test_testing_the_certain_children_first_is_lossless_and_below_the_optimum():
+    p, q = laws_of("C")
+    for children in (2, 3):
+        best = float(optimal_acceptance(p[0], q[0], children, "greedy"))
+        assert one_round(Greedy(), (children,), p, q).expected == pytest.approx(best, abs=1e-12)
+        mutant = one_round(Greedy(TopFirst()), (children,), p, q)
+        assert (mutant.law(1) - p[0]).abs().max() <= 1e-14
+        assert mutant.expected <= best - 1e-3

@@ -24,10 +24,9 @@ from drafters.samplers.verify.rrs import RRS
 from drafters.samplers.verify.traversal import Traversal
 from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
-from eval.bounds import optimal_acceptance
 from eval.chi_square import ALPHA, detectable, p_value
 from eval.law import exact_law, reference_law, total_variation
-from eval.one_round import one_round, play, random_laws
+from eval.one_round import play, random_laws
 from eval.tables import Table, TablePair, full_pair
 
 CLEAN, WRONG = 1e-12, 1e-3
@@ -165,18 +164,6 @@ class FirstFailure(Block):
         return super().verify(p, draft, Decided(), key)
 
 
-class TopFirst(OneDrawnThenTop):
-    """Tests the certain children before the drawn one: lossless, and worse."""
-
-    def draw(self, q, coins, key, count):
-        return super().draw(q, coins, key, count).roll(-1, 1)
-
-    def laws(self, q, tokens):
-        first, *certain = super().laws(q, tokens.roll(1, 1))
-        yield from certain
-        yield first
-
-
 def wrong_row(base):
     """The token after a wholly accepted path comes from the root's law."""
 
@@ -301,13 +288,3 @@ def test_coins_reused_by_the_next_round(name):
         law_error(careless(verifier, change), shape)
     assert p_value_across_rounds(verifier, shape) >= ALPHA
     assert p_value_across_rounds(careless(verifier, change), shape) < ALPHA
-
-
-def test_testing_the_certain_children_first_is_lossless_and_below_the_optimum():
-    assert law_error(Greedy(TopFirst()), Tree((2, 1))) <= CLEAN
-    p = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
-    q = torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
-    for children in (2, 3):
-        best = float(optimal_acceptance(p[0], q[0], children, "greedy"))
-        assert one_round(Greedy(), (children,), p, q).expected == pytest.approx(best, abs=1e-12)
-        assert one_round(Greedy(TopFirst()), (children,), p, q).expected <= best - WRONG
