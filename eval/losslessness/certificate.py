@@ -1,0 +1,55 @@
+"""The gate's certificate: what was proved, for which code. It speaks for exactly the files whose hash it carries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import drafters
+
+SCHEMA = 1
+NAME = "certificate.json"
+_PACKAGE = Path(drafters.__file__).parent
+_SAMPLERS = _PACKAGE.parent / "conf" / "sampler"
+
+
+def code_hash() -> str:
+    """sha256 over the paths and contents of drafters/**/*.py and conf/sampler/*.yaml, in the order of their paths."""
+    root = _PACKAGE.parent
+    files = [*_PACKAGE.rglob("*.py"), *_SAMPLERS.glob("*.yaml")]
+    digest = hashlib.sha256()
+    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def certificate(samplers: dict[str, dict[str, Any]], device: str, dtype: str, **more: Any) -> dict[str, Any]:
+    """The document; `samplers` is name -> {"status", "cells", "exact_error", ...}."""
+    return {"schema": SCHEMA, "code": code_hash(), "device": device, "dtype": dtype, "samplers": samplers, **more}
+
+
+def read_certificate(runs_dir: str | Path) -> dict[str, Any] | None:
+    """The certificate under `runs_dir` that was given to exactly this code; None if there is none.
+
+    A file that is no certificate counts as none: it proves nothing.
+    """
+    code = code_hash()
+    for path in sorted((Path(runs_dir) / "lossless").glob(f"*/{NAME}")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and found.get("schema") == SCHEMA and found.get("code") == code:
+            return found
+    return None
+
+
+def status(found: dict[str, Any] | None, sampler: str) -> str | None:
+    """ "exact" or "pathwise" for a sampler that passed, None for one that did not or for no certificate."""
+    entry = (found or {}).get("samplers", {}).get(sampler, {})
+    value = entry.get("status")
+    return value if value in ("exact", "pathwise") else None
