@@ -1,0 +1,88 @@
+"""export: the package in the form that one other engine reads, opened once as that engine opens it.
+
+Reads `package`. Writes the files of `drafters.package.export` and ``export.json``: what they are, how to serve them, and
+what their reader cannot do with them.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from drafters.package.artifact import load
+from drafters.package.errors import PackageError
+from drafters.package.export.catalog import NOTE, choose, export
+from drafters.package.export.common import Request
+from drafters.package.manifest import list_files
+from drafters.package.model_folder import open_model, quiet
+from drafters.package.writer import folder_revision
+from drafters.pair import open_checkpoint, pair_settings
+from pipeline.stage import Context, Stage
+
+
+@dataclass
+class ExportConfig:
+    """Which reader, and in which form; see `drafters.package.export.catalog`."""
+
+    to: str | None = None  # transformers | vllm | sglang | speculators | gguf_map
+    form: str | None = None  # full | padded | map; null: the reader's first
+
+
+def run(context: Context) -> None:
+    """Write the export aside, with its load check, then move it into place."""
+    folder = context.inputs["package"]
+    aside = context.out / f".export.tmp-{os.getpid()}"
+    aside.mkdir()
+    package = load(folder, device="cpu", dtype="fp32")
+    full = lambda: original(context.cfg, package.description["drafter"]["revision"])  # noqa: E731
+    with quiet(always=True):
+        export(Request(package, folder, full, aside), context.cfg.export.to, context.cfg.export.form)
+    for name in list_files(aside):
+        (context.out / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(aside / name, context.out / name)
+    shutil.rmtree(aside)
+
+
+def original(cfg: DictConfig, revision: str | None) -> PreTrainedModel:
+    """The drafter before it was pruned, proven to be the one that the package was made from.
+
+    Raises PackageError for another one.
+    """
+    settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    checkpoint = open_checkpoint("drafter", settings)
+    found = checkpoint.source.revision or folder_revision(checkpoint.source.folder)
+    if revision is not None and found != revision:
+        fix = "Set pair.drafter (and pair.drafter_revision) to the model that the package was made from."
+        raise PackageError("drafters.json", "drafter.revision", revision, found, fix)
+    return open_model(checkpoint.source, checkpoint.config, torch.float32, torch.device("cpu"))
+
+
+def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
+    """The serve command and the limits."""
+    note = json.loads((directory / NOTE).read_text(encoding="utf-8"))
+    size = sum((directory / name).stat().st_size for name in list_files(directory))
+    lines = [f"load check: {note['checked']}; {size / 1e6:,.1f} MB", note["serve"].replace("DIR", str(directory))]
+    lines += [f"- {limit}" for limit in note["limits"]]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse, before anything runs, what the reader cannot load."""
+    choose(cfg.export.to, cfg.export.form)
+
+
+def external(cfg: DictConfig) -> dict[str, str]:
+    """The drafter: rows of its head that the package lacks come from it."""
+    revision = cfg.pair.get("drafter_revision")
+    return {"drafter": f"{cfg.pair.drafter}@{revision}" if revision else str(cfg.pair.drafter)}
+
+
+STAGE = Stage(
+    name="export", run=run, inputs=lambda cfg: {"package": "package"}, external=external, check=check, show=show
+)
