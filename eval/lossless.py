@@ -27,9 +27,10 @@ Advance = Callable[[int], None]
 DTYPE = "float64"  # of all toy laws
 
 
-def prove(
-    device: str, workers: int, console: Console, bar: Callable[[str, int], AbstractContextManager[Advance]]
-) -> tuple[dict[str, Any], bool]:
+Bar = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+def prove(device: str, workers: int, console: Console, bar: Bar) -> tuple[dict[str, Any], bool]:
     """Run the whole gate and print it: the certificate, and whether everything passed."""
     size = gate.size()
     console.print(
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if passed else 1
 
 
-def _bar(console: Console) -> Callable[[str, int], AbstractContextManager[Advance]]:
+def _bar(console: Console) -> Bar:
     @contextmanager
     def bar(description: str, total: int) -> Any:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
