@@ -21,6 +21,7 @@ from drafters.pair import ModelPair, PairError, eos_ids, vocabulary_size
 from drafters.probs import Sampling
 from drafters.samplers.catalog import build
 from drafters.samplers.draft import Sampler
+from drafters.samplers.guard import LossyError, check_acceptance, processors
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from drafters.vocab.alignment import align
@@ -65,9 +66,11 @@ def generate(
 
     Raises:
         PairError: a package made for another vocabulary, or a tokenizer that is needed and not there.
+        LossyError: a setting under which the output would not have the target's law.
         ValueError: an unknown name, or a value out of range.
     """
     check_target(target, package)
+    check_settings(target, package.drafter)
     if target_tokenizer is None and (package.foreign or stop_strings):
         target_tokenizer = _tokenizer_of(target)
     device = target.get_input_embeddings().weight.device
@@ -100,6 +103,19 @@ def check_target(target: PreTrainedModel, package: Package) -> None:
         raise PairError(
             f"the package {package.description['name']} was made for {made_for['id']} with {made_for['vocabulary']:,} "
             f"tokens, got a target with {size:,}: load that target, or run stage=package for this one"
+        )
+
+
+def check_settings(target: PreTrainedModel, drafter: PreTrainedModel) -> None:
+    """Raise LossyError where a model's generation config relaxes acceptance, or bends the target's law by what is not applied here."""
+    for role, model in (("target", target), ("drafter", drafter)):
+        if model.generation_config is not None:
+            check_acceptance(f"the {role}'s generation config", model.generation_config.to_dict())
+    settings = {} if target.generation_config is None else target.generation_config.to_dict()
+    for name, value in processors(settings).items():
+        raise LossyError(
+            f"the target's generation config has {name}={value!r}, which plain decoding would apply and this engine does not; "
+            f"expected it unset: target.generation_config.{name} = None"
         )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from drafters.affinity import AffinityPrior
 from drafters.samplers.draft import Sampler, TokenProposal, Tree
+from drafters.samplers.guard import check_acceptance
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.slem import SLEM
 from drafters.samplers.proposal.slrs import SLRS
@@ -158,10 +159,18 @@ RANK_LAW = (0.595, 0.194, 0.087, 0.046, 0.025, 0.015, 0.010, 0.008)
 
 
 def race_tree(
-    context: Context, branching: Branching = "tunstall", nodes: int = 15, rank_law: Sequence[float] = RANK_LAW
+    context: Context,
+    branching: Branching = "tunstall",
+    nodes: int = 15,
+    depth: int | None = None,
+    rank_law: Sequence[float] | None = None,
 ) -> Sampler:
-    """Trees on shared noise; "tunstall" is the best shape of `nodes` nodes for a measured law of ranks (eval.rank_law)."""
-    shape = tunstall(rank_law, nodes) if branching == "tunstall" else _tree(branching)
+    """Trees on shared noise; "tunstall" is the best shape of `nodes` nodes and at most `depth` levels for a law of ranks.
+
+    `rank_law`: as measured on the pair (eval.rank_law); None for RANK_LAW.
+    """
+    law = RANK_LAW if rank_law is None else rank_law
+    shape = tunstall(law, nodes, depth) if branching == "tunstall" else _tree(branching)
     return Sampler("race_tree", _bridge(context.vocab), Race(), shape)
 
 
@@ -190,13 +199,22 @@ def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, 
 
     Raises ValueError naming the known and the nearest name, or what the sampler needs and was not given.
     """
+    check_options(name, options or {})
+    return CATALOG[name](Context(vocab, **more), **(options or {}))
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a name that is not in the catalog, or an option that its builder does not have.
+
+    Raises LossyError for an option that would relax acceptance: no builder has one.
+    """
     if name not in CATALOG:
         near = difflib.get_close_matches(name, CATALOG, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown sampler {name!r}; known: {', '.join(CATALOG)}{hint}")
     known = list(inspect.signature(CATALOG[name]).parameters)[1:]
-    if unknown := set(options or {}) - set(known):
+    check_acceptance(f"sampler {name!r}", {key: value for key, value in options.items() if key not in known})
+    if unknown := set(options) - set(known):
         raise ValueError(
             f"sampler {name!r} has no option {', '.join(sorted(unknown))}; known: {', '.join(known) or 'none'}."
         )
-    return CATALOG[name](Context(vocab, **more), **(options or {}))

@@ -12,6 +12,7 @@ import drafters
 from drafters.generation import generate
 from drafters.package.writer import Origin, describe, save_package
 from drafters.pair import PairError, load_pair
+from drafters.samplers.guard import LossyError
 from drafters.vocab.alignment import VocabMap, identity, restrict
 
 MODELS = Path(__file__).parents[3] / "shared" / "data" / "models"
@@ -127,6 +128,15 @@ def test_names_and_values_are_checked(same):
         generate(pair.target, package, torch.zeros(1, 1, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match="int64"):
         generate(pair.target, package, torch.tensor([1.0]))
+
+
+@needs_models
+@pytest.mark.parametrize(("name", "value"), [("repetition_penalty", 1.1), ("assistant_ensemble_weight", 0.4)])
+def test_settings_that_bend_the_law_are_refused(same, monkeypatch, name, value):
+    pair, package = same
+    monkeypatch.setattr(pair.target.generation_config, name, value)
+    with pytest.raises(LossyError, match=f"target's generation config.*{name}={value}"):
+        generate(pair.target, package, torch.tensor([1, 5]), max_new_tokens=2)
 
 
 @needs_models

@@ -7,15 +7,46 @@ import pytest
 import torch
 import yaml
 
-from drafters.samplers.catalog import CATALOG, build, is_identity
+from drafters.samplers.catalog import CATALOG, build, check_options, is_identity
+from drafters.samplers.guard import LossyError
 from drafters.vocab.alignment import VocabMap, identity, restrict
 
 SETTINGS = Path(__file__).parents[3] / "conf" / "sampler"
 PRUNED = restrict(identity(8), torch.tensor([0, 3, 5]))
 
 
-def test_one_settings_file_per_sampler():
-    assert {path.stem for path in SETTINGS.glob("*.yaml")} == set(CATALOG)
+FILES = {path.stem: yaml.safe_load(path.read_text()) for path in SETTINGS.glob("*.yaml")}
+
+
+def test_one_settings_file_per_sampler_and_every_further_file_is_a_variant_of_one():
+    assert set(CATALOG) <= set(FILES)
+    assert {settings["name"] for settings in FILES.values()} == set(CATALOG)
+    assert not {label for label, settings in FILES.items() if label in CATALOG and settings["name"] != label}
+
+
+@pytest.mark.parametrize("label", FILES)
+def test_the_builder_takes_the_options_of_every_file(label):
+    options = dict(FILES[label])
+    check_options(options.pop("name"), options)
+
+
+def test_strategies_compare_drafts_of_equal_size():
+    def nodes(label: str) -> int:
+        options = dict(FILES[label])
+        shape = build(options.pop("name"), identity(8), options).shape
+        return sum(map(sum, shape.levels))
+
+    assert {nodes(f"rrs{end}") for end in ("", "_sequence", "_batch")} == {15}
+    assert {nodes(f"race_{end}") for end in ("tree", "fixed", "sequence", "batch")} == {15}
+    assert nodes("rrs_wor_batch") == nodes("rrs_wor") == 15
+
+
+def test_a_tunstall_tree_follows_the_law_of_ranks_and_the_depth_it_is_given():
+    flat = build("race_tree", identity(8), {"nodes": 3, "rank_law": [0.3, 0.29, 0.28]}).shape
+    steep = build("race_tree", identity(8), {"nodes": 3, "rank_law": [0.9, 0.05]}).shape
+    assert (len(flat.levels), len(steep.levels)) == (1, 3)
+    assert len(build("race_tree", identity(8), {"nodes": 3, "depth": 2, "rank_law": [0.9, 0.05]}).shape.levels) == 2
+    assert build("race_tree", identity(8), {"rank_law": None}).shape == build("race_tree", identity(8)).shape
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -47,3 +78,9 @@ def test_identity_is_recognised_by_content():
     assert not is_identity(PRUNED)
     assert not is_identity(VocabMap(torch.tensor([1, 0]), torch.tensor([1, 0])))
     assert not is_identity(VocabMap(torch.tensor([0, 1]), torch.tensor([0, 1, -1])))
+
+
+@pytest.mark.parametrize(("knob", "value"), [("threshold", 0.5), ("typical_acceptance", True), ("lenience", 0.8)])
+def test_an_option_that_relaxes_acceptance_is_refused_as_lossy(knob, value):
+    with pytest.raises(LossyError, match=rf"sampler 'rrs': {knob}={value} relaxes acceptance.*remove {knob}"):
+        build("rrs", identity(8), {knob: value})

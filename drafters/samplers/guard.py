@@ -1,0 +1,82 @@
+"""The lossy-knob guard: settings that make speculative decoding emit another law than the target's are refused by name.
+
+Lossy is: a target law p that is warped differently from plain decoding's, a drafter law q kept for verification that is not the
+one drawn from, or a relaxed acceptance test. Each engine has its own names for these; they are listed here so that a setting
+carried over from one of them is neither silently ignored nor silently obeyed. A warp of the drafter's own law is exact and fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drafters.errors import DraftersError
+from drafters.probs import Sampling
+
+# Knob -> its values under which acceptance is exact.
+ACCEPTANCE: dict[str, tuple[Any, ...]] = {
+    "assistant_ensemble_weight": (None, 0.0),  # transformers: verifies against a mixture of both laws
+    "speculative_accept_threshold_single": (None, 1.0),  # SGLang
+    "speculative_accept_threshold_acc": (None, 1.0),
+    "rejection_sample_method": (None, "strict", "standard", "probabilistic", "block"),  # vLLM; "synthetic" is lossy
+    "spec_decoding_acceptance_method": (None, "rejection_sampler"),  # vLLM: or typical_acceptance_sampler
+    "typical_acceptance": (None, False),  # Medusa
+    "posterior_threshold": (None,),
+    "posterior_alpha": (None,),
+    "accept_tolerance": (None, 0.0),  # speculators
+    "verifier_accept_k": (None, 1),
+    "lenience": (None, 1.0),  # Leviathan et al. 2023, appendix A.5
+    "accept_threshold": (None, 1.0),
+    "acceptance_threshold": (None, 1.0),
+    "threshold": (None, 1.0),
+}
+# transformers' names of what else bends p, and the values that do not.
+PROCESSORS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(
+        ("repetition_penalty", "encoder_repetition_penalty", "typical_p", "diversity_penalty"), (None, 0.0, 1.0)
+    ),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length"), (None, 0)),
+    **dict.fromkeys(("min_p", "top_h", "epsilon_cutoff", "eta_cutoff", "min_new_tokens"), (None, 0, 0.0)),
+    **dict.fromkeys(("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"), (None, [], {})),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"), (None,)),
+    "guidance_scale": (None, 1, 1.0),
+    "num_beams": (None, 1),
+    "watermarking_config": (None,),
+}
+
+
+class LossyError(DraftersError):
+    """A setting under which the output would not have the target's law."""
+
+
+def relaxed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that relax the acceptance test, whichever engine's name they go by."""
+    return _bent(settings, ACCEPTANCE)
+
+
+def processors(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, by transformers' names, that change the target's law beyond temperature, top-k and top-p."""
+    return _bent(settings, PROCESSORS)
+
+
+def check_acceptance(where: str, settings: Mapping[str, Any]) -> None:
+    """Raise LossyError for a relaxed acceptance test; `where` names what holds the settings."""
+    for name, value in relaxed(settings).items():
+        exact = " or ".join("unset" if item is None else repr(item) for item in ACCEPTANCE[name])
+        raise LossyError(
+            f"{where}: {name}={value!r} relaxes acceptance, so that the output has another law than the target's; "
+            f"expected {exact}: remove {name}"
+        )
+
+
+def check_warps(plain: Sampling, verified: Sampling) -> None:
+    """Raise LossyError unless drafts are verified against the law that plain decoding draws from."""
+    if verified != plain and not (verified.greedy and plain.greedy):
+        raise LossyError(
+            f"drafts would be verified against {verified}, expected plain decoding's {plain}: give both the same temperature, "
+            "top_k and top_p; what only the drafter is to draw with belongs to draft_sampling"
+        )
+
+
+def _bent(settings: Mapping[str, Any], exact: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in exact and value not in exact[name]}
