@@ -99,7 +99,7 @@ class _Renamed:
 def careless(base: Any, change: Callable[[Key], Key]) -> Callable[[], Any]:
     """Makes `base` with changed keys of its tests."""
 
-    class Mutated(type(base)):
+    class Mutated(type(base)):  # type: ignore[misc]
         def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
             return super().verify(p, draft, _Renamed(coins, change), key)
 
