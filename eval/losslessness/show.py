@@ -55,11 +55,13 @@ HEADS = {EXACT: "law", SAMPLED: "chi2", PATH: "path", COINS: "coins", BATCH: "ba
 
 def _matrix(verdicts: Verdicts) -> Table:
     found = {(finding.mutant, finding.kind): finding for finding in verdicts.findings}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Planted bugs: x = found", title_justify="left")
-    table.add_column("from")
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="Planted bugs: x = found", title_justify="left", padding=(0, 1, 0, 0)
+    )
+    table.add_column("from", no_wrap=True)
     table.add_column("bug", no_wrap=True)
     for kind in KINDS:
-        table.add_column(HEADS[kind], justify="center")
+        table.add_column(HEADS[kind], justify="center", no_wrap=True)
     for number, mutant in enumerate(MUTANTS):
         marks = []
         for kind in KINDS:
