@@ -1,8 +1,8 @@
-"""Who is measured against whom: plain decoding, the unpruned drafter, and every sampler of the catalog that applies."""
+"""Who is measured against whom: plain decoding, the unpruned drafter, and every sampler of conf/sampler that applies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,16 +10,22 @@ from typing import Any
 from torch import Tensor
 
 from drafters.coins import Coins
-from drafters.engine.decode import Decoded, autoregressive, speculative
+from drafters.engine.decode import Decoded, Executor, Speculative, autoregressive
 from drafters.engine.limits import Limits
 from drafters.engine.session import Pair
-from drafters.samplers.catalog import CATALOG, build
-from drafters.samplers.draft import Sampler
+from drafters.probs import Sampling
+from drafters.samplers.catalog import build
+from drafters.samplers.draft import Sampler, Tree
 from drafters.stop.policy import StopPolicy
+from drafters.stop.static import Static
 from drafters.vocab.alignment import VocabMap
+from eval.presets import Preset
 from eval.records import AUTOREGRESSIVE, SPECULATIVE, Configuration
 
 Decode = Callable[[Sequence[Tensor], Coins, Limits], Decoded]
+# With `compare`: what pruning changes, and what two vocabularies make of one drafter (arXiv 2502.05202).
+ALSO_UNPRUNED = ("exact_match", "block", "rrs_wor", "greedy", "traversal", "race", "race_tree")
+HETEROGENEOUS = ("exact_match", "union", "tli", "slem", "slrs", "rdk", "rdk_exact")
 
 
 @dataclass(frozen=True)
@@ -43,61 +49,109 @@ class Contender:
 
     configuration: Configuration
     decode: Decode
+    sampler: Sampler | None = None  # None: plain decoding
+    drafter: Drafter | None = None
+    stop: StopPolicy | None = None
+    warp: Sampling | None = (
+        None  # how it makes the target's law, where that is not plain decoding's way: then it is lossy
+    )
+
+
+# (drafter, temperature) -> law of ranks for shapes that are made to measure; None: the sampler's own
+RankLaw = Callable[[Drafter, float], Sequence[float] | None]
 
 
 def contenders(
     drafters: Sequence[Drafter],
-    stop: StopPolicy,
-    stop_name: str,
+    stops: Mapping[str, StopPolicy],
     temperatures: Sequence[float],
-    samplers: Collection[str] | None = None,
+    presets: Sequence[Preset],
+    *,
+    compare: bool = False,
+    rank_law: RankLaw = lambda drafter, temperature: None,
+    executors: Mapping[str, Executor] | None = None,
 ) -> list[Contender]:
-    """Plain decoding and every (drafter, sampler) at every temperature.
-
-    A sampler is tried on the packaged drafter, and on the unpruned one where it cannot work with the package's
-    vocabulary. The reference sampler also runs on the unpruned drafter and on every further one, as what to compare with.
+    """Plain decoding and every (drafter, preset, stop policy, executor) at every temperature.
 
     Args:
         drafters: the unpruned one, the packaged one, then any others.
-        samplers: names of the catalog; None for all. References stay.
+        stops: name -> policy; trees of a stated shape are drafted whole under a static one.
+        presets: see `pairings`. compare: see there.
+        rank_law: for presets whose `rank_law` is null.
+        executors: name -> executor, None for speculative decoding in this process.
     """
+    executors = executors or {SPECULATIVE: Speculative()}
     found = []
     for temperature in temperatures:
         plain = Configuration(None, None, AUTOREGRESSIVE, None, temperature, None)
         found.append(Contender(plain, partial(autoregressive, drafters[0].pair)))
-        for drafter, sampler in pairings(drafters, samplers):
-            configuration = Configuration(drafter.name, sampler.name, SPECULATIVE, stop_name, temperature, drafter.kept)
-            found.append(Contender(configuration, partial(speculative, drafter.pair, sampler, stop)))
+        for drafter, preset in pairings(drafters, presets, compare):
+            for stop_name, policy in stops.items():
+                sampler = made_to_measure(drafter, preset, policy, rank_law(drafter, temperature))
+                stop = whole_trees(policy, sampler)
+                for executor, engine in executors.items():
+                    key = Configuration(
+                        drafter.name, preset.name, executor, stop_name, temperature, drafter.kept, preset.label
+                    )
+                    run = partial(engine.decode, drafter.pair, sampler, stop)
+                    found.append(Contender(key, run, sampler, drafter, stop))
     return found
 
 
-def pairings(drafters: Sequence[Drafter], samplers: Collection[str] | None = None) -> Iterator[tuple[Drafter, Sampler]]:
-    """The (drafter, sampler) that `contenders` measures."""
+def pairings(
+    drafters: Sequence[Drafter], presets: Sequence[Preset], compare: bool = False
+) -> Iterator[tuple[Drafter, Preset]]:
+    """The (drafter, preset) that `contenders` measures.
+
+    A preset is tried on the packaged drafter, and on the unpruned one where it cannot work with the package's vocabulary. The
+    reference sampler also runs on the unpruned drafter and on every further one, as what to compare with. `compare` adds what
+    the comparisons of papers need of the other drafters.
+    """
     unpruned, package, *others = drafters
-    names = [name for name in CATALOG if samplers is None or name in samplers]
-    packaged = [(name, applicable(name, package)) for name in names]
+    able = {preset.label: applicable(preset, package) is not None for preset in presets}
     first = reference(unpruned)
     yield unpruned, first
-    for name, sampler in packaged:
-        if sampler is None and name != first.name and (instead := applicable(name, unpruned)) is not None:
-            yield unpruned, instead
-    for _, sampler in packaged:
-        if sampler is not None:
-            yield package, sampler
+    for preset in presets:
+        wanted = not able[preset.label] or (compare and preset.label in ALSO_UNPRUNED)
+        if wanted and preset.label != first.label and applicable(preset, unpruned) is not None:
+            yield unpruned, preset
+    for preset in presets:
+        if able[preset.label]:
+            yield package, preset
     for drafter in others:
-        yield drafter, reference(drafter)
+        yield drafter, (theirs := reference(drafter))
+        for preset in presets:
+            also = compare and preset.label in HETEROGENEOUS and preset.label != theirs.label
+            if also and applicable(preset, drafter) is not None:
+                yield drafter, preset
 
 
-def applicable(name: str, drafter: Drafter) -> Sampler | None:
+def applicable(preset: Preset, drafter: Drafter) -> Sampler | None:
     """The sampler for this drafter, None where its builder refuses the vocabulary map or misses a component."""
     try:
-        return build(name, drafter.vocab, **drafter.more)
+        return build(preset.name, drafter.vocab, preset.options, **drafter.more)
     except ValueError:
-        if name not in CATALOG:
-            raise
         return None
 
 
-def reference(drafter: Drafter) -> Sampler:
-    """Plain rejection sampling as the vocabulary allows it. Raises ValueError where no token is shared."""
-    return applicable("standard", drafter) or build("tli", drafter.vocab)
+def reference(drafter: Drafter) -> Preset:
+    """Plain rejection sampling as the vocabulary allows it."""
+    standard = Preset("standard", "standard")
+    return standard if applicable(standard, drafter) is not None else Preset("tli", "tli")
+
+
+def made_to_measure(drafter: Drafter, preset: Preset, stop: StopPolicy, law: Sequence[float] | None) -> Sampler:
+    """The sampler, its tree shaped for the measured law of ranks and the policy's longest round where the preset leaves it open."""
+    options = dict(preset.options)
+    if "rank_law" in options and options["rank_law"] is None and law is not None:
+        options["rank_law"] = law
+    if "depth" in options and options["depth"] is None:
+        options["depth"] = max(1, stop.max_length)
+    return build(preset.name, drafter.vocab, options, **drafter.more)
+
+
+def whole_trees(stop: StopPolicy, sampler: Sampler) -> StopPolicy:
+    """A static length is one of chains: a tree states its own depth. Length 0 stays plain decoding."""
+    if isinstance(stop, Static) and stop.length and isinstance(sampler.shape, Tree):
+        return Static(max(stop.length, len(sampler.shape.levels)))
+    return stop

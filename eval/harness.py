@@ -6,9 +6,10 @@ of them alike.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -34,6 +35,23 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Warps:
+    """How laws are made of logits, the temperature apart."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    draft: Sampling | None = None  # the drafter's own way, None for the target's
+
+    def plain(self, temperature: float) -> Sampling:
+        """Of the target, as plain decoding does it."""
+        return Sampling(temperature, self.top_k, self.top_p)
+
+    def limits(self, temperature: float, tokens: int) -> Limits:
+        """Of a run of at most so many new tokens."""
+        return Limits(tokens, self.plain(temperature), self.draft)
+
+
+@dataclass(frozen=True)
 class Harness:
     """Everything that the trials of one evaluation share."""
 
@@ -42,8 +60,7 @@ class Harness:
     max_new_tokens: int
     seed: int
     check: GreedyCheck
-    top_k: int = 0
-    top_p: float = 1.0
+    warps: Warps = field(default_factory=Warps)
 
     def warm_up(self, task: Task) -> None:
         """Run every contender for a few tokens: first calls allocate, compile and fault memory in."""
@@ -63,8 +80,9 @@ class Harness:
         return [self._record(index, *measured[index], task, repeat, plain) for index in range(len(self.contenders))]
 
     def _run(self, contender: Contender, task: Task, max_new_tokens: int) -> tuple[Decoded, float]:
-        sampling = Sampling(contender.configuration.temperature, self.top_k, self.top_p)
-        limits = Limits(max_new_tokens=max_new_tokens, sampling=sampling)
+        limits = self.warps.limits(contender.configuration.temperature, max_new_tokens)
+        if contender.warp is not None:
+            limits = dataclasses.replace(limits, sampling=contender.warp)
         # The same coins in every repeat: it repeats the same work.
         coins = KeyedCoins(self.seed, torch.tensor([task.number], device=self.device))
         synchronise(self.device)

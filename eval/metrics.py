@@ -111,11 +111,10 @@ def rows(records: Iterable[Record], reference: str) -> list[Row]:
     """The report's rows, sorted by temperature. `reference` is the sampler that the unpruned drafter is compared with."""
     samples = collect(records)
     plain = {key.temperature: value for key, value in samples.items() if key.executor == AUTOREGRESSIVE}
-    unpruned = {
-        key.temperature: value
-        for key, value in samples.items()
-        if key.drafter == UNPRUNED and key.sampler == reference and key.executor != AUTOREGRESSIVE
-    }
+    unpruned: dict[float, Samples] = {}
+    for key, value in samples.items():  # the first of its kind: the others are further stop policies and executors
+        if key.drafter == UNPRUNED and key.sampler == reference and key.executor != AUTOREGRESSIVE:
+            unpruned.setdefault(key.temperature, value)
     made = [
         _row(key, value, plain.get(key.temperature), unpruned.get(key.temperature)) for key, value in samples.items()
     ]

@@ -26,6 +26,7 @@ class Configuration:
     stop: str | None
     temperature: float
     kept: int | None  # D: rows of the drafter's head
+    preset: str | None = None  # the file of conf/sampler: several may be of one sampler
 
 
 @dataclass(frozen=True)

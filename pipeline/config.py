@@ -58,11 +58,13 @@ class BaseConfig:
     seed: int = 0
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own
+    sampler: Any = None  # the one sampler to evaluate, a file of conf/sampler; null: eval.samplers
+    samplers: dict[str, Any] = field(default_factory=dict)  # all of conf/sampler by name: a sampler's options are its own
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def register() -> None:
-    """Store ``schema`` (all types) and ``stages`` (all of conf/stage) for the defaults list of conf/config.yaml."""
+    """Store ``schema`` (all types), ``stages`` and ``samplers`` (all of their folders) for the defaults of conf/config.yaml."""
     schemas = {name: stage_schema(name) for name in stage_names()}
     fields: list[Any] = [
         ("corpus", mutable(CorpusConfig), field(default=MISSING)),
@@ -73,6 +75,8 @@ def register() -> None:
     store.store(name="schema", node=make_dataclass("Config", fields, bases=(BaseConfig,)))
     files = [f"/stage/{name}" for name in schemas if (CONF / "stage" / f"{name}.yaml").is_file()]
     store.store(name="stages", node={"defaults": files})
+    labels = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
+    store.store(name="samplers", node={"defaults": [{f"/sampler@samplers.{label}": label} for label in labels]})
 
 
 def mutable(kind: type) -> type:

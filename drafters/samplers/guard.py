@@ -69,9 +69,14 @@ def check_acceptance(where: str, settings: Mapping[str, Any]) -> None:
         )
 
 
+def same_law(plain: Sampling, verified: Sampling) -> bool:
+    """Whether both make the same law of the same logits: filters do not matter to greedy decoding."""
+    return verified == plain or (verified.greedy and plain.greedy)
+
+
 def check_warps(plain: Sampling, verified: Sampling) -> None:
     """Raise LossyError unless drafts are verified against the law that plain decoding draws from."""
-    if verified != plain and not (verified.greedy and plain.greedy):
+    if not same_law(plain, verified):
         raise LossyError(
             f"drafts would be verified against {verified}, expected plain decoding's {plain}: give both the same temperature, "
             "top_k and top_p; what only the drafter is to draw with belongs to draft_sampling"

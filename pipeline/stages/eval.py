@@ -6,37 +6,38 @@ and ``report.csv``. A rerun after a kill goes on after the last finished prompt.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from drafters.generation import check_target
-from drafters.package.artifact import Package, load
+from drafters.package.artifact import load
 from drafters.package.model_folder import quiet
 from drafters.package.safe_load import read_json
 from drafters.pair import ModelPair, load_pair, pair_settings
 from drafters.probs import Sampling
-from drafters.samplers.catalog import CATALOG
+from drafters.samplers.guard import LossyError, check_acceptance, processors
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
-from eval import metrics, suites
-from eval.contenders import Drafter, contenders, reference
-from eval.costs import Costs, cost_report, measure_costs
+from eval import presets, suites, summary
+from eval.contenders import Contender, Drafter, contenders
+from eval.costs import Costs, measure_costs
 from eval.greedy import GreedyCheck
-from eval.harness import Harness, Task
+from eval.harness import Harness, Task, Warps
+from eval.laws import Laws
 from eval.lineup import lineup
-from eval.records import AUTOREGRESSIVE, PACKAGE, UNPRUNED, Record, parse
+from eval.losslessness.certificate import read_certificate
+from eval.presets import Preset
+from eval.records import PACKAGE, UNPRUNED
 from eval.report.table import show as show_report
-from eval.report.write import assemble, to_csv, to_json
+from eval.report.write import to_csv, to_json
+from pipeline import measuring
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.reporting import report
 from pipeline.stage import Context, Stage, write_atomic
 
 REPORT = "report.json"
@@ -46,46 +47,66 @@ REPORT = "report.json"
 class EvalConfig:
     """What is measured, and how long."""
 
-    temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
-    samplers: list[str] | None = None  # null: all that apply
+    temperatures: list[float] = field(default_factory=lambda: [0.0, 0.7, 1.0])
+    top_k: int = 0  # of the target's law; 0: off
+    top_p: float = 1.0  # 1: off
+    draft_temperature: float | None = None  # of the drafter's own law, which may be any; null: the target's warp
+    draft_top_k: int = 0  # with draft_temperature
+    draft_top_p: float = 1.0
+    samplers: list[str] | None = None  # names of conf/sampler; null: all that apply
+    compare: bool = True  # also the other drafters and variants that the comparisons of papers need
     prompts: int | None = None  # of the suite; null: all
     minutes: float | None = None  # begin no further prompt after that; null: no limit
     max_new_tokens: int = 128
     repeats: int = 3  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
+    law_rounds: int = 48  # rounds per row whose laws (p, q) are logged; 0: no optimum beside the rows
     more_drafters: dict[str, str] = field(default_factory=dict)  # name -> folder or org/name@<40 hex digits>
 
 
 def run(context: Context) -> None:
-    """Measure costs, then all contenders prompt by prompt; write records and report."""
+    """Measure costs and laws, then all contenders prompt by prompt; write records and report."""
     cfg, settings = context.cfg, context.cfg.eval
     with quiet(always=True):
         package = load(context.inputs["package"], device=cfg.device, dtype=cfg.dtype)
         models = load_pair(pair_settings(cfg.pair), device=cfg.device, dtype=cfg.dtype)
         check_target(models.target, package)
         drafters = list(lineup(pair_settings(cfg.pair), models, package, settings.more_drafters, cfg.device, cfg.dtype))
-    tasks = _tasks(cfg, models)
-    stop = _stop(cfg.stop)
+    bent = _generation_settings(models)
+    tasks, stops = _tasks(cfg, models), _stops(cfg)
     # One forward verifies a whole chain; t(1) to t(8) show how its cost grows.
-    lengths = range(1, max(8, stop.max_length + 1) + 1)
+    lengths = range(1, max(8, *(stop.max_length + 1 for stop in stops.values())) + 1)
     costs = measure_costs(
         {drafter.name: drafter.pair for drafter in drafters}, tasks[0].ids, lengths, settings.cost_runs
     )
-    harness = Harness(
-        contenders=contenders(drafters, stop, cfg.stop.name, list(settings.temperatures), settings.samplers),
-        device=drafters[0].pair.device,
-        max_new_tokens=settings.max_new_tokens,
-        seed=cfg.seed,
-        check=GreedyCheck(models.target),
-    )
-    _announce(context, harness, len(tasks), costs)
-    records = list(_records(context, harness, tasks))
-    report = _report(context, records, drafters, package, costs, harness)
+    warps = Warps(settings.top_k, settings.top_p, _draft(settings))
+    laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, warps, settings.max_new_tokens)
+    found = _contenders(context, drafters, stops, laws)
+    _announce(context, len(found), len(tasks), costs)
+    optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
+    check = GreedyCheck(models.target)
+    harness = Harness(found, drafters[0].pair.device, settings.max_new_tokens, cfg.seed, check, warps)
+    records = list(measuring.records(context, harness, tasks))
+    evidence = summary.Evidence(optima, laws.known, read_certificate(cfg.runs_dir))
+    made = report(cfg, records, package, costs, harness, evidence) | {"not_applied": bent}
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
-    write_atomic(context.out / "report.csv", to_csv(report))
-    write_atomic(context.out / REPORT, to_json(report))
-    for part in context.out.glob(".part-*"):
-        part.unlink()
+    write_atomic(context.out / "report.csv", to_csv(made))
+    write_atomic(context.out / REPORT, to_json(made))
+    measuring.sweep(context.out)
+
+
+def _generation_settings(models: ModelPair) -> dict[str, Any]:
+    """What the target's generation config would do to its law in plain decoding elsewhere, and is not done here.
+
+    Raises LossyError where one of the models' relaxes acceptance.
+    """
+    roles = (
+        (role, model.generation_config) for role, model in (("target", models.target), ("drafter", models.drafter))
+    )
+    settings = {role: {} if config is None else config.to_dict() for role, config in roles}
+    for role, values in settings.items():
+        check_acceptance(f"the {role}'s generation_config.json", values)
+    return processors(settings["target"])
 
 
 def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:
@@ -101,105 +122,67 @@ def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:
     return [Task(number, prompt.id, suites.encode(prompt, tokenizer, room)) for number, prompt in enumerate(prompts)]
 
 
-def _stop(settings: DictConfig) -> StopPolicy:
-    return Static(settings.length)
+def _stops(cfg: DictConfig) -> dict[str, StopPolicy]:
+    """Name -> policy, every one of them a row."""
+    return {cfg.stop.name: Static(cfg.stop.length)}
 
 
-def _announce(context: Context, harness: Harness, prompts: int, costs: Costs) -> None:
+def _draft(settings: DictConfig) -> Sampling | None:
+    if settings.draft_temperature is None:
+        return None
+    return Sampling(settings.draft_temperature, settings.draft_top_k, settings.draft_top_p)
+
+
+def _presets(cfg: DictConfig) -> list[Preset]:
+    """The samplers asked for, variants only where named or compared. Raises ValueError as `presets.parse` does."""
+    every: Any = OmegaConf.to_container(cfg.samplers, resolve=True)
+    if cfg.sampler is not None:
+        one: Any = OmegaConf.to_container(cfg.sampler, resolve=True)
+        label = next((name for name, values in every.items() if values == one), str(one.get("name")))
+        return presets.parse({label: one})
+    found = presets.parse(every, cfg.eval.samplers)
+    return found if cfg.eval.compare or cfg.eval.samplers is not None else [item for item in found if item.plain]
+
+
+def _contenders(context: Context, drafters: list[Drafter], stops: dict[str, StopPolicy], laws: Laws) -> list[Contender]:
     settings = context.cfg.eval
-    seconds = len(harness.contenders) * prompts * settings.max_new_tokens * settings.repeats * costs.t
+
+    def rank_law(drafter: Drafter, temperature: float) -> list[float] | None:
+        found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
+        return None if found is None else found.law
+
+    chosen, compare = _presets(context.cfg), settings.compare
+    return contenders(drafters, stops, list(settings.temperatures), chosen, compare=compare, rank_law=rank_law)
+
+
+def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:
+    settings = context.cfg.eval
+    seconds = configurations * prompts * settings.max_new_tokens * settings.repeats * costs.t
     limited = settings.minutes is not None and seconds > 60 * settings.minutes
-    how_long = f"as many as fit into {settings.minutes:g} min" if limited else f"about {seconds:,.0f} s"
+    how_long = f"as many as fit into {settings.minutes:g} min" if limited else f"about {_duration(seconds)}"
     context.console.print(
-        f"evaluating {len(harness.contenders)} configurations on {prompts} prompts, {settings.repeats} x, up to "
+        f"evaluating {configurations} configurations on {prompts} prompts, {settings.repeats} x, up to "
         f"{settings.max_new_tokens} tokens each: {how_long}",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _records(context: Context, harness: Harness, tasks: list[Task]) -> Iterator[Record]:
-    """Records of every repeat and prompt, in that order; a prompt whose part file is there is not measured again.
-
-    Past eval.minutes no further prompt is begun, but two there must be: an interval over one is none.
-    """
-    repeats, configurations = context.cfg.eval.repeats, len(harness.contenders)
-    limit = math.inf if context.cfg.eval.minutes is None else 60 * context.cfg.eval.minutes
-    warm, begin = False, time.monotonic()
-    with context.progress("Evaluating", repeats * len(tasks) * configurations) as bar:
-        for repeat in range(repeats):
-            for task in tasks:
-                part = context.out / f".part-{repeat:03d}-{task.number:06d}.jsonl"
-                late = time.monotonic() - begin > limit and (repeat > 0 or task.number > 1)
-                if late and not part.exists():
-                    return
-                if part.exists():
-                    bar.advance(configurations)
-                else:
-                    if not warm:
-                        harness.warm_up(task)
-                        warm = True
-                    found = harness.trial(task, repeat, bar.advance)
-                    write_atomic(part, "".join(f"{item.to_json()}\n" for item in found).encode())
-                yield from map(parse, part.read_text(encoding="utf-8").splitlines())
-
-
-def _report(
-    context: Context,
-    records: list[Record],
-    drafters: list[Drafter],
-    package: Package,
-    costs: Costs,
-    harness: Harness,
-) -> dict[str, Any]:
-    cfg, description = context.cfg, package.description
-    rows = metrics.rows(records, reference(drafters[0]).name)
-    for row in rows:
-        row["speedup_by_costs"] = _by_costs(row, costs)
-    head = {
-        "device": harness.device.type,
-        "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[harness.check.target.dtype],
-        "pair": cfg.pair.name,
-        "vocabulary": len(package.vocab.to_drafter),
-        "kept": len(package.kept),
-        "coverage": description["coverage"],
-        "costs": cost_report(costs, UNPRUNED, PACKAGE),
-    }
-    extra = {
-        "drafter_vocabulary": description["drafter"]["vocabulary"],
-        "models": {
-            role: {name: description[role][name] for name in ("id", "revision")} for role in ("target", "drafter")
-        },
-        "threads": torch.get_num_threads(),
-        "prompts": {
-            "suite": cfg.suite.name,
-            "count": rows[0]["prompts"],
-            "max_new_tokens": cfg.eval.max_new_tokens,
-            "repeats": cfg.eval.repeats,
-        },
-        "greedy_identity": metrics.greedy_identity(records, harness.check.exact),
-        "definitions": metrics.DEFINITIONS,
-    }
-    return assemble(head, rows, extra)
-
-
-def _by_costs(row: dict[str, Any], costs: Costs) -> float | None:
-    if row["executor"] == AUTOREGRESSIVE or not row["target_forwards"]:
-        return None
-    return costs.speedup(row["drafter"], row["block_efficiency"], row["drafted"] / row["target_forwards"])
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 60:,.0f} min; eval.minutes=... sets a limit"
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
-    """Print the table, the coverage, the package's and the report's path.
+    """Print the tables, the coverage, the package's and the report's path.
 
     Raises PipelineError where a greedy output is not the target's own: no figure of such a run can be trusted.
     """
-    report = read_json(directory, REPORT)
-    show_report(report, console)
+    found = read_json(directory, REPORT)
+    show_report(found, console)
     console.print(f"package: {inputs['package'].resolve()}", highlight=False, markup=False, soft_wrap=True)
     path = (directory / REPORT).resolve()
     console.print(f"report: {path}", highlight=False, markup=False, soft_wrap=True)
-    greedy = report["greedy_identity"]
+    greedy = found["greedy_identity"]
     if greedy["status"] == "error":
         failed = ", ".join(f"{item['sampler']} on {item['prompt']}" for item in greedy["failed"][:3])
         raise PipelineError(
@@ -219,9 +202,10 @@ def inputs(cfg: DictConfig) -> dict[str, str]:
 
 
 def config(cfg: DictConfig) -> dict[str, Any]:
-    """The settings, the stop policy, the prompts and the seed; where folders lie is no part of it."""
+    """The settings, the samplers, the stop policy, the prompts and the seed; where folders lie is no part of it."""
     values: Any = OmegaConf.to_container(cfg.eval, resolve=True, throw_on_missing=True)
     values["more_drafters"] = sorted(values["more_drafters"])
+    values["samplers"] = [asdict(preset) for preset in _presets(cfg)]
     stop = OmegaConf.to_container(cfg.stop, resolve=True, throw_on_missing=True)
     return {**values, "stop": stop, "suite": _suite(cfg) | {"path": None}, "seed": cfg.seed, "pair": cfg.pair.name}
 
@@ -246,13 +230,15 @@ def check(cfg: DictConfig) -> None:
     for name in ("prompts", "max_new_tokens", "repeats", "cost_runs"):
         if settings[name] is not None and settings[name] < 1:
             raise ConfigError(f"eval.{name}={settings[name]}: expected a whole number from 1")
+    if settings.law_rounds < 0:
+        raise ConfigError(f"eval.law_rounds={settings.law_rounds}: expected a whole number from 0 (none logged)")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
         raise ConfigError(f"eval.temperatures={settings.temperatures}: expected different numbers from 0, e.g. [0, 1]")
     for name in settings.samplers or ():
-        if name not in CATALOG:
-            raise ConfigError(f"eval.samplers: {name}: no such sampler; {suggest(name, CATALOG)}")
+        if name not in cfg.samplers:
+            raise ConfigError(f"eval.samplers: {name}: no such sampler; {suggest(name, cfg.samplers)}")
     if taken := {UNPRUNED, PACKAGE} & set(settings.more_drafters):
         raise ConfigError(
             f"eval.more_drafters.{taken.pop()}: that name is taken by the pair's own drafter; choose another"
@@ -260,10 +246,12 @@ def check(cfg: DictConfig) -> None:
     if cfg.stop.name != "static":
         raise ConfigError(f"stop={cfg.stop.name}: no such stop policy; {suggest(cfg.stop.name, ['static'])}")
     try:
+        _presets(cfg)
+        _draft(settings)
         for temperature in settings.temperatures:
-            Sampling(temperature)
-        _stop(cfg.stop)
-    except ValueError as error:
+            Sampling(temperature, settings.top_k, settings.top_p)
+        _stops(cfg)
+    except (ValueError, LossyError) as error:
         raise ConfigError(f"eval: {error}") from error
 
 

@@ -17,6 +17,7 @@ from eval import metrics
 from eval.contenders import Drafter, contenders
 from eval.greedy import GreedyCheck
 from eval.harness import Harness, Task
+from eval.presets import Preset
 from eval.records import PACKAGE, UNPRUNED
 
 TASKS = [Task(number, f"p{number}", torch.tensor([3, number, 8])) for number in range(3)]
@@ -28,7 +29,8 @@ def harness(target, drafter):
     drafters = [Drafter(UNPRUNED, pair, identity(24)), Drafter(PACKAGE, pair, identity(24))]
 
     def build() -> Harness:
-        chosen = contenders(drafters, Static(3), "static", [0.0, 1.0])
+        presets = [Preset(name, name) for name in catalog.CATALOG]
+        chosen = contenders(drafters, {"static": Static(3)}, [0.0, 1.0], presets)
         return Harness(chosen, torch.device("cpu"), max_new_tokens=10, seed=0, check=GreedyCheck(target))
 
     return build

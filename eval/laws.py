@@ -1,0 +1,79 @@
+"""Logs laws for all contenders of an evaluation: a short untimed run of each, in one batch, watched (eval.observed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from drafters.coins import KeyedCoins
+from drafters.engine.decode import speculative
+from drafters.samplers.draft import Sampler, Tree
+from drafters.stop.policy import StopPolicy
+from drafters.stop.static import Static
+from eval.contenders import Contender, Drafter, applicable
+from eval.harness import Warps
+from eval.observed import Observed, observe
+from eval.optimum import Optimum, Ranks, optimum, ranks
+from eval.presets import Preset
+
+BATCH = 8  # prompts in one run
+RACE = Preset("race", "race")
+
+
+@dataclass
+class Laws:
+    """Watches contenders on the same prompts. `rounds` are logged per contender, at most.
+
+    Ranks are found once per drafter and temperature; `known` holds those of an earlier run that was cut off.
+    """
+
+    prompts: Sequence[Tensor]  # int64 (n,)
+    rounds: int
+    seed: int
+    warps: Warps
+    longest: int  # new tokens that there is room for behind the prompts
+    known: dict[tuple[str, float], Ranks] = field(default_factory=dict)
+
+    def optimum(self, contender: Contender) -> Optimum | None:
+        """The contender beside the optimum of its draft law; None for plain decoding and string-level samplers."""
+        if contender.sampler is None or contender.drafter is None or contender.stop is None:
+            return None
+        seen = self._watch(contender.drafter, contender.sampler, contender.stop, contender.configuration.temperature)
+        return None if seen is None else optimum(contender.sampler, seen, self.seed)
+
+    def ranks(self, drafter: Drafter, temperature: float) -> Ranks | None:
+        """The measured rank law of a race with this drafter; None where the drafter cannot race or drafted nothing."""
+        name = drafter.name, temperature
+        if name not in self.known:
+            sampler = applicable(RACE, drafter)
+            seen = None if sampler is None else self._watch(drafter, sampler, Static(1), temperature)
+            if seen is None:
+                return None
+            self.known[name] = ranks(seen, self.seed)
+        return self.known[name]
+
+    def _watch(self, drafter: Drafter, sampler: Sampler, stop: StopPolicy, temperature: float) -> Observed | None:
+        watched = observe(sampler)
+        if watched is None:
+            return None
+        coated, observer = watched
+        prompts = list(self.prompts[:BATCH])
+        # About three tokens come out of a round, and the last one of a request drafts nothing.
+        tokens = min(self.longest, 3 * -(-self.rounds // len(prompts)) + 1)
+        device = drafter.pair.device
+        coins = KeyedCoins(self.seed, torch.arange(len(prompts), device=device))
+        speculative(drafter.pair, coated, stop, prompts, coins, self.warps.limits(temperature, tokens))
+        seen = observer.result()
+        return None if seen is None else seen.sample(self.rounds)
+
+
+def nodes(contender: Contender) -> int | None:
+    """Nodes of the largest draft of a round; None for plain decoding."""
+    if contender.sampler is None or contender.stop is None:
+        return None
+    longest = contender.stop.max_length
+    shape = contender.sampler.shape
+    return sum(map(sum, shape.levels[:longest])) if isinstance(shape, Tree) else longest

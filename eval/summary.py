@@ -1,0 +1,104 @@
+"""What the report's rows say beyond counts and seconds: proof, optimum, ranks; and whether a row's settings are lossy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drafters.probs import Sampling
+from drafters.samplers.guard import same_law
+from eval.contenders import Contender
+from eval.costs import Costs
+from eval.harness import Warps
+from eval.laws import nodes
+from eval.losslessness.certificate import status
+from eval.optimum import Optimum, Ranks
+from eval.records import AUTOREGRESSIVE, Configuration
+
+NOT_PROVEN, LOSSY = "not proven", "lossy"
+DEFINITIONS = {
+    "lossless": "exact or pathwise: proved by the certificate of exactly this code (make lossless); else not proven, or lossy "
+    "with the reason in the field of that name",
+    "nodes": "drafted tokens of the largest round",
+    "optimum_at_root": "highest probability that any lossless verifier accepts one of the root's children, for the way they are "
+    "drawn; mean over the laws (p, q) logged at the roots of law_rounds rounds",
+    "expected_at_root": "the verifier's own probability on the same laws, by its formula",
+    "gap_to_optimum": "optimum_at_root - expected_at_root",
+    "measured_at_root": "share of these rounds in which one of the root's children was accepted",
+    "z_at_root": "(measured - expected) in standard errors of the coins",
+    "race_acceptance": "probability that one draft of the race is accepted, on laws logged with this drafter",
+    "rank_entropy": "H[R] in bits, R the rank of the target's token among the drafter's arrivals",
+    "race_ceiling": "(log V + log(nodes + 1)) / H[R]: most tokens per target forward of any race tree of so many nodes, for "
+    "ranks that are independent from position to position (arXiv 2504.15475)",
+}
+_NO_OPTIMUM = dict.fromkeys(field.name for field in dataclasses.fields(Optimum))
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found beside the timed runs."""
+
+    optima: Mapping[Configuration, Optimum]
+    ranks: Mapping[tuple[str, float], Ranks]  # (drafter, temperature)
+    certificate: Mapping[str, Any] | None  # of the code that ran
+
+
+def annotate(
+    rows: Iterable[Row],
+    contenders: Sequence[Contender],
+    evidence: Evidence,
+    costs: Costs,
+    vocabulary: int,
+    warps: Warps,
+) -> None:
+    """Add the fields of DEFINITIONS to the rows of these contenders, measured with `warps` on a target of V tokens."""
+    known = {contender.configuration: contender for contender in contenders}
+    names = [field.name for field in dataclasses.fields(Configuration)]
+    for row in rows:
+        key = Configuration(**{name: row[name] for name in names})
+        contender, found = known[key], evidence.optima.get(key)
+        row["speedup_by_costs"] = by_costs(row, costs)
+        row["nodes"] = nodes(contender)
+        row |= _NO_OPTIMUM if found is None else found.fields()
+        row |= _ranks(contender, row["nodes"], evidence, vocabulary)
+        row["lossy"] = lossy(contender, found, warps.plain(key.temperature))
+        row["lossless"] = proof(row, evidence.certificate)
+
+
+def lossy(contender: Contender, found: Optimum | None, plain: Sampling) -> str | None:
+    """Why a contender's output has another law than plain decoding's; None where nothing says so."""
+    if contender.warp is not None and not same_law(plain, contender.warp):
+        return f"verified against {contender.warp}, plain decoding draws from {plain}"
+    return None if found is None else found.lossy
+
+
+def proof(row: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str | None:
+    """The row's `lossless`; None for plain decoding, which has nothing to prove."""
+    if row["sampler"] is None:
+        return None
+    if row["lossy"]:
+        return LOSSY
+    return status(dict(certificate) if certificate else None, row["sampler"]) or NOT_PROVEN
+
+
+def by_costs(row: Mapping[str, Any], costs: Costs) -> float | None:
+    """The row's speed-up if forwards were all the work."""
+    if row["executor"] == AUTOREGRESSIVE or not row["target_forwards"]:
+        return None
+    return costs.speedup(row["drafter"], row["block_efficiency"], row["drafted"] / row["target_forwards"])
+
+
+def _ranks(contender: Contender, most: int | None, evidence: Evidence, vocabulary: int) -> Row:
+    found = None
+    if contender.sampler is not None and contender.sampler.verifier.coupled:
+        found = evidence.ranks.get((str(contender.configuration.drafter), contender.configuration.temperature))
+    if found is None or not most:
+        return {"race_acceptance": None, "rank_entropy": None, "race_ceiling": None}
+    return {
+        "race_acceptance": found.race_acceptance,
+        "rank_entropy": found.entropy,
+        "race_ceiling": found.ceiling(vocabulary, most),
+    }

@@ -1,0 +1,78 @@
+"""Puts the report of stage eval together from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from drafters.package.artifact import Package
+from eval import metrics, summary
+from eval.contenders import reference
+from eval.costs import Costs, cost_report
+from eval.harness import Harness
+from eval.losslessness.certificate import code_hash
+from eval.records import PACKAGE, UNPRUNED, Record
+from eval.report.write import assemble
+
+
+def report(
+    cfg: DictConfig,
+    records: list[Record],
+    package: Package,
+    costs: Costs,
+    harness: Harness,
+    evidence: summary.Evidence,
+) -> dict[str, Any]:
+    """report.json: the schema's fields first."""
+    description = package.description
+    unpruned = next(item.drafter for item in harness.contenders if item.drafter is not None)
+    rows = metrics.rows(records, reference(unpruned).label)
+    vocabulary = len(package.vocab.to_drafter)
+    summary.annotate(rows, harness.contenders, evidence, costs, vocabulary, harness.warps)
+    head = {
+        "device": harness.device.type,
+        "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[harness.check.target.dtype],
+        "pair": cfg.pair.name,
+        "vocabulary": vocabulary,
+        "kept": len(package.kept),
+        "coverage": description["coverage"],
+        "costs": cost_report(costs, UNPRUNED, PACKAGE),
+    }
+    return assemble(head, rows, _more(cfg, description, records, rows, harness, evidence))
+
+
+def _more(
+    cfg: DictConfig,
+    description: Mapping[str, Any],
+    records: list[Record],
+    rows: list[dict[str, Any]],
+    harness: Harness,
+    evidence: summary.Evidence,
+) -> dict[str, Any]:
+    """What the report says beyond its schema."""
+    return {
+        "drafter_vocabulary": description["drafter"]["vocabulary"],
+        "models": {
+            role: {name: description[role][name] for name in ("id", "revision")} for role in ("target", "drafter")
+        },
+        "threads": torch.get_num_threads(),
+        "prompts": {
+            "suite": cfg.suite.name,
+            "count": rows[0]["prompts"],
+            "max_new_tokens": cfg.eval.max_new_tokens,
+            "repeats": cfg.eval.repeats,
+        },
+        "warps": asdict(harness.warps),
+        "code": code_hash(),
+        "certified": evidence.certificate is not None,
+        "ranks": [
+            {"drafter": drafter, "temperature": temperature, **asdict(found)}
+            for (drafter, temperature), found in evidence.ranks.items()
+        ],
+        "greedy_identity": metrics.greedy_identity(records, harness.check.exact),
+        "definitions": metrics.DEFINITIONS | summary.DEFINITIONS,
+    }
