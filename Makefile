@@ -15,7 +15,7 @@ pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless pretrain clean $(STAGES)
+.PHONY: help setup demo test lint lossless export publish inspect doctor pretrain clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,19 @@ $(STAGES):
 
 lossless: $(STAMP) ## prove every sampler: exact laws, samples, planted bugs; writes the certificate (minutes)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.lossless $(ARGS)
+
+# One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=map"
+export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators|gguf_map"
+	@$(RUN) stage=export $(foreach word,$(ARGS),$(if $(filter to=% form=%,$(word)),export.$(word),$(word)))
+
+publish: $(STAMP) ## render what would be published; ARGS="repo=org/name push=true" sends it, as a pull request
+	@$(RUN) stage=publish $(foreach word,$(ARGS),$(if $(filter repo=% push=% merge=% public=%,$(word)),publish.$(word),$(word)))
+
+inspect: $(STAMP) ## what a package or model folder holds and whether it is accepted: ARGS=DIR, or ARGS="org/name COMMIT"
+	@$(VENV)/bin/python -m pipeline.inspect $(ARGS)
+
+doctor: $(STAMP) ## check machine, models, tokenizers, licences and tokens before hours are spent
+	@$(VENV)/bin/python -m pipeline.doctor $(ARGS)
 
 pretrain: $(STAMP) ## train the embedded pair again (hours)
 	@$(RUN) stage=pretrain $(ARGS)
