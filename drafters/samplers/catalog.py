@@ -14,6 +14,7 @@ from drafters.affinity import AffinityPrior
 from drafters.samplers.draft import Sampler, TokenProposal, Tree
 from drafters.samplers.guard import check_acceptance
 from drafters.samplers.proposal.identity import Identity
+from drafters.samplers.proposal.rdk import RDK, RDKExact
 from drafters.samplers.proposal.slem import SLEM
 from drafters.samplers.proposal.slrs import SLRS
 from drafters.samplers.proposal.slrs_units import SLRSUnits
@@ -102,6 +103,22 @@ def slem(context: Context) -> Sampler:
     return Sampler("slem", SLEM(context.texts()), ExactMatch())
 
 
+def _prior(context: Context, name: str) -> AffinityPrior:
+    if context.affinity is None:
+        raise ValueError(f"sampler {name!r} needs an affinity prior: run stage=affinity, or pass affinity=.")
+    return context.affinity
+
+
+def rdk(context: Context) -> Sampler:
+    """Rejection sampling on the drafter's law after its tokens gave mass to pruned ones. Needs `affinity`."""
+    return Sampler("rdk", RDK(context.vocab, _prior(context, "rdk")), Rejection())
+
+
+def rdk_exact(context: Context) -> Sampler:
+    """The same law by the paper's whole matrix. Needs `affinity`, and memory."""
+    return Sampler("rdk_exact", RDKExact(context.vocab, _prior(context, "rdk_exact")), Rejection())
+
+
 # The drafting strategies of Kobus and Gunduz 2025 for recursive rejection, each of as many nodes.
 STRATEGIES: dict[str, tuple[int, ...]] = {"sequence": (1,) * 15, "batch": (15,), "tree": (3, 2, 1)}
 Branching = str | Sequence[int]  # a strategy's name, or the children of a node by depth
@@ -181,6 +198,8 @@ CATALOG: dict[str, Callable[..., Sampler]] = {
     "tli": tli,
     "slem": slem,
     "slrs": slrs,
+    "rdk": rdk,
+    "rdk_exact": rdk_exact,
     "block": block,
     "rrs": rrs,
     "rrs_wor": rrs_wor,
