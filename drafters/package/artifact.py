@@ -106,10 +106,10 @@ def load(
     description = read_json(source.folder, DESCRIPTION, root=source.root)
     check_description(description)
     header = check_model_folder(source)
-    config = _checked_config(source, description)
-    vocabulary = _vocabulary(source, description)
-    _check_weights(source, config, header, vocabulary.kept)
-    slots = _slots(source, manifest, description, vocabulary.kept, config)
+    config = checked_config(source, description)
+    vocabulary = checked_vocabulary(source, description)
+    check_weights(source, config, header, vocabulary.kept)
+    slots = read_slots(source, manifest, description, vocabulary.kept, config)
     model = _open_weights(source, config, number).to(where)
     return Package(
         model=model,
@@ -141,7 +141,8 @@ def short_form(model: PreTrainedModel) -> PreTrainedModel:
     return shell
 
 
-def _checked_config(source: Source, description: dict[str, Any]) -> PreTrainedConfig:
+def checked_config(source: Source, description: dict[str, Any]) -> PreTrainedConfig:
+    """The config, with known keys only and the sizes that the description states. Raises PackageError."""
     data = read_json(source.folder, CONFIG, root=source.root)
     kind = data.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
@@ -159,7 +160,8 @@ def _checked_config(source: Source, description: dict[str, Any]) -> PreTrainedCo
     return config
 
 
-def _vocabulary(source: Source, description: dict[str, Any]) -> Vocabulary:
+def checked_vocabulary(source: Source, description: dict[str, Any]) -> Vocabulary:
+    """Kept ids and maps, with the sizes that the description states. Raises PackageError."""
     tensors = read_tensors(source.folder, VOCAB, ("kept", "to_target", "to_drafter"), root=source.root)
     vocabulary = check_vocabulary(
         tensors,
@@ -174,10 +176,11 @@ def _vocabulary(source: Source, description: dict[str, Any]) -> Vocabulary:
     return vocabulary
 
 
-def _check_weights(source: Source, config: PreTrainedConfig, header: dict[str, TensorInfo], kept: Tensor) -> None:
+def check_weights(source: Source, config: PreTrainedConfig, header: dict[str, TensorInfo], kept: Tensor) -> None:
     """The weights are finite and exactly as many as the config with a head of D rows asks for.
 
-    Counted on a skeleton without storage, so that a config cannot make us allocate what the file does not hold.
+    Counted on a skeleton without storage, so that a config cannot make us allocate what the file does not hold. Raises
+    PackageError.
     """
     try:
         with torch.device("meta"):
@@ -206,10 +209,10 @@ def _open_weights(source: Source, config: PreTrainedConfig, dtype: torch.dtype) 
     return model.eval().requires_grad_(False)
 
 
-def _slots(
+def read_slots(
     source: Source, manifest: Manifest, description: dict[str, Any], kept: Tensor, config: PreTrainedConfig
 ) -> dict[str, Any]:
-    """The optional components: each one that the manifest lists, the others None."""
+    """The optional components: each one that the manifest lists, the others None. Raises PackageError."""
     files, folder, root = manifest.files, source.folder, source.root
     drafter, target = description["drafter"]["vocabulary"], description["target"]["vocabulary"]
     hidden = config.get_text_config().hidden_size

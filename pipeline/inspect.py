@@ -1,0 +1,39 @@
+"""``make inspect ARGS=DIR``: what a package or model folder holds, and why it is or is not accepted.
+
+Exit status: 0 accepted, 1 refused, 2 not found or a wrong call. A Hub id needs a commit: ``ARGS="org/name <40 hex>"``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from drafters.errors import DraftersError
+
+USAGE = 'usage: make inspect ARGS=DIR, or make inspect ARGS="org/name <commit of 40 hex digits>"'
+MARKS = {True: "ok     ", False: "REFUSED", None: "-      "}
+
+
+def main(arguments: list[str]) -> int:
+    """Print the checks of one folder; returns the exit status."""
+    if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
+        print(USAGE, file=sys.stderr)
+        return 2
+    from drafters.package.hub import resolve  # here: these imports take seconds
+    from drafters.package.inspection import inspect_folder
+    from drafters.package.sealed import PATTERNS
+
+    try:
+        source = resolve(arguments[0], arguments[1] if len(arguments) == 2 else None, PATTERNS, USAGE)
+    except DraftersError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    lines = inspect_folder(source)
+    for line in lines:
+        print(f"{MARKS[line.passed]} {line.check:<15} {line.found}")
+    accepted = all(line.passed for line in lines)
+    print("accepted" if accepted else "not accepted: nothing of it would be used")
+    return 0 if accepted else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
