@@ -1,6 +1,5 @@
 """The user's one call: continue prompts with a target model and a drafter package, losslessly."""
 
-import difflib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,12 @@ from drafters.probs import Sampling
 from drafters.samplers.catalog import build
 from drafters.samplers.draft import Sampler
 from drafters.samplers.guard import LossyError, check_acceptance, processors
+from drafters.stop import catalog as stop_catalog
 from drafters.stop.policy import StopPolicy
-from drafters.stop.static import Static
 from drafters.vocab.alignment import align
 from drafters.vocab.feed import feed_table
 from drafters.vocab.texts import Texts, read_texts
 
-STOPS = ("static",)
 _foreign_pairs: WeakKeyDictionary[Package, ModelPair] = WeakKeyDictionary()
 _texts_of: WeakKeyDictionary[Package, tuple[PreTrainedTokenizerBase, Texts]] = WeakKeyDictionary()
 
@@ -54,7 +52,7 @@ def generate(
     Args:
         input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
         sampler: a name of the catalog, or a Sampler; None is standard for an unpruned drafter, else tli.
-        stop: a policy's name, or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the
+        stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the
         package's. temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
         seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
         stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
@@ -67,6 +65,7 @@ def generate(
     Raises:
         PairError: a package made for another vocabulary, or a tokenizer that is needed and not there.
         LossyError: a setting under which the output would not have the target's law.
+        StopError: an unknown stop policy, or one that needs a trained part that the package does not have.
         ValueError: an unknown name, or a value out of range.
     """
     check_target(target, package)
@@ -88,7 +87,7 @@ def generate(
         texts, name = partial(_texts, package, target_tokenizer), sampler or default_sampler(package)
         sampler = build(name, package.vocab, texts=texts, affinity=package.affinity)
     coins = KeyedCoins(seed, torch.arange(len(prompts), device=device))
-    return speculative(pair, sampler, _stop(stop, lookahead, package), prompts, coins, limits)
+    return speculative(pair, sampler, _stop(stop, lookahead, package, temperature), prompts, coins, limits)
 
 
 def default_sampler(package: Package) -> str:
@@ -189,11 +188,9 @@ def _prompts(input_ids: Tensor | Sequence[Tensor], vocabulary: int) -> list[Tens
     return rows
 
 
-def _stop(stop: str | StopPolicy, lookahead: int | None, package: Package) -> StopPolicy:
+def _stop(stop: str | StopPolicy, lookahead: int | None, package: Package, temperature: float) -> StopPolicy:
     if not isinstance(stop, str):
         return stop
-    if stop not in STOPS:
-        near = difflib.get_close_matches(stop, STOPS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown stop policy {stop!r}; known: {', '.join(STOPS)}{hint}")
-    return Static(package.description["generation"]["lookahead"] if lookahead is None else lookahead)
+    length = package.description["generation"]["lookahead"] if lookahead is None else lookahead
+    options = {"length": length} if stop == "static" else {}
+    return stop_catalog.build(stop, options, temperature=temperature, trained=package.stop)

@@ -24,7 +24,7 @@ from drafters.engine.strings import StringSession
 from drafters.probs import warp
 from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, StringProposal, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
-from drafters.stop.policy import StopPolicy
+from drafters.stop.policy import StopError, StopPolicy, reads_features
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def _decode(
     _prefill(target, [row.tokens for row in rows])
     drafter = None
     if sampler is not None and stop is not None:
+        check_stop(sampler, stop)
         drafter = _open_drafter(pair, rows, limits, longest)
         stop.reset(torch.arange(len(rows)))
     while not all(row.finished for row in rows):
@@ -119,6 +120,18 @@ def _decode(
         target_forwards=torch.tensor([len(row.rounds) for row in rows]),
         rounds=[row.rounds for row in rows],
     )
+
+
+def check_stop(sampler: Sampler, stop: StopPolicy) -> None:
+    """Raise StopError for a policy that reads laws along a chain where the sampler drafts a tree or text.
+
+    A tree that grew by what its own siblings are would not be one that tree verifiers are proved for.
+    """
+    if reads_features(stop) and (isinstance(sampler.shape, Tree) or isinstance(sampler.proposal, StringProposal)):
+        raise StopError(
+            f"stop policy {type(stop).__name__} reads the law of every drafted token of a chain, and sampler {sampler.name!r} "
+            "drafts a tree or text: choose stop=static or stop=heuristic, or a sampler of token chains"
+        )
 
 
 def _check(pair: Pair, rows: list[Row], limits: Limits) -> None:

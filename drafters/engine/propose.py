@@ -14,7 +14,8 @@ from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
-from drafters.stop.policy import StopPolicy
+from drafters.stop.features import describe, shown_law
+from drafters.stop.policy import StopPolicy, reads_features
 
 
 @dataclass
@@ -50,19 +51,27 @@ def propose_chain(
     go = allowed > 0
     fed: Tensor | None = None
     eos = torch.tensor(pair.eos, dtype=torch.int64, device=key.position.device)
+    features: Tensor | None = None  # of the last draw, for policies that read any
+    begin = torch.tensor([row.prompt for row in rows], device=key.position.device) if reads_features(stop) else None
     for node in range(width):
-        go = go & (drafted < allowed) & stop.should_continue(None, drafted)
+        go = go & (drafted < allowed) & stop.should_continue(features, drafted)
         if not bool(go.any()):
             break
         logits = catch_up(drafter, rows) if fed is None else drafter.extend(fed.clamp(min=0).unsqueeze(-1))[:, -1]  # type: ignore[index]
-        q = drafting_law(logits, sampler, sampling)  # (B, D)
+        masked = usable(logits, sampler)
+        q = warp(masked, sampling)  # (B, D)
         position = torch.where(go, key.position + node, -1)
         law, drawn = draw_children(q, sampler, coins, key.at(position=position, node=node, purpose="draft"))
         token = torch.where(go, drawn[:, 0], MISS)
         laws.open(q)
-        laws.append(law.gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0))
+        chance = law.gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0)
+        laws.append(chance)
         tokens.append(token)
         parents.append(torch.where(go, node - 1, ABSENT))
+        if begin is not None:
+            shown = shown_law(q, masked, sampling)
+            likely = shown.amax(-1) if sampling.greedy else chance  # greedy's draw is the likeliest token
+            features = describe(shown, likely, key.position + node - begin, drafted, sampling.temperature)
         drafted = drafted + go
         fed = pair.feed_one(token)
         go = go & (fed >= 0) & ~torch.isin(token, eos)  # nothing follows an EOS, or a token the drafter cannot read
@@ -74,10 +83,13 @@ def propose_chain(
 
 def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
     """Mask to the tokens the proposal can use, then warp: (..., D) -> (..., D)."""
+    return warp(usable(logits, sampler), sampling)
+
+
+def usable(logits: Tensor, sampler: Sampler) -> Tensor:
+    """Logits (..., D) of the tokens that the proposal can use; the others are -inf."""
     support = sampler.token_proposal.support
-    if support is not None:
-        logits = logits.masked_fill(~support.to(logits.device), -torch.inf)
-    return warp(logits, sampling)
+    return logits if support is None else logits.masked_fill(~support.to(logits.device), -torch.inf)
 
 
 def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: int = 1) -> tuple[Tensor, Tensor]:

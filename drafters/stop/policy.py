@@ -6,9 +6,19 @@ from typing import Protocol
 
 from torch import Tensor
 
+from drafters.errors import DraftersError
+
+
+class StopError(DraftersError):
+    """A stop policy that does not exist, lacks what it needs, or cannot work with a sampler; the message says which."""
+
 
 class StopPolicy(Protocol):
-    """Asked before every draw, the first of a round included; a round of zero drafts is a plain target step."""
+    """Asked before every draw, the first of a round included; a round of zero drafts is a plain target step.
+
+    A policy decides whether to draw *more*. What was drawn is always submitted: dropping a token because of what it is would
+    change the output's law. A policy with a true attribute `needs_features` is given features; it drafts chains only.
+    """
 
     @property
     def max_length(self) -> int:
@@ -16,7 +26,9 @@ class StopPolicy(Protocol):
         ...
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """(B, F) features of the next draw, None for a policy that reads none, and int64 (B,) tokens drafted this round -> bool (B,)."""
+        """(B, F) features of the last draw of this round (`drafters.stop.features`), None before the first one and for a policy
+        that reads none; int64 (B,) tokens drafted this round -> bool (B,). What it says of rows that stopped is not looked at.
+        """
         ...
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
@@ -26,3 +38,8 @@ class StopPolicy(Protocol):
     def reset(self, rows: Tensor) -> None:
         """The rows int64 (R,) take new requests."""
         ...
+
+
+def reads_features(stop: StopPolicy) -> bool:
+    """Whether a policy must be given features: they cost time, so that nobody else pays for them."""
+    return bool(getattr(stop, "needs_features", False))

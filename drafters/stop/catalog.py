@@ -1,0 +1,124 @@
+"""The one list of stop policies: name -> builder. The names are those of conf/stop and of report rows."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drafters.stop.adaedl import AdaEDL
+from drafters.stop.classifier import Classifier, Trained, parameter
+from drafters.stop.confidence import Confidence
+from drafters.stop.confidence_adaptive import AdaptiveConfidence
+from drafters.stop.cost_aware import CostAware
+from drafters.stop.disco import Disco
+from drafters.stop.heuristic import Heuristic
+from drafters.stop.policy import StopError, StopPolicy
+from drafters.stop.specdecpp import SpecDecPP
+from drafters.stop.static import Static
+from drafters.stop.svip import SVIP
+
+
+@dataclass(frozen=True)
+class Context:
+    """What builders may ask for besides their own options."""
+
+    name: str
+    temperature: float = 1.0  # of the target's law: what was tuned depends on it
+    trained: Trained | None = None  # a package's stop slot
+
+    @property
+    def component(self) -> Trained:
+        """The trained part. Raises StopError without one."""
+        if self.trained is None:
+            raise StopError(
+                f"stop={self.name}: it needs a trained classifier and this package has none; make the package with one "
+                "(train_disco.enabled=true, or make train-disco first), or choose stop=confidence, which needs none"
+            )
+        return self.trained
+
+    def tuned(self, name: str, given: float | None) -> float:
+        """An option, or where it is None the number found in training."""
+        return parameter(self.component, name, self.temperature) if given is None else float(given)
+
+
+def heuristic(context: Context, length: int = 5, max_length: int = 20, persist: bool = False) -> StopPolicy:
+    """transformers' schedule; `persist`: over requests, as its "heuristic" does."""
+    return Heuristic(length, max_length, persist)
+
+
+def disco(context: Context, threshold: float | None = None, max_length: int | None = None) -> StopPolicy:
+    """The paper's rule; None: as tuned."""
+    longest = int(context.tuned("disco_max_length", max_length))
+    return Disco(Classifier(context.component), context.tuned("disco_threshold", threshold), longest)
+
+
+def specdecpp(context: Context, threshold: float | None = None, max_length: int = 20) -> StopPolicy:
+    """The cumulative rule; None: as tuned."""
+    return SpecDecPP(Classifier(context.component), context.tuned("specdecpp_threshold", threshold), max_length)
+
+
+def cost_aware(
+    context: Context,
+    c: float | None = None,
+    rate: float | None = None,
+    first: float | None = None,
+    max_length: int = 20,
+    persist: bool = False,
+) -> StopPolicy:
+    """The rule without a threshold; None: as measured and tuned in training."""
+    found = {"c": c, "rate": rate, "first": first}
+    numbers = {name: context.tuned(name, given) for name, given in found.items()}
+    return CostAware(Classifier(context.component), max_length=max_length, persist=persist, **numbers)
+
+
+def _plain(kind: Callable[..., StopPolicy]) -> Callable[..., StopPolicy]:
+    """The builder of a policy that needs nothing but its options, which are those of its class."""
+
+    def build_plain(context: Context, **options: Any) -> StopPolicy:
+        return kind(**options)
+
+    signature = inspect.signature(kind)
+    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    build_plain.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])  # type: ignore[attr-defined]
+    return build_plain
+
+
+CATALOG: dict[str, Callable[..., StopPolicy]] = {
+    "static": _plain(Static),
+    "heuristic": heuristic,
+    "confidence": _plain(Confidence),
+    "confidence_adaptive": _plain(AdaptiveConfidence),
+    "adaedl": _plain(AdaEDL),
+    "svip": _plain(SVIP),
+    "specdecpp": specdecpp,
+    "disco": disco,
+    "cost_aware": cost_aware,
+}
+TRAINED = ("specdecpp", "disco", "cost_aware")
+
+
+def build(
+    name: str, options: Mapping[str, Any] | None = None, *, temperature: float = 1.0, trained: Trained | None = None
+) -> StopPolicy:
+    """The policy called `name` with `options`, those of conf/stop/<name>.yaml.
+
+    Raises StopError for an unknown name or option, for a value out of range, and where a trained part is needed and not there.
+    """
+    if name not in CATALOG:
+        near = difflib.get_close_matches(name, CATALOG, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise StopError(f"unknown stop policy {name!r}; {hint}choose one of: {', '.join(CATALOG)}")
+    builder = CATALOG[name]
+    known = list(inspect.signature(builder).parameters)[1:]
+    for option in options or {}:
+        if option not in known:
+            raise StopError(f"stop.{option}: {name} has no such option; it has: {', '.join(known) or 'none'}")
+    try:
+        return builder(Context(name, temperature, trained), **(options or {}))
+    except StopError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise StopError(str(error)) from error

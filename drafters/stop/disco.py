@@ -1,0 +1,23 @@
+"""DISCO: a classifier's word on the token just drawn, against one threshold (Mamou et al. 2024, arXiv 2405.04304)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from drafters.stop.classifier import ACCEPTED, Classifier
+from drafters.stop.memoryless import Memoryless
+
+
+@dataclass
+class Disco(Memoryless):
+    """Go on while P(the token just drawn is accepted) >= `threshold`."""
+
+    classifier: Classifier
+    threshold: float
+    max_length: int = 20
+
+    def goes_on(self, features: Tensor) -> Tensor:
+        """By the classifier."""
+        return self.classifier(features)[:, ACCEPTED] >= self.threshold

@@ -1,0 +1,46 @@
+"""What a stop policy may know of a draw: one function, shared by traces, training and decoding.
+
+The law is the drafter's as it will be verified: masked to the usable tokens, then warped. At temperature 0 that law is a point
+and would say nothing, so the law at temperature 1 stands in for it. Mamou et al. 2024 (arXiv 2405.04304) read the ten largest
+probabilities, the entropy (taken here over the whole vocabulary; the paper leaves that open) and the position; the drawn token's
+probability, the place within the round and the temperature are ours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from drafters.probs import Sampling, warp
+
+TOP = 10
+NAMES = (*(f"log_top{rank}" for rank in range(1, TOP + 1)), "entropy", "log_drawn", "position", "step", "temperature")
+ENTROPY, DRAWN, POSITION, STEP, TEMPERATURE = range(TOP, TOP + 5)
+FLOOR = 1e-6  # smaller probabilities, and those a short law does not have, count as this
+
+
+def shown_law(q: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
+    """The law that features describe: q (..., D) itself, or what the masked `logits` (..., D) say before greedy's point."""
+    return warp(logits, Sampling(1.0)) if sampling.greedy else q
+
+
+def describe(law: Tensor, drawn: Tensor, position: Tensor, step: Tensor, temperature: float) -> Tensor:
+    """Features fp32 (B, F) in the order of NAMES, all finite.
+
+    Args:
+        law: (B, D) that the draw was made from, see `shown_law`. drawn: (B,) the drawn token's probability, 0 for a miss.
+        position: int64 (B,) tokens since generation began. step: int64 (B,) draws before this one in its round.
+    """
+    top = law.topk(min(TOP, law.shape[-1]), dim=-1).values.float()
+    if top.shape[-1] < TOP:
+        top = torch.nn.functional.pad(top, (0, TOP - top.shape[-1]))
+    entropy = entropies(law)
+    logs = torch.cat([top, drawn.float().unsqueeze(-1)], -1).clamp_(min=FLOOR).log_()  # (B, TOP + 1)
+    places = torch.stack([position, step], -1).clamp(min=0).float().log1p_()
+    heat = logs.new_full((logs.shape[0], 1), temperature)
+    return torch.cat([logs[:, :TOP], entropy.unsqueeze(-1), logs[:, TOP:], places, heat], -1)
+
+
+def entropies(law: Tensor) -> Tensor:
+    """Entropy of each row in nats, fp32: (..., D) -> (...,)."""
+    return torch.special.entr(law).sum(-1).float()
