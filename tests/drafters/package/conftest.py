@@ -127,7 +127,7 @@ def package(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "package"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tools() -> "type[Tools]":
     """The functions of this file, which importlib mode does not let tests import."""
     return Tools
