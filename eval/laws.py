@@ -11,12 +11,14 @@ from torch import Tensor
 from drafters.coins import KeyedCoins
 from drafters.engine.decode import speculative
 from drafters.samplers.draft import Sampler, Tree
+from drafters.samplers.proposal.identity import Identity
+from drafters.samplers.proposal.tli import TLI
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from eval.contenders import Contender, Drafter, applicable
 from eval.harness import Warps
 from eval.observed import Observed, observe
-from eval.optimum import Optimum, Ranks, optimum, ranks
+from eval.optimum import Optimum, Ranks, best, draft_law, optimum, ranks
 from eval.presets import Preset
 
 BATCH = 8  # prompts in one run
@@ -36,20 +38,39 @@ class Laws:
     warps: Warps
     longest: int  # new tokens that there is room for behind the prompts
     known: dict[tuple[str, float], Ranks] = field(default_factory=dict)
+    _common: dict[tuple[str, float], Observed | None] = field(default_factory=dict)
+    _best: dict[tuple[str, float, str, int], Tensor] = field(default_factory=dict)
 
     def optimum(self, contender: Contender) -> Optimum | None:
         """The contender beside the optimum of its draft law; None for plain decoding and string-level samplers."""
         if contender.sampler is None or contender.drafter is None or contender.stop is None:
             return None
-        seen = self._watch(contender.drafter, contender.sampler, contender.stop, contender.configuration.temperature)
-        return None if seen is None else optimum(contender.sampler, seen, self.seed)
+        sampler, drafter, temperature = contender.sampler, contender.drafter, contender.configuration.temperature
+        own = self._watch(drafter, sampler, contender.stop, temperature)
+        if own is None:
+            return None
+        # Other proposals draw from laws of their own, which no other sampler meets.
+        shared = self.common(drafter, temperature) if isinstance(sampler.proposal, Identity | TLI) else None
+        if shared is None:
+            return optimum(sampler, own, own, best(own, *draft_law(sampler)), self.seed)
+        name = (drafter.name, temperature, *draft_law(sampler))
+        if name not in self._best:
+            self._best[name] = best(shared, *draft_law(sampler))
+        return optimum(sampler, own, shared, self._best[name], self.seed)
+
+    def common(self, drafter: Drafter, temperature: float) -> Observed | None:
+        """Laws met by a race of one draft: the target's own text, whatever the sampler on trial."""
+        name = drafter.name, temperature
+        if name not in self._common:
+            sampler = applicable(RACE, drafter)
+            self._common[name] = None if sampler is None else self._watch(drafter, sampler, Static(1), temperature)
+        return self._common[name]
 
     def ranks(self, drafter: Drafter, temperature: float) -> Ranks | None:
         """The measured rank law of a race with this drafter; None where the drafter cannot race or drafted nothing."""
         name = drafter.name, temperature
         if name not in self.known:
-            sampler = applicable(RACE, drafter)
-            seen = None if sampler is None else self._watch(drafter, sampler, Static(1), temperature)
+            seen = self.common(drafter, temperature)
             if seen is None:
                 return None
             self.known[name] = ranks(seen, self.seed)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-from drafters.samplers.draft import ABSENT, Draft, Sampler, StringProposal, Verdict, Verifier
+from drafters.samplers.draft import ROOT, Draft, Sampler, StringProposal, Verdict, Verifier
 
 KEPT_TOLERANCE = 1e-6  # of one lifting of a law and the next one, on devices that add in any order
 
@@ -73,16 +73,17 @@ class Observer:
 
     def result(self) -> Observed | None:
         """All rounds; None if nothing was drafted."""
-        if not self.p:
+        if not sum(map(len, self.p)):
             return None
         return Observed(torch.cat(self.p), torch.cat(self.q), torch.cat(self.accepted), self.tampered)
 
     def _note(self, p: Tensor, drawn: Tensor, draft: Draft, key: Key, verdict: Verdict) -> None:
-        rows = ((key.position >= 0) & (draft.parent[:, 0] > ABSENT)).nonzero().squeeze(-1)
+        child = draft.parent == ROOT  # (B, M); the first one drawn may be absent: q can have too few tokens
+        rows = ((key.position >= 0) & child.any(1)).nonzero().squeeze(-1)
         vocabulary = p.shape[-1]
         if draft.q is not None and len(rows):
             first = torch.full_like(key.position, -1)
-            first[rows] = 0
+            first[rows] = child.int().argmax(1)[rows]
             kept = draft.q.row(first)[rows].double()
             gap = (kept - drawn[rows, :vocabulary].double()).abs().amax(-1)
             self.tampered += int((gap > KEPT_TOLERANCE).sum())

@@ -1,9 +1,9 @@
-"""Each verifier beside the best one for its draft law, on the laws (p, q) that its own rounds met (eval.observed).
+"""Each verifier beside the best one for its draft law, on logged laws (p, q) (eval.observed).
 
-At the root of a round: with k children drawn from q as the sampler draws them, `expected` is the probability that the verifier
-accepts one of them, `optimum` the highest that any lossless verifier reaches with these drafts, `measured` how often it did.
-`expected` follows from the laws without any noise of the coins, so the gap between it and the optimum is exact on the logged
-laws, and a measured rate that does not fit the expected one is a bug.
+With k children of one node drawn from q as the sampler draws them, `expected` is the probability that the verifier accepts one of
+them, the optimum the highest that any lossless verifier reaches with these drafts; both follow from the laws without any noise of
+coins, and all samplers of a drafter are compared on common laws. `measured` is how often a sampler's own rounds accepted at their
+root: where that does not fit what is expected there, something is wrong.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ _SCHEMES: dict[type, str] = {
 class Optimum:
     """Means over R rounds. Rates are None where nothing is known in closed form."""
 
-    law_rounds: int  # R
+    law_rounds: int  # R of the sampler's own rounds
     drafts_at_root: int  # k
     measured_at_root: float
     expected_at_root: float | None
-    optimum_at_root: float
-    gap_to_optimum: float | None
     z_at_root: float | None  # (measured - expected) in standard errors of the coins
     tampered_rounds: int  # the law verified against was not the one drawn from
     excess_chance: float  # at most this likely is it for a lossless verifier to accept as often as measured
+    common_laws: int  # laws that the following are means over, shared by all samplers of a drafter at a temperature
+    expected_acceptance: float | None
+    optimal_acceptance: float
+    gap_to_optimum: float | None
 
     def fields(self) -> dict[str, Any]:
         """As the report's rows have them."""
@@ -72,7 +74,7 @@ class Optimum:
         if self.tampered_rounds:
             return "verified against another law than drafts were drawn from"
         if self.excess_chance < CERTAIN:
-            return f"accepts {self.measured_at_root:.3f} at the root, more than the optimum {self.optimum_at_root:.3f}"
+            return f"accepts {self.measured_at_root:.3f} at the root, more than a lossless verifier can with its laws"
         return None
 
 
@@ -86,32 +88,46 @@ def draft_law(sampler: Sampler) -> tuple[str, int]:
     return _SCHEMES[type(siblings)], children
 
 
-def optimum(sampler: Sampler, seen: Observed, seed: int = 0) -> Optimum:
-    """The summary of a sampler's rounds. `sampler` without the observer's coat."""
+def best(seen: Observed, scheme: str, count: int) -> Tensor:
+    """The optimum of a draft law on logged laws, float64 (R,); on a part of them where it is costly."""
+    costly = scheme == "without_replacement" and count > 2
+    part = seen.sample(max(1, len(seen.p) // COSTLY)) if costly else seen
+    return optimal_acceptance(part.p, part.q, count, scheme).clamp(0.0, 1.0)
+
+
+def optimum(sampler: Sampler, own: Observed, common: Observed, highest: Tensor, seed: int = 0) -> Optimum:
+    """The summary of a sampler's rounds. `sampler` without the observer's coat.
+
+    `own`: what its own rounds met. `common`: laws to compare samplers on, with `highest` = `best` of them.
+    """
     scheme, count = draft_law(sampler)
-    if scheme == "without_replacement" and count > 2:
-        seen = seen.sample(max(1, len(seen.p) // COSTLY))
-    best = optimal_acceptance(seen.p, seen.q, count, scheme)
-    chance = expected(sampler, seen, count, torch.Generator().manual_seed(seed))
-    measured = float(seen.accepted.double().mean())
-    mean = None if chance is None else float(chance.clamp(0.0, 1.0).mean())
+    generator = torch.Generator().manual_seed(seed)
+    chance, measured = expected(sampler, own, count, generator), float(own.accepted.double().mean())
+    limit = best(own, scheme, count) if chance is None else chance
+    if len(limit) < len(own.p):
+        limit = limit.mean().expand(len(own.p))
+    shared = expected(sampler, common.sample(len(highest)), count, generator)
+    top, mean = float(highest.mean()), None if shared is None else float(shared.mean())
     return Optimum(
-        law_rounds=len(seen.p),
+        law_rounds=len(own.p),
         drafts_at_root=count,
         measured_at_root=measured,
-        expected_at_root=mean,
-        optimum_at_root=float(best.mean()),
-        gap_to_optimum=None if mean is None else float(best.mean()) - mean,
-        z_at_root=None if chance is None or mean is None else _z(measured - mean, chance.clamp(0.0, 1.0)),
-        tampered_rounds=seen.tampered,
-        excess_chance=_excess_chance(int(seen.accepted.sum()), best.clamp(0.0, 1.0)),
+        expected_at_root=None if chance is None else float(chance.mean()),
+        z_at_root=None if chance is None else _z(measured - float(chance.mean()), chance),
+        tampered_rounds=own.tampered,
+        excess_chance=_excess_chance(int(own.accepted.sum()), limit),
+        common_laws=len(highest),
+        expected_acceptance=mean,
+        optimal_acceptance=top,
+        gap_to_optimum=None if mean is None else top - mean,
     )
 
 
 def expected(sampler: Sampler, seen: Observed, count: int, generator: torch.Generator) -> Tensor | None:
     """Probability that one of `count` children of the root is accepted, float64 (R,); None without a formula."""
     rule = _ACCEPTANCE.get(type(sampler.verifier))
-    return None if rule is None else rule(sampler.verifier, seen.p, seen.q, count, generator)
+    chance = None if rule is None else rule(sampler.verifier, seen.p, seen.q, count, generator)
+    return None if chance is None else chance.clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)

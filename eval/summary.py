@@ -22,12 +22,13 @@ DEFINITIONS = {
     "lossless": "exact or pathwise: proved by the certificate of exactly this code (make lossless); else not proven, or lossy "
     "with the reason in the field of that name",
     "nodes": "drafted tokens of the largest round",
-    "optimum_at_root": "highest probability that any lossless verifier accepts one of the root's children, for the way they are "
-    "drawn; mean over the laws (p, q) logged at the roots of law_rounds rounds",
-    "expected_at_root": "the verifier's own probability on the same laws, by its formula",
-    "gap_to_optimum": "optimum_at_root - expected_at_root",
-    "measured_at_root": "share of these rounds in which one of the root's children was accepted",
-    "z_at_root": "(measured - expected) in standard errors of the coins",
+    "optimal_acceptance": "highest probability that any lossless verifier accepts one of drafts_at_root children of a node, for "
+    "the way they are drawn; mean over common_laws laws (p, q) that are logged once per drafter and temperature",
+    "expected_acceptance": "the verifier's own probability on the same laws, by its formula (sampled for races of several drafts "
+    "and for draws without replacement)",
+    "gap_to_optimum": "optimal_acceptance - expected_acceptance",
+    "measured_at_root": "share of law_rounds rounds of a short run in which one of the root's children was accepted",
+    "expected_at_root": "what the laws logged in those rounds let expect; z_at_root: the difference in standard errors",
     "race_acceptance": "probability that one draft of the race is accepted, on laws logged with this drafter",
     "rank_entropy": "H[R] in bits, R the rank of the target's token among the drafter's arrivals",
     "race_ceiling": "(log V + log(nodes + 1)) / H[R]: most tokens per target forward of any race tree of so many nodes, for "
@@ -82,6 +83,13 @@ def proof(row: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str 
     if row["lossy"]:
         return LOSSY
     return status(dict(certificate) if certificate else None, row["sampler"]) or NOT_PROVEN
+
+
+def proved_since(report: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The report with the proofs of a certificate that was given, perhaps later, to the code that was measured."""
+    if certificate is None or certificate.get("code") != report["code"]:
+        return dict(report)
+    return {**report, "rows": [{**row, "lossless": proof(row, certificate)} for row in report["rows"]]}
 
 
 def by_costs(row: Mapping[str, Any], costs: Costs) -> float | None:

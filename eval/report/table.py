@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.records import AUTOREGRESSIVE
+from eval.records import AUTOREGRESSIVE, PACKAGE, UNPRUNED
+from eval.report.comparisons import comparisons
 
 WIDE = 100  # columns of the terminal from which there is room between the table's
 NONE = "-"
@@ -23,27 +24,35 @@ COLUMNS = (
     ("tokens\n/s", "right"),
     ("vs auto-\nregr.", "right"),
     ("vs\nunpruned", "right"),
+    ("loss-\nless", "left"),
 )
+SHORT = {"not proven": "unproven", "lossy": "LOSSY"}
 
 
 def table(report: Mapping[str, Any], wide: bool) -> Table:
-    """All rows; a gap between temperatures, the fastest row of each temperature in bold."""
+    """The main rows; a gap between temperatures, the fastest row of each temperature in bold."""
     made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0) if wide else 0, show_edge=False, title_justify="left")
     made.title = _title(report)
     for name, justify in COLUMNS:
         made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    rows = report["rows"]
+    rows = main(report["rows"])
     best = {row["temperature"]: max(_speed(other) for other in rows if _at(other, row)) for row in rows}
     for number, row in enumerate(rows):
         last = number + 1 < len(rows) and rows[number + 1]["temperature"] != row["temperature"]
         fastest = row["tokens_per_second"] is not None and _speed(row) == best[row["temperature"]]
-        made.add_row(*_cells(row), end_section=last, style="bold" if fastest else None)
+        made.add_row(*_cells(row, wide), end_section=last, style="bold" if fastest else None)
     return made
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
     """Print the table and what it does not hold: costs, whether greedy outputs are the target's own, coverage."""
     console.print(table(report, wide=console.width >= WIDE))
+    for comparison in comparisons(report):
+        console.print()
+        console.print(Text(comparison.title, style="bold"))
+        console.print(comparison.table())
+        console.print(Text(comparison.sentence, style="italic"))
+    console.print()
     for line in lines(report):
         console.print(Text(line), soft_wrap=True)
 
@@ -62,7 +71,40 @@ def lines(report: Mapping[str, Any]) -> list[str]:
             f"T = 0: {greedy['identical']} of {greedy['outputs']} outputs identical to plain greedy decoding, "
             f"{greedy['ties']} ties, {greedy['different']} different"
         )
+    said += _proof(report)
+    if hidden := len(report["rows"]) - len(main(report["rows"])):
+        said.append(f"{hidden} further rows (other drafters, variants of samplers) are in report.csv")
     said.append(coverage_line(report))
+    return said
+
+
+def main(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Plain decoding, every sampler on the packaged drafter, and one reference for each other drafter and temperature."""
+    kept, seen = [], set()
+    for row in rows:
+        name = row["temperature"], row["drafter"]
+        own = row["drafter"] in (None, PACKAGE) and row.get("preset") in (None, row["sampler"])
+        # The reference stands first; a sampler that the package cannot run is shown with the drafter that can.
+        packaged = {(other["sampler"], other["temperature"]) for other in rows if other["drafter"] == PACKAGE}
+        alone = row["drafter"] == UNPRUNED and (row["sampler"], row["temperature"]) not in packaged
+        if own or name not in seen or alone:
+            kept.append(row)
+        seen.add(name)
+    return kept
+
+
+def _proof(report: Mapping[str, Any]) -> list[str]:
+    """What the column `lossless` does not say."""
+    rows = report["rows"]
+    said = []
+    if open_ := sorted({str(row["sampler"]) for row in rows if row.get("lossless") == "not proven"}):
+        said.append(f"unproven: {', '.join(open_)}: no certificate of exactly this code; `make lossless` makes one")
+    said += [
+        f"LOSSY: {row['sampler']} at T = {row['temperature']:g}: {row['lossy']}" for row in rows if row.get("lossy")
+    ]
+    if bent := report.get("not_applied"):
+        named = ", ".join(f"{name}={value}" for name, value in bent.items())
+        said.append(f"not applied, neither in plain decoding nor here: {named} of the target's generation config")
     return said
 
 
@@ -74,17 +116,19 @@ def coverage_line(report: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any], wide: bool) -> list[str]:
     plain = row["executor"] == AUTOREGRESSIVE
+    proof = row.get("lossless")
     return [
         f"{row['temperature']:g}",
-        "(AR)" if plain else row["sampler"],
-        NONE if plain else f"{row['drafter']} {_thousands(row['kept'])}",
+        "(AR)" if plain else row.get("preset") or row["sampler"],
+        NONE if plain else f"{row['drafter']} {_thousands(row['kept'])}" if wide else row["drafter"],
         _rate(row),
         _number(row["block_efficiency"], 2),
         _number(row["tokens_per_second"], 1),
         _number(row["speedup_vs_autoregressive"], 2, "x"),
         _number(row["speedup_vs_unpruned"], 2, "x"),
+        NONE if proof is None else SHORT.get(proof, proof),
     ]
 
 

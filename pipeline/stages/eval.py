@@ -177,7 +177,7 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
 
     Raises PipelineError where a greedy output is not the target's own: no figure of such a run can be trusted.
     """
-    found = read_json(directory, REPORT)
+    found = summary.proved_since(read_json(directory, REPORT), read_certificate(directory.parents[1]))
     show_report(found, console)
     console.print(f"package: {inputs['package'].resolve()}", highlight=False, markup=False, soft_wrap=True)
     path = (directory / REPORT).resolve()
