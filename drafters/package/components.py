@@ -96,15 +96,17 @@ def load_affinity(folder: Path, rows: int, target: int, root: Path | None = None
     """The RDK prior of D = ``rows`` donors over V = ``target`` ids. Raises PackageError."""
     tensors = read_tensors(folder, AFFINITY, ("index", "weight", "share"), root=root)
     index, weight, share = tensors["index"], tensors["weight"], tensors["share"]
-    _expect(index, torch.int32, (rows, None), AFFINITY, "index")
+    shared = index.dim() == 2 and index.shape[0] == 1  # one row of neighbours for all donors
+    _expect(index, torch.int32, (1 if shared else rows, None), AFFINITY, "index")
     _expect(weight, torch.float32, tuple(index.shape), AFFINITY, "weight")
     _expect(share, torch.float32, (rows,), AFFINITY, "share")
     _in_range(index, 0, target, AFFINITY, "index")
     if bool((weight < 0).any()):
         raise PackageError(AFFINITY, "weight", "no negative weight", float(weight.min()), DAMAGED)
     # Rows that give nothing away need no neighbours; the others must hand on exactly what they give.
-    off = (weight.double().sum(dim=1) - 1).abs()[share > 0]
-    if off.numel() and float(off.max()) > 1e-4:
+    giving = (share > 0).any().unsqueeze(0) if shared else share > 0
+    off = (weight.double().sum(dim=1) - 1).abs()[giving]
+    if off.numel() and not float(off.max()) <= 1e-4:
         raise PackageError(AFFINITY, "weight", "rows that sum to 1", f"a sum off by {float(off.max()):.2e}", DAMAGED)
     if bool(((share < 0) | (share > 1)).any()):
         raise PackageError(AFFINITY, "share", "shares from 0 to 1", [float(share.min()), float(share.max())], DAMAGED)

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from drafters.affinity import AffinityPrior
 from drafters.package.artifact import load
+from drafters.package.components import AFFINITY, load_affinity
 from drafters.package.hub import REPOSITORY
 from drafters.package.manifest import NAME, list_files
 from drafters.package.model_folder import attention, quiet
@@ -52,7 +54,7 @@ def run(context: Context) -> None:
     # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
     aside = context.out / f".package.tmp-{os.getpid()}"
     with context.progress("Packaging", total=2) as bar, quiet(always=True):
-        build(context.cfg, folder, aside)
+        build(context.cfg, folder, aside, context.inputs.get("affinity"))
         bar.advance()
         said = check(aside, folder)
         bar.advance()
@@ -64,8 +66,8 @@ def run(context: Context) -> None:
     context.console.print(f"{size / 1e6:,.1f} MB on disk; {said}", highlight=False, soft_wrap=True)
 
 
-def build(cfg: DictConfig, folder: Path, out: Path) -> None:
-    """Write the package of the drafter in ``folder`` (the layout of stage prune) to ``out``."""
+def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None) -> None:
+    """Write the package of the drafter in ``folder`` (the layout of stage prune) to ``out``, with the prior of ``affinity``."""
     settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
     target, drafter = (open_checkpoint(role, settings) for role in ROLES)
     foreign = match_vocabularies(target, drafter, settings["foreign"])[2]
@@ -94,7 +96,15 @@ def build(cfg: DictConfig, folder: Path, out: Path) -> None:
         vocab=vocab,
         description=description,
         licence=text,
+        affinity=prior_of(affinity, vocab),
     )
+
+
+def prior_of(folder: Path | None, vocab: VocabMap) -> AffinityPrior | None:
+    """The prior that the stage affinity wrote; None where TLI stayed better."""
+    if folder is None or not (folder / AFFINITY).is_file():
+        return None
+    return load_affinity(folder, len(vocab.to_target), len(vocab.to_drafter))
 
 
 def check(package: Path, folder: Path) -> str:
@@ -163,7 +173,8 @@ def licence_of(drafter: Checkpoint, name: str | None, file: str | None) -> tuple
 def inputs(cfg: DictConfig) -> dict[str, str]:
     """``prune`` gives the report; ``drafter`` is the last enabled stage after it that wrote another drafter."""
     later = next((name for name in LATER if OmegaConf.select(cfg, f"{name}.enabled", default=False)), None)
-    return {"prune": "prune"} | ({"drafter": later} if later else {})
+    prior = {"affinity": "affinity"} if OmegaConf.select(cfg, "affinity.enabled", default=False) else {}
+    return {"prune": "prune"} | ({"drafter": later} if later else {}) | prior
 
 
 def external(cfg: DictConfig) -> dict[str, str]:

@@ -34,7 +34,9 @@ class RDK:
         self._image = vocab.to_target.clamp(min=0)
         self._index = prior.index.long()  # (D, K), or (1, K) shared by all donors
         weight = prior.weight.double()
-        self._weight = weight / weight.sum(-1, keepdim=True)  # stored in fp32, a row sums to one but for rounding
+        self._weight = weight / weight.sum(-1, keepdim=True).clamp(
+            min=1e-300
+        )  # stored in fp32, a row sums to one but for rounding
         self._share = torch.where(mapped, prior.share, 0.0).double()  # (D,)
 
     def lift(self, q: Tensor) -> Tensor:
@@ -98,7 +100,8 @@ def _check(vocab: VocabMap, prior: AffinityPrior) -> None:
         )
     if prior.index.numel() and not 0 <= int(prior.index.min()) <= int(prior.index.max()) < targets:
         raise ValueError(f"affinity prior: index must hold target ids below {targets}; make it again: stage=affinity.")
-    if not bool((prior.weight >= 0).all()) or not bool(((prior.weight.sum(-1) - 1).abs() < 1e-4).all()):
+    giving = prior.share > 0 if shape[0] == rows else (prior.share > 0).any().unsqueeze(0)
+    if not bool((prior.weight >= 0).all()) or not bool(((prior.weight.sum(-1) - 1).abs() < 1e-4)[giving].all()):
         raise ValueError(
             "affinity prior: every row of weight must be a law (>= 0, sum 1); make it again: stage=affinity."
         )
