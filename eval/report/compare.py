@@ -1,0 +1,211 @@
+"""`python -m eval.report.compare A.json B.json`: what changed from A to B; exit 1 if a row got worse beyond its interval.
+
+A figure got worse when the 95 % interval of the difference A - B lies wholly above zero, its lower end by MOVER from the two
+intervals (Zou and Donner 2008, doi 10.1002/sim.3095, equation 3):
+
+    (A - B) - sqrt((A - low A)^2 + (high B - B)^2) > 0
+
+and, for speed-ups, when the loss is also more than the tolerance: intervals are over prompts and know nothing of a machine that
+was busier that day. On the same prompts the two reports go up and down together; the interval is then too wide rather than
+too narrow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from drafters.errors import DraftersError
+from eval.report.naming import Row, full_label, identity, is_plain, label
+from eval.report.sections.results import PROVED
+from eval.report.shapes import ReportError
+from eval.report.sources import read_report
+
+COUNTED = ("acceptance_rate", "block_efficiency")  # sums of random decisions, which a seed repeats
+TIMED = ("speedup_vs_autoregressive",)
+FIGURES = {"acceptance_rate": "acceptance", "block_efficiency": "block eff.", "speedup_vs_autoregressive": "vs plain"}
+TOLERANCE = 0.05
+WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "same", "no interval"
+_SAME_WORK = (("pair",), ("prompts", "suite"), ("prompts", "max_new_tokens"))
+_SAME_MACHINE = (("device",), ("dtype",), ("threads",))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one row in both reports."""
+
+    temperature: float
+    sampler: str  # with stop policy and executor where the rows differ in them
+    drafter: str
+    field: str
+    before: float
+    after: float
+    verdict: str  # WORSE, BETTER, SAME or UNKNOWN
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is said about two reports."""
+
+    changes: list[Change]
+    gone: list[str]  # rows of A that B has not
+    new: list[str]
+    lost: list[str]  # sentences: proofs and identities that A had and B has not
+    notes: list[str]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing got worse, nothing is gone."""
+        return not (self.gone or self.lost or any(change.verdict == WORSE for change in self.changes))
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> Comparison:
+    """Compare two reports row by row.
+
+    Args:
+        tolerance: share of a speed-up that may be lost without being worse.
+
+    Raises:
+        ReportError: the reports are of different work: another pair, other prompts or lengths.
+    """
+    for path in _SAME_WORK:
+        if (ours := _at(before, path)) != (theirs := _at(after, path)):
+            raise ReportError(
+                f"the reports are of different work, {'.'.join(path)}: expected {ours!r} as in the first, got {theirs!r}; "
+                "compare reports made with the same pair, suite and eval.max_new_tokens"
+            )
+    notes = [
+        f"{'.'.join(path)} differs: {_at(before, path)} and {_at(after, path)}; speed is not compared"
+        for path in _SAME_MACHINE
+        if _at(before, path) != _at(after, path)
+    ]
+    fields = COUNTED if notes else COUNTED + TIMED
+    if before["prompts"]["count"] != after["prompts"]["count"]:
+        counts = f"{before['prompts']['count']} and {after['prompts']['count']}"
+        notes.append(f"the numbers of prompts differ: {counts}; that alone moves every figure within its interval")
+    ours, theirs = ({identity(row): row for row in report["rows"]} for report in (before, after))
+    both = [key for key in ours if key in theirs]
+    return Comparison(
+        changes=[
+            change for key in both for change in _changes(ours[key], theirs[key], fields, tolerance, before["rows"])
+        ],
+        gone=[full_label(row, before["rows"]) for key, row in ours.items() if key not in theirs],
+        new=[full_label(row, after["rows"]) for key, row in theirs.items() if key not in ours],
+        lost=[*_lost(ours, theirs, before["rows"]), *_greedy(before, after)],
+        notes=notes,
+    )
+
+
+def lost_for_sure(before: tuple[float, float, float], after: tuple[float, float, float]) -> float:
+    """Lower end of the interval of before - after, each (value, low, high), by MOVER (see the module)."""
+    (a, low_a, _), (b, _, high_b) = before, after
+    return a - b - math.hypot(a - low_a, high_b - b)
+
+
+def _changes(ours: Row, theirs: Row, fields: tuple[str, ...], tolerance: float, rows: list[Row]) -> Iterator[Change]:
+    if is_plain(ours):
+        return
+    name = ours["temperature"], label(ours, rows), ours["drafter"]
+    for field in fields:
+        before, after = ours[field], theirs[field]
+        if before is None and after is None:
+            continue
+        if before is None or after is None:
+            lacking = [math.nan if value is None else value for value in (before, after)]
+            yield Change(*name, field, lacking[0], lacking[1], UNKNOWN)
+            continue
+        yield Change(*name, field, before, after, _verdict(ours, theirs, field, tolerance if field in TIMED else 0.0))
+
+
+def _verdict(ours: Row, theirs: Row, field: str, tolerance: float) -> str:
+    a, b = _interval(ours, field), _interval(theirs, field)
+    if a is None or b is None:
+        return SAME if ours[field] == theirs[field] else UNKNOWN
+    if lost_for_sure(a, b) > 0 and a[0] - b[0] > tolerance * a[0]:
+        return WORSE
+    return BETTER if lost_for_sure(b, a) > 0 and b[0] - a[0] > tolerance * a[0] else SAME
+
+
+def _interval(row: Row, field: str) -> tuple[float, float, float] | None:
+    value, low, high = row[field], row.get(f"{field}_low"), row.get(f"{field}_high")
+    return None if low is None or high is None else (value, low, high)
+
+
+def _lost(ours: Mapping[Any, Row], theirs: Mapping[Any, Row], rows: list[Row]) -> list[str]:
+    return [
+        f"{full_label(row, rows)}: was proved lossless ({row['lossless']}), is {theirs[key].get('lossless')}"
+        for key, row in ours.items()
+        if key in theirs and row.get("lossless") in PROVED and theirs[key].get("lossless") not in PROVED
+    ]
+
+
+def _greedy(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    was, now = before["greedy_identity"]["different"], after["greedy_identity"]["different"]
+    return [f"greedy outputs that differ from plain decoding's: {was}, now {now}"] if now > was else []
+
+
+def _at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = report
+    for name in path:
+        value = value[name]
+    return value
+
+
+def show(found: Comparison, console: Console, everything: bool) -> None:
+    """Print what changed; `everything`: also what stayed the same."""
+    shown = [change for change in found.changes if everything or change.verdict != SAME]
+    if shown:
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for column in ("T", "sampler", "drafter", "figure", "before", "after", "change", ""):
+            table.add_column(column, justify="right" if column in ("T", "before", "after", "change") else "left")
+        for change in shown:
+            share = f"{100 * (change.after / change.before - 1):+.1f} %" if change.before else ""
+            whose = f"{change.temperature:g}", escape(change.sampler), escape(change.drafter), FIGURES[change.field]
+            style = {WORSE: "red", BETTER: "green"}.get(change.verdict)
+            table.add_row(*whose, f"{change.before:.3f}", f"{change.after:.3f}", share, change.verdict, style=style)
+        console.print(table)
+    for what, names in (("gone", found.gone), ("new", found.new)):
+        for name in names:
+            console.print(f"{what}: {name}", markup=False, soft_wrap=True)
+    for sentence in [*found.lost, *found.notes]:
+        console.print(sentence, markup=False, soft_wrap=True)
+    counts = {
+        verdict: sum(change.verdict == verdict for change in found.changes)
+        for verdict in (WORSE, BETTER, SAME, UNKNOWN)
+    }
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    console.print(f"{len(found.changes)} figures compared: {said}", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module: 0 nothing got worse, 1 something did or is gone, 2 the files cannot be compared."""
+    parser = argparse.ArgumentParser(prog="python -m eval.report.compare", description=__doc__.split("\n")[0])
+    parser.add_argument("before", type=Path, help="report.json of what was good")
+    parser.add_argument("after", type=Path, help="report.json of what is on trial")
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="share of a speed-up that may be lost (%(default)s)"
+    )
+    parser.add_argument("--all", action="store_true", help="show figures that stayed the same, too")
+    chosen = parser.parse_args(arguments)
+    console = Console()
+    try:
+        found = compare(read_report(chosen.before), read_report(chosen.after), chosen.tolerance)
+    except DraftersError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    show(found, console, chosen.all)
+    return 0 if found.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

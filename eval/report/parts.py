@@ -1,0 +1,88 @@
+"""What a page is made of: sections of tables and charts, or the command that makes what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+NONE = "\u2013"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table. Numbers stand right and sort by `value`."""
+
+    text: str
+    value: float | None = None
+    number: bool = False
+    tint: float | None = None  # 0 to 1: strength of the background
+    note: str = ""  # tooltip
+    tone: str = ""  # "good", "bad" or nothing
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    dense: bool = False  # narrow cells: a table of many small numbers
+    folded: str = ""  # shown only on a click on these words
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its heading, and a legend where its colours are its own."""
+
+    title: str
+    svg: Markup
+    legend: Sequence[tuple[int, str]] = ()  # (series, name)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page."""
+
+    id: str
+    title: str
+    lead: str  # what to look at
+    legend: Sequence[tuple[int, str]] = ()  # (series, name)
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    warning: str = ""  # what must be known before anything here is believed
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that cannot be shown, and the command after which it can."""
+
+    id: str
+    title: str
+    reason: str
+    commands: Sequence[str] = field(default_factory=tuple)
+
+
+Part = Section | Missing
+
+
+def words(value: object, note: str = "", tone: str = "") -> Cell:
+    """A cell of text; None is a dash."""
+    return Cell(NONE if value is None else str(value), note=note, tone=tone)
+
+
+def number(
+    value: float | None, form: str = "{:.2f}", tint: float | None = None, note: str = "", tone: str = ""
+) -> Cell:
+    """A cell of a number; None is a dash and sorts last."""
+    return Cell(NONE if value is None else form.format(value), value, True, tint, note, tone)
+
+
+def spread(value: float | None, low: float | None, high: float | None, form: str = "{:.2f}") -> Cell:
+    """A number with its interval; without one where there is none."""
+    if value is None or low is None or high is None:
+        return number(value, form)
+    return Cell(f"{form.format(value)} ({form.format(low)}\u2013{form.format(high)})", value, True)

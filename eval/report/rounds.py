@@ -1,0 +1,92 @@
+"""What single rounds say, for the report: acceptance by position, and what an oracle would have saved.
+
+Reports hold sums, records hold every round; what is shown of rounds is therefore summed here, once, when the report is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+
+from drafters.samplers.draft import StringProposal, Tree
+from eval.contenders import Contender
+from eval.costs import Costs
+from eval.metrics import Vector, acceptance_rate, interval
+from eval.records import AUTOREGRESSIVE, SPECULATIVE, Configuration, Record
+from eval.report.naming import IDENTITY
+
+POSITIONS = 16  # further ones are rare and their intervals wide
+DEFINITIONS = {
+    "positions": "of the rounds in which the draft at this position was tested, the share in which it was accepted; by depth in "
+    "a tree",
+    "drafter_forwards": "null where drafts and drafter forwards are not the same number: trees and string-level samplers",
+    "oracle_by_costs": "tokens * t(1) / sum over rounds of (a * d + t(a + 1)), a = accepted drafts: speedup_by_costs of a stop "
+    "policy that knows which drafts will be accepted and makes no others, within the drafts this row made",
+}
+
+
+def forward_per_draft(contender: Contender) -> bool:
+    """Whether its drafter runs once per draft: chains of token-level samplers, in this process."""
+    sampler = contender.sampler
+    if sampler is None or contender.configuration.executor != SPECULATIVE:
+        return False
+    return not isinstance(sampler.proposal, StringProposal) and not isinstance(sampler.shape, Tree)
+
+
+def by_round(records: Iterable[Record], costs: Costs, counted: Collection[Configuration]) -> list[dict[str, Any]]:
+    """One entry per speculative configuration, with the fields of IDENTITY, DEFINITIONS and the raw counts.
+
+    Args:
+        records: of all repeats; the first of each prompt counts, as in the rows.
+        counted: configurations of which `forward_per_draft` is true.
+    """
+    grouped: dict[Configuration, dict[str, Record]] = {}
+    for item in records:
+        if item.configuration.executor != AUTOREGRESSIVE:
+            grouped.setdefault(item.configuration, {}).setdefault(item.prompt, item)
+    return [_entry(key, list(found.values()), costs, key in counted) for key, found in grouped.items()]
+
+
+def _entry(key: Configuration, prompts: list[Record], costs: Costs, counted: bool) -> dict[str, Any]:
+    return {
+        **{field: getattr(key, field) for field in IDENTITY},
+        "sampler": key.sampler,
+        "positions": positions(prompts),
+        "drafter_forwards": sum(item.drafted for item in prompts) if counted else None,
+        "oracle_by_costs": oracle(prompts, costs, str(key.drafter)),
+    }
+
+
+def positions(prompts: list[Record]) -> list[dict[str, Any]]:
+    """Acceptance at positions 1, 2, ... with intervals over prompts; ends where nothing was tested."""
+    longest = max((verified for item in prompts for _, verified, _, _ in item.rounds), default=0)
+    found = []
+    for place in range(1, min(longest, POSITIONS) + 1):
+        tested = _rounds(prompts, 1, place)
+        accepted = _rounds(prompts, 2, place)
+        low, high = interval(np.divide, accepted, tested)
+        counts = {"verified": int(tested.sum()), "accepted": int(accepted.sum())}
+        rate = acceptance_rate(counts["accepted"], counts["verified"])
+        found.append({"position": place, **counts, "rate": rate, "low": low, "high": high})
+    return found
+
+
+def oracle(prompts: list[Record], costs: Costs, drafter: str) -> float | None:
+    """See DEFINITIONS."""
+    lengths = sorted(costs.target)
+    times = [costs.target[n].median for n in lengths]
+    seconds = sum(
+        count * (accepted * costs.drafters[drafter].median + float(np.interp(accepted + 1, lengths, times)))
+        for item in prompts
+        for _, _, accepted, count in item.rounds
+    )
+    return sum(item.tokens for item in prompts) * costs.t / seconds if seconds else None
+
+
+def _rounds(prompts: list[Record], column: int, at_least: int) -> Vector:
+    """Per prompt, the rounds whose number in this column reaches `at_least`: float64 (P,)."""
+    return np.array(
+        [sum(kind[3] for kind in item.rounds if kind[column] >= at_least) for item in prompts], dtype=np.float64
+    )

@@ -1,0 +1,176 @@
+"""How much of what is drafted is accepted: by sampler, by position, and against what is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.records import PACKAGE, UNPRUNED
+from eval.report.charts import Line, Mark, Point, Scale, intervals, lines
+from eval.report.naming import Row, drafters, fastest, identity, is_plain, label, sorted_by_drafter, temperatures
+from eval.report.parts import Cell, Figure, Missing, Part, Section, Table, number, words
+from eval.report.svg import two
+
+COMMAND = 'make eval ARGS="..."'
+
+
+def by_sampler(report: Mapping[str, Any]) -> Section:
+    """Acceptance rate, block efficiency and speed-up of every row, with intervals."""
+    rows = report["rows"]
+    names = drafters(rows)
+    figures = []
+    for temperature in temperatures(rows):
+        here = [row for row in rows if row["temperature"] == temperature and not is_plain(row)]
+        here = sorted_by_drafter(sorted(here, key=lambda row: -(row["block_efficiency"] or 0.0)), names)
+        for field, unit, reference in (
+            ("acceptance_rate", "acceptance rate", None),
+            ("block_efficiency", "tokens per target forward", 1.0),
+            ("speedup_vs_autoregressive", "speed-up over plain decoding", 1.0),
+        ):
+            title = f"{unit.capitalize()}, T = {temperature:g}"
+            marks = [_mark(row, field, names, rows) for row in here]
+            figures.append(Figure(title, intervals(marks, title, unit, two, reference)))
+    return Section(
+        "samplers",
+        "Acceptance, block efficiency and speed by sampler",
+        "Dots are measured, lines are 95 % intervals over prompts. Look first at tokens per target forward: it is what the sampler "
+        "earns; the speed-up is what is left after the drafter and the verification are paid. Left of the dashed line nothing "
+        "is gained.",
+        legend=list(enumerate(names)),
+        figures=figures,
+    )
+
+
+def _mark(row: Row, field: str, names: list[str], rows: Sequence[Row]) -> Mark:
+    low, high = row.get(f"{field}_low"), row.get(f"{field}_high")
+    return Mark(label(row, rows), row[field], low, high, names.index(row["drafter"]), note=f"[{row['drafter']}]")
+
+
+def by_position(report: Mapping[str, Any]) -> Part:
+    """Acceptance at the 1st, 2nd, ... drafted position: three rows as lines, all as a table."""
+    title, entries = "Acceptance by position", [item for item in (report.get("rounds") or []) if item["positions"]]
+    if not entries:
+        return Missing("positions", title, "this report holds nothing about single rounds", [COMMAND])
+    rows, found = report["rows"], {identity(item): item["positions"] for item in entries}
+    figures = []
+    for temperature in temperatures(entries):
+        chosen = [row for row in _chosen(rows, temperature) if identity(row) in found]
+        if not chosen:
+            continue
+        series = [Line(_name(row, rows), _points(found[identity(row)]), number) for number, row in enumerate(chosen)]
+        heading = f"Accepted, given that it was tested, T = {temperature:g}"
+        chart = lines(
+            series, heading, Scale("position in the draft"), Scale("accepted / tested", two, top=1.0), apart=4.0
+        )
+        figures.append(Figure(heading, chart, [(line.series, line.name) for line in series]))
+    return Section(
+        "positions",
+        title,
+        "A draft is tested only if all before it were accepted. A rate that falls with the position is an argument for drafting "
+        "less, or for a stop policy. The charts show the packaged row with most tokens per target forward, the unpruned "
+        "reference and the fastest row, where they differ.",
+        figures=figures,
+        tables=[_positions(entries, rows)],
+    )
+
+
+def _chosen(rows: Sequence[Row], temperature: float) -> list[Row]:
+    """Most tokens per forward, the unpruned reference, the fastest; each once."""
+    here = [row for row in rows if row["temperature"] == temperature and not is_plain(row)]
+    best = max(
+        (row for row in here if row["drafter"] == PACKAGE), key=lambda row: row["block_efficiency"] or 0.0, default=None
+    )
+    reference = next((row for row in here if row["drafter"] == UNPRUNED), None)
+    found: list[Row] = []
+    for row in (best, reference, fastest(rows, temperature)):
+        if row is not None and row not in found:
+            found.append(row)
+    return found
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    return f"{label(row, rows)} ({row['drafter']})"
+
+
+def _points(positions: Sequence[Mapping[str, Any]]) -> list[Point]:
+    return [
+        Point(item["position"], item["rate"], item["low"], item["high"])
+        for item in positions
+        if item["rate"] is not None
+    ]
+
+
+def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> Table:
+    most = max(len(item["positions"]) for item in entries)
+    columns = ("T", "sampler", "drafter", *map(str, range(1, most + 1)))
+    cells = []
+    for item in entries:
+        first: list[Cell] = [number(item["temperature"], "{:g}"), words(label(item, rows)), words(item["drafter"])]
+        rates = [
+            number(place["rate"], tint=place["rate"], note=f"{place['accepted']:,} of {place['verified']:,} accepted")
+            for place in item["positions"]
+        ]
+        cells.append([*first, *rates, *[words("")] * (most - len(rates))])
+    return Table(columns, cells, "Share accepted at each position of a round", dense=True, folded="All rows as a table")
+
+
+def against_optimum(report: Mapping[str, Any]) -> Part:
+    """Each verifier beside the best lossless one for the way its drafts are drawn."""
+    title = "Gap to the optimal transport"
+    rows = [row for row in report["rows"] if row.get("optimum_at_root") is not None]
+    if not rows:
+        return Missing(
+            "optimum",
+            title,
+            "no laws (p, q) were logged beside the timed runs",
+            ['make eval ARGS="eval.law_rounds=48"'],
+        )
+    names = drafters(report["rows"])
+    figures = []
+    for temperature in temperatures(rows):
+        here = sorted_by_drafter([row for row in rows if row["temperature"] == temperature], names)
+        marks = [_optimum_mark(row, names, report["rows"]) for row in here]
+        heading = f"Acceptance at the root, T = {temperature:g}"
+        figures.append(
+            Figure(heading, intervals(marks, heading, "probability that a child of the root is accepted", two))
+        )
+    return Section(
+        "optimum",
+        title,
+        "The dot is the verifier's own probability to accept one of the root's children, the diamond the highest that any "
+        "lossless verifier could reach with the same drafts, both computed on the laws that its rounds met. What lies between them "
+        "can be won by a better verifier; what lies between the diamond and 1 only by a better drafter or more drafts.",
+        legend=list(enumerate(names)),
+        figures=figures,
+        tables=[_optimum_table(rows, report["rows"])],
+    )
+
+
+def _optimum_mark(row: Row, names: list[str], rows: Sequence[Row]) -> Mark:
+    value = row["expected_at_root"] if row["expected_at_root"] is not None else row["measured_at_root"]
+    note = f"optimum {row['optimum_at_root']:.3f}, {row['drafts_at_root']} drafts [{row['drafter']}]"
+    return Mark(label(row, rows), value, series=names.index(row["drafter"]), best=row["optimum_at_root"], note=note)
+
+
+def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
+    columns = ("T", "sampler", "drafter", "drafts", "measured", "expected", "optimum", "gap", "rounds")
+    cells = [
+        [
+            number(row["temperature"], "{:g}"),
+            words(label(row, every)),
+            words(row["drafter"]),
+            number(row["drafts_at_root"], "{:d}"),
+            number(row["measured_at_root"], "{:.3f}"),
+            number(row["expected_at_root"], "{:.3f}"),
+            number(row["optimum_at_root"], "{:.3f}"),
+            number(row["gap_to_optimum"], "{:.3f}"),
+            number(row["law_rounds"], "{:,d}"),
+        ]
+        for row in rows
+    ]
+    return Table(
+        columns,
+        cells,
+        "A row without expected value: its verifier has no closed form, and its dot is the measured share",
+        folded="The same as a table",
+    )

@@ -1,0 +1,157 @@
+"""What other commands measure: the kept-size curve, the stop classifier, the timeline of distributed decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.report.charts import Lane, Line, Point, Scale, lines, timeline
+from eval.report.naming import temperatures
+from eval.report.parts import Figure, Missing, Part, Section, Table, number, spread, words
+from eval.report.sources import CURVE_COMMAND, DISCO_COMMAND, DSI_COMMAND
+from eval.report.svg import two
+
+RENDER = "make report"
+KINDS = {"draft": 0, "verify": 2, "stale": 5}
+
+
+def _count(value: float) -> str:
+    return f"{value / 1e3:g}k" if value >= 1000 and value % 100 == 0 else f"{value:,.0f}"
+
+
+def kept_size(curve: Mapping[str, Any] | None) -> Part:
+    """Acceptance by the number of kept tokens, one line per variant, the chosen size marked."""
+    title = "How many tokens to keep"
+    if curve is None or not curve["points"]:
+        return Missing("curve", title, "acceptance by kept vocabulary was not measured", [CURVE_COMMAND, RENDER])
+    variants = list(dict.fromkeys(point["variant"] for point in curve["points"]))
+    knee = curve.get("knee")
+    figures = []
+    for temperature in temperatures(curve["points"]):
+        here = [point for point in curve["points"] if point["temperature"] == temperature]
+        series = [_variant(here, name, variants.index(name)) for name in variants]
+        heading = f"Acceptance by kept tokens, T = {temperature:g}"
+        marked = None if knee is None else (float(knee["kept"]), f"{knee['kept']:,} kept")
+        across = Scale("tokens kept (logarithmic)", _count, logarithmic=True)
+        drawn = lines(
+            [line for line in series if line.points], heading, across, Scale("acceptance rate", two), vertical=marked
+        )
+        figures.append(Figure(heading, drawn))
+    reason = "" if knee is None else f" The marked size of {knee['kept']:,} tokens is the chosen one: {knee['reason']}."
+    return Section(
+        "curve",
+        title,
+        f"A smaller vocabulary makes the drafter cheaper and its drafts worse. Look where the lines begin to fall.{reason}",
+        legend=list(enumerate(variants)),
+        figures=figures,
+        tables=[_curve_table(curve["points"])],
+    )
+
+
+def _variant(points: list[Mapping[str, Any]], name: str, series: int) -> Line:
+    own = sorted((point for point in points if point["variant"] == name), key=lambda point: point["kept"])
+    places = [
+        Point(
+            point["kept"], point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high")
+        )
+        for point in own
+    ]
+    return Line(name, places, series)
+
+
+def _curve_table(points: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        [
+            number(point["temperature"], "{:g}"),
+            words(point["variant"]),
+            number(point["kept"], "{:,}"),
+            spread(
+                point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high"), "{:.3f}"
+            ),
+            number(point.get("speedup"), "{:.2f}\u00d7"),
+        ]
+        for point in points
+    ]
+    return Table(("T", "variant", "kept", "acceptance rate", "speed-up"), rows, folded="The same as a table")
+
+
+def disco(found: Mapping[str, Any] | None) -> Part:
+    """ROC and calibration of the stop classifier."""
+    title = "The stop classifier (DISCO)"
+    if found is None or not found["roc"]:
+        return Missing(
+            "disco",
+            title,
+            "no classifier was trained, or its held-out figures were not written",
+            [DISCO_COMMAND, RENDER],
+        )
+    roc = [Point(point["false_positive"], point["true_positive"]) for point in found["roc"]]
+    threshold = found.get("threshold")
+    series = [Line("classifier", roc, 0, dots=False)]
+    if threshold is not None:
+        at = Point(threshold["false_positive"], threshold["true_positive"])
+        series.append(Line(f"threshold {threshold['value']:g}", [at], 1))
+    heading = f"ROC, area {found['auc']:.3f}"
+    curve = lines(
+        series, heading, Scale("false positives", two, top=1.0), Scale("true positives", two, top=1.0), diagonal=True
+    )
+    bins = [Point(item["predicted"], item["observed"]) for item in found["calibration"] if item["count"]]
+    said = f"Calibration, error {found['ece']:.3f}"
+    chart = lines(
+        [Line("bins", bins, 0)], said, Scale("predicted acceptance", two, top=1.0), Scale("observed", two, top=1.0),
+        diagonal=True,
+    )  # fmt: skip
+    return Section(
+        "disco",
+        title,
+        f"Does it know which draft will be accepted ({found['prompts']:,} prompts it was not trained on)? ROC: the further above "
+        "the dashed line, the better. Calibration: on the dashed line a predicted probability means what it says, which the "
+        "cost-aware rule relies on.",
+        figures=[Figure(heading, curve, [(line.series, line.name) for line in series]), Figure(said, chart)],
+        tables=[_calibration(found["calibration"])],
+    )
+
+
+def _calibration(bins: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        [number(item["predicted"], "{:.3f}"), number(item["observed"], "{:.3f}"), number(item["count"], "{:,}")]
+        for item in bins
+    ]
+    return Table(("predicted", "observed", "drafts"), rows, "Calibration by bin", folded="The same as a table")
+
+
+def dsi(found: Mapping[str, Any] | None) -> Part:
+    """Who computed what when, one timeline per run on the same axis."""
+    title = "Distributed speculative inference: who works when"
+    spans = [span for run in (found or {"runs": []})["runs"] for lane in run["lanes"] for span in lane["spans"]]
+    if found is None or not spans:
+        return Missing("dsi", title, "no timeline was recorded", [DSI_COMMAND, RENDER])
+    end = max(span["end"] for span in spans)
+    figures = []
+    for run in found["runs"]:
+        last = max((span["end"] for lane in run["lanes"] for span in lane["spans"]), default=0.0)
+        heading = f"{run['name']}: {run['tokens']:,} tokens in {last:,.1f} {found['unit']}"
+        lanes = [
+            Lane(
+                lane["label"],
+                [
+                    (
+                        span["begin"],
+                        span["end"],
+                        KINDS.get(span["kind"], 4),
+                        f"{span['kind']} {span['begin']:g} to {span['end']:g}",
+                    )
+                    for span in lane["spans"]
+                ],
+            )
+            for lane in run["lanes"]
+        ]
+        figures.append(Figure(heading, timeline(lanes, heading, f"time ({found['unit']})", end)))
+    return Section(
+        "dsi",
+        title,
+        "All timelines share one axis: the one that ends first is the fastest. Grey is work for a branch that was rejected "
+        "meanwhile.",
+        legend=[(KINDS["draft"], "draft"), (KINDS["verify"], "verify"), (KINDS["stale"], "rejected meanwhile")],
+        figures=figures,
+    )
