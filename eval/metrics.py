@@ -125,6 +125,7 @@ def _row(key: Configuration, own: Samples, plain: Samples | None, unpruned: Samp
     totals = {name: int(values.sum()) for name, values in own.counts.items()}
     accepted, verified = own.counts["accepted"], own.counts["verified"]
     low, high = interval(np.divide, accepted, verified)
+    efficiency_low, efficiency_high = interval(np.divide, own.counts["tokens"], own.counts["target_forwards"])
     row = {
         **dataclasses.asdict(key),
         **totals,
@@ -132,6 +133,8 @@ def _row(key: Configuration, own: Samples, plain: Samples | None, unpruned: Samp
         "acceptance_rate_low": low,
         "acceptance_rate_high": high,
         "block_efficiency": block_efficiency(totals["tokens"], totals["target_forwards"]),
+        "block_efficiency_low": efficiency_low,
+        "block_efficiency_high": efficiency_high,
         "tokens_per_second": own.tokens_per_second,
         **_speedup("speedup_vs_autoregressive", own, plain),
         **_speedup("speedup_vs_unpruned", own, unpruned if key.executor != AUTOREGRESSIVE else None),

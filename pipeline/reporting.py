@@ -16,7 +16,12 @@ from eval.costs import Costs, cost_report
 from eval.harness import Harness
 from eval.losslessness.certificate import code_hash
 from eval.records import PACKAGE, UNPRUNED, Record
+from eval.report import rounds
+from eval.report.page import NAME, render
+from eval.report.shapes import ReportError
+from eval.report.sources import Further
 from eval.report.write import assemble
+from pipeline.stage import Context, write_atomic
 
 
 def report(
@@ -42,7 +47,17 @@ def report(
         "coverage": description["coverage"],
         "costs": cost_report(costs, UNPRUNED, PACKAGE),
     }
-    return assemble(head, rows, _more(cfg, description, records, rows, harness, evidence))
+    more = _more(cfg, description, records, rows, harness, evidence)
+    chains = {item.configuration for item in harness.contenders if rounds.forward_per_draft(item)}
+    return assemble(head, rows, more | {"rounds": rounds.by_round(records, costs, chains)})
+
+
+def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> None:
+    """Write report.html. A page that cannot be made is said and does not cost the measurement."""
+    try:
+        write_atomic(context.out / NAME, render(made, Further(certificate=certificate)))
+    except ReportError as error:
+        context.console.print(f"no {NAME}: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _more(
@@ -74,5 +89,5 @@ def _more(
             for (drafter, temperature), found in evidence.ranks.items()
         ],
         "greedy_identity": metrics.greedy_identity(records, harness.check.exact),
-        "definitions": metrics.DEFINITIONS | summary.DEFINITIONS,
+        "definitions": metrics.DEFINITIONS | summary.DEFINITIONS | rounds.DEFINITIONS,
     }

@@ -1,7 +1,7 @@
 """eval: every sampler at every temperature against plain decoding and the unpruned drafter, on the same prompts.
 
-Writes ``records.jsonl`` (one line per configuration, prompt and repeat: counts and seconds, no text), ``report.json``
-and ``report.csv``. A rerun after a kill goes on after the last finished prompt.
+Writes ``records.jsonl`` (one line per configuration, prompt and repeat: counts and seconds, no text), ``report.json``,
+``report.csv`` and ``report.html``. A rerun after a kill goes on after the last finished prompt.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from eval.report.write import to_csv, to_json
 from pipeline import measuring
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.reporting import report
+from pipeline.reporting import report, write_page
 from pipeline.stage import Context, Stage, write_atomic
 
-REPORT = "report.json"
+REPORT, PAGE = "report.json", "report.html"
 
 
 @dataclass
@@ -92,6 +92,7 @@ def run(context: Context) -> None:
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
+    write_page(context, made, evidence.certificate)
     measuring.sweep(context.out)
 
 
@@ -181,6 +182,8 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     show_report(found, console)
     console.print(f"package: {inputs['package'].resolve()}", highlight=False, markup=False, soft_wrap=True)
     path = (directory / REPORT).resolve()
+    if (page := path.with_name(PAGE)).exists():
+        console.print(f"to look at: {page}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {path}", highlight=False, markup=False, soft_wrap=True)
     greedy = found["greedy_identity"]
     if greedy["status"] == "error":
