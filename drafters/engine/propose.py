@@ -32,53 +32,77 @@ def empty_draft(rows: int, device: torch.device, laws: Laws | None = None) -> Dr
     return Draft(nothing, nothing, laws)
 
 
-def propose_chain(
-    drafter: Model,
-    pair: Pair,
-    rows: list[Row],
-    sampler: Sampler,
-    stop: StopPolicy,
-    sampling: Sampling,
-    room: list[int],
-    coins: Coins,
-    key: Key,
-) -> Proposed:
+@dataclass(frozen=True)
+class Drafting:
+    """Who drafts for a batch and how: the same in every round of a decode call."""
+
+    drafter: Model
+    pair: Pair
+    rows: list[Row]
+    sampler: Sampler
+    stop: StopPolicy
+    sampling: Sampling  # how the drafter's law is made
+    eos: Tensor  # int64 (n,), on the pair's device
+
+    def can_follow(self, tokens: Tensor) -> Tensor:
+        """bool: nothing follows a miss, an EOS, or a token that the drafter cannot read."""
+        readable = self.pair.feed_one(tokens.flatten()).view_as(tokens) >= 0
+        return (tokens >= 0) & readable & ~torch.isin(tokens, self.eos)
+
+    def feed(self, tokens: Tensor, slots: Tensor | None = None) -> Tensor:
+        """The drafter's logits after drafted tokens (B, n): (B, n, D). Absent ones are fed as junk; see Model.extend."""
+        fed = self.pair.feed_one(tokens.flatten()).view_as(tokens).clamp(min=0)
+        logits = self.drafter.extend(fed, slots)
+        assert logits is not None
+        return logits
+
+    def laws(self) -> DrawnLaws:
+        """An empty record of laws drawn from."""
+        return DrawnLaws(self.sampler.token_proposal)
+
+    def proposed(self, tokens: list[Tensor], parents: list[Tensor], laws: DrawnLaws, fed: int) -> Proposed:
+        """The draft of nodes (B,) each; `fed` of them are in the drafter's cache."""
+        kept = laws if self.sampler.verifier.needs_law else None
+        if not tokens:
+            return Proposed(empty_draft(len(self.rows), self.eos.device, kept), None)
+        return Proposed(Draft(torch.stack(tokens, 1), torch.stack(parents, 1), kept), fed)
+
+
+def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -> Proposed:
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
-    width = min(stop.max_length, max(room))
-    tokens, parents, laws = [], [], DrawnLaws(sampler.token_proposal)
-    drafted = torch.zeros_like(key.position)
-    allowed = torch.tensor(room, device=key.position.device)
+    sampler, stop, device = drafting.sampler, drafting.stop, key.position.device
+    tokens, parents, laws = list[Tensor](), list[Tensor](), drafting.laws()
+    drafted, allowed = torch.zeros_like(key.position), torch.tensor(room, device=device)
     go = allowed > 0
-    fed: Tensor | None = None
-    eos = torch.tensor(pair.eos, dtype=torch.int64, device=key.position.device)
     features: Tensor | None = None  # of the last draw, for policies that read any
-    begin = torch.tensor([row.prompt for row in rows], device=key.position.device) if reads_features(stop) else None
-    for node in range(width):
+    begin = torch.tensor([row.prompt for row in drafting.rows], device=device) if reads_features(stop) else None
+    for node in range(min(stop.max_length, max(room))):
         go = go & (drafted < allowed) & stop.should_continue(features, drafted)
         if not bool(go.any()):
             break
-        logits = catch_up(drafter, rows) if fed is None else drafter.extend(fed.clamp(min=0).unsqueeze(-1))[:, -1]  # type: ignore[index]
+        logits = drafting.feed(tokens[-1].unsqueeze(-1))[:, -1] if tokens else catch_up(drafting.drafter, drafting.rows)
         masked = usable(logits, sampler)
-        q = warp(masked, sampling)  # (B, D)
-        position = torch.where(go, key.position + node, -1)
-        law, drawn = draw_children(q, sampler, coins, key.at(position=position, node=node, purpose="draft"))
+        q = warp(masked, drafting.sampling)  # (B, D)
+        name = key.at(position=torch.where(go, key.position + node, -1), node=node, purpose="draft")
+        law, drawn = draw_children(q, sampler, coins, name)
         token = torch.where(go, drawn[:, 0], MISS)
+        chance = _chance(law, token)
         laws.open(q)
-        chance = law.gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0)
         laws.append(chance)
         tokens.append(token)
         parents.append(torch.where(go, node - 1, ABSENT))
         if begin is not None:
-            shown = shown_law(q, masked, sampling)
-            likely = shown.amax(-1) if sampling.greedy else chance  # greedy's draw is the likeliest token
-            features = describe(shown, likely, key.position + node - begin, drafted, sampling.temperature)
+            shown = shown_law(q, masked, drafting.sampling)
+            likely = shown.amax(-1) if drafting.sampling.greedy else chance  # greedy's draw is the likeliest token
+            features = describe(shown, likely, key.position + node - begin, drafted, drafting.sampling.temperature)
         drafted = drafted + go
-        fed = pair.feed_one(token)
-        go = go & (fed >= 0) & ~torch.isin(token, eos)  # nothing follows an EOS, or a token the drafter cannot read
-    kept = laws if sampler.verifier.needs_law else None
-    if not tokens:
-        return Proposed(empty_draft(len(rows), key.position.device, kept), None)
-    return Proposed(Draft(torch.stack(tokens, 1), torch.stack(parents, 1), kept), len(tokens) - 1)
+        go = go & drafting.can_follow(token)
+    return drafting.proposed(tokens, parents, laws, len(tokens) - 1)
+
+
+def _chance(law: Tensor, token: Tensor) -> Tensor:
+    """Probability of each row's token under its law (B, V), 0 for a miss: (B,)."""
+    return law.gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0)
 
 
 def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
@@ -121,19 +145,17 @@ def catch_up(drafter: Model, rows: list[Row]) -> Tensor:
     return logits[torch.arange(len(rows), device=logits.device), last]
 
 
-def settle(
-    drafter: Model, pair: Pair, rows: list[Row], fed: int | None, paths: list[list[int]], fresh: list[list[int]]
-) -> None:
+def settle(drafting: Drafting, fed: int | None, paths: list[list[int]], fresh: list[list[int]]) -> None:
     """After a round: roll the drafter's cache back to the accepted path and extend the streams by what was committed."""
-    spelled = [[pair.feed(token) for token in tokens] for tokens in fresh]
+    spelled = [[drafting.pair.feed(token) for token in tokens] for tokens in fresh]
     if fed is not None:
         kept = []
-        for row, parts, path in zip(rows, spelled, paths, strict=True):
+        for row, parts, path in zip(drafting.rows, spelled, paths, strict=True):
             known = [node for node in path[: _singles(parts)] if node < fed]
             kept.append([row.fed - 1, *(row.fed + node for node in known)])
             row.fed += len(known)
-        drafter.keep(kept)
-    for row, parts in zip(rows, spelled, strict=True):
+        drafting.drafter.keep(kept)
+    for row, parts in zip(drafting.rows, spelled, strict=True):
         if row.drafting:
             row.stream.extend(part for ids in parts for part in ids)
 
