@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
@@ -70,3 +71,28 @@ def cut(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
     state = model.state_dict()
     small.load_state_dict({name: state[name] for name in small.state_dict()})
     return small
+
+
+def widen(model: LlamaForCausalLM, feed_forward: int) -> LlamaForCausalLM:
+    """The same function with wider feed-forward layers: new units read at random and write nothing yet.
+
+    Cheap capacity for a drafter: at these widths a layer's time hardly depends on its width. Raises ValueError for a
+    narrower width than the present one.
+    """
+    width = model.config.intermediate_size
+    if feed_forward < width:
+        raise ValueError(f"growth: expected a feed-forward width of at least {width}, got {feed_forward}.")
+    config = copy.deepcopy(model.config)
+    config.intermediate_size = feed_forward
+    grown = LlamaForCausalLM(config)
+    state = grown.state_dict()
+    with torch.no_grad():
+        for name, old in model.state_dict().items():
+            if old.shape == state[name].shape:
+                state[name].copy_(old)
+            elif old.shape[0] == width:  # gate and up: units are rows
+                state[name][:width] = old
+            else:  # down: units are columns
+                state[name].zero_()
+                state[name][:, :width] = old
+    return grown

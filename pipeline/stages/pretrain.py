@@ -20,7 +20,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerB
 from pipeline import python_source
 from pipeline.pretraining.data import load_or_pack
 from pipeline.pretraining.measure import bits_per_byte, ideal_speedup, mean_acceptance, step_seconds
-from pipeline.pretraining.models import Shape, build, cut, stack
+from pipeline.pretraining.models import Shape, build, cut, stack, widen
 from pipeline.pretraining.module import Schedule
 from pipeline.pretraining.tokenizer import CODE_PATTERN, train_tokenizer
 from pipeline.pretraining.training import train
@@ -54,6 +54,7 @@ class PretrainConfig:
     test_bytes: int = 400_000
     target: Shape = field(default_factory=lambda: Shape(16, 128, 4, 2, 352))
     drafter_layers: int = 1
+    drafter_feed_forward: int = 1408  # wider than the target's: at these widths a layer's time hardly depends on it
     start: str | None = None  # folder of an earlier run's output: its models are trained on, its tokenizers kept
     foreign: Shape = field(default_factory=lambda: Shape(1, 128, 4, 2, 352))
     optimisation: Optimisation = field(default_factory=Optimisation)
@@ -91,6 +92,7 @@ def run(context: Context) -> None:
         target = _earlier(config, "target")
     phase("target", target, ids, budget.target)
     drafter = cut(target, config.drafter_layers) if config.start is None else _earlier(config, "drafter")
+    drafter = widen(drafter, config.drafter_feed_forward)
     phase("drafter", drafter, ids, budget.drafter, teacher=target)
     if config.start is None:
         foreign = build(Shape(**config.foreign), config.foreign_vocabulary, config.context, other.eos_token_id)
