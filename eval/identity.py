@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table(
         "sampler", "drafter", "identical", "ties", "different", "acceptance", "tokens / forward", box=SIMPLE_HEAD
     )
+    table.columns[0].no_wrap = True
     for row in rows:
         rate = row["accepted"] / row["verified"] if row["verified"] else 0.0
         each = row["tokens"] / row["target_forwards"] if row["target_forwards"] else 0.0

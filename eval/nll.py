@@ -97,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table(
         "sampler", "drafter", "tokens", "NLL / token", "entropy / token", "z (entropy)", "z (plain)", box=SIMPLE_HEAD
     )
+    table.columns[0].no_wrap = True
     for row in rows:
         scores = (f"{row['z_entropy']:+.2f}", "-" if row["z_plain"] is None else f"{row['z_plain']:+.2f}")
         name = "(plain)" if row["sampler"] is None else row["sampler"]

@@ -8,7 +8,6 @@ round did and what it should have done stand side by side. The law that verifica
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -65,10 +64,13 @@ class Observer:
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify."""
-        verdict = self.inner.verify(p, draft, coins, key)
+        rows = None
         if self._drawn is not None and draft.tokens.shape[1]:
-            self._note(p[:, 0], self._drawn, draft, key, verdict)
+            rows = self._note(p[:, 0], self._drawn, draft, key)  # before the verifier works on p
         self._drawn = None
+        verdict = self.inner.verify(p, draft, coins, key)
+        if rows is not None:
+            self.accepted.append((verdict.accepted[rows] > 0).cpu())
         return verdict
 
     def result(self) -> Observed | None:
@@ -77,7 +79,8 @@ class Observer:
             return None
         return Observed(torch.cat(self.p), torch.cat(self.q), torch.cat(self.accepted), self.tampered)
 
-    def _note(self, p: Tensor, drawn: Tensor, draft: Draft, key: Key, verdict: Verdict) -> None:
+    def _note(self, p: Tensor, drawn: Tensor, draft: Draft, key: Key) -> Tensor:
+        """Log the rows that have drafted; returns which, int64 (R,)."""
         child = draft.parent == ROOT  # (B, M); the first one drawn may be absent: q can have too few tokens
         rows = ((key.position >= 0) & child.any(1)).nonzero().squeeze(-1)
         vocabulary = p.shape[-1]
@@ -90,7 +93,7 @@ class Observer:
         misses = drawn.shape[-1] - vocabulary
         self.p.append(torch.nn.functional.pad(p[rows], (0, misses)).cpu())
         self.q.append(drawn[rows].cpu())
-        self.accepted.append((verdict.accepted[rows] > 0).cpu())
+        return rows
 
 
 def observe(sampler: Sampler) -> tuple[Sampler, Observer] | None:
@@ -100,14 +103,3 @@ def observe(sampler: Sampler) -> tuple[Sampler, Observer] | None:
     observer = Observer(sampler.verifier)
     return dataclasses.replace(sampler, verifier=observer), observer
 
-
-def merge(parts: Sequence[Observed]) -> Observed:
-    """All rounds of all parts, which share their vocabulary. Raises ValueError for none."""
-    if not parts:
-        raise ValueError("observed rounds: expected at least one part, got none")
-    return Observed(
-        torch.cat([part.p for part in parts]),
-        torch.cat([part.q for part in parts]),
-        torch.cat([part.accepted for part in parts]),
-        sum(part.tampered for part in parts),
-    )
