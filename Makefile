@@ -15,7 +15,7 @@ pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless export publish inspect doctor pretrain clean $(STAGES)
+.PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ $(STAGES):
 
 lossless: $(STAMP) ## prove every sampler: exact laws, samples, planted bugs; writes the certificate (minutes)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.lossless $(ARGS)
+
+report: $(STAMP) ## the last evaluation and all that was measured beside it, as one HTML page
+	@$(VENV)/bin/python -m eval.report $(ARGS)
 
 # One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=map"
 export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators|gguf_map"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
+from drafters.errors import DraftersError
 from drafters.package.artifact import Package
 from eval import metrics, summary
 from eval.contenders import reference
@@ -18,10 +20,10 @@ from eval.losslessness.certificate import code_hash
 from eval.records import PACKAGE, UNPRUNED, Record
 from eval.report import rounds
 from eval.report.page import NAME, render
-from eval.report.shapes import ReportError
 from eval.report.sources import Further
 from eval.report.write import assemble
 from pipeline.stage import Context, write_atomic
+from pipeline.tracking import log_report
 
 
 def report(
@@ -53,11 +55,14 @@ def report(
 
 
 def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> None:
-    """Write report.html. A page that cannot be made is said and does not cost the measurement."""
+    """Write report.html, and log the report where tracking is on. What fails there is said and does not cost the measurement."""
+    cfg, more = context.cfg, Further(certificate=certificate)
+    folder, runs = context.home or context.out, Path(cfg.runs_dir)
     try:
-        write_atomic(context.out / NAME, render(made, Further(certificate=certificate)))
-    except ReportError as error:
-        context.console.print(f"no {NAME}: {error}", highlight=False, markup=False, soft_wrap=True)
+        write_atomic(context.out / NAME, render(made, more))
+        log_report(made, more, folder, mode=cfg.tracking.wandb, project=cfg.tracking.project, runs=runs)
+    except DraftersError as error:
+        context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _more(

@@ -130,7 +130,7 @@ class Runner:
             partial.mkdir(exist_ok=True)
             publish.sweep(partial)
             inputs = {role: needed.directory for role, needed in step.inputs.items()}
-            step.stage.run(Context(self.cfg, inputs, partial, self.console))
+            step.stage.run(Context(self.cfg, inputs, partial, self.console, step.directory))
             publish.sweep(partial)
             publish.seal(partial, step.stage.name, step.key, step.parts)
         publish.publish(partial, step.directory)

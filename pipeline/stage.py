@@ -84,6 +84,7 @@ class Context:
     inputs: dict[str, Path]  # role -> finished directory, its manifest already verified
     out: Path  # persistent partial directory; what a crashed run of the same key left is still there
     console: Console = field(default_factory=Console)
+    home: Path | None = None  # where ``out`` will lie once it is complete
 
     @contextmanager
     def progress(self, description: str, total: float | None) -> Iterator[Bar]:

@@ -1,21 +1,49 @@
-"""Metrics of a training: always a CSV file, and Weights & Biases where the user asks for it."""
+"""Metrics of a training and reports of an evaluation: always files, and Weights & Biases where the user asks for it.
+
+``tracking.wandb=offline`` sends nothing; ``online`` takes its key from the environment or W&B's own login. A report that is
+already there goes there with ``python -m pipeline.tracking runs/eval/<key>``.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+from markupsafe import escape
 from omegaconf import DictConfig
+
+from drafters.errors import DraftersError
+from eval.report.page import FILES, NAME, parts, render
+from eval.report.parts import Cell, Section
+from eval.report.sources import Further, further, read_report
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+
+# Code, remotes and the machine's description are nobody's business unless the user logs them.
+PRIVATE: dict[str, Any] = {
+    "disable_git": True,
+    "disable_code": True,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+}
+
+
+class TrackingError(DraftersError):
+    """W&B refused; what was measured is on disk."""
+
+
+MODES = ("disabled", "offline", "online")
 
 
 def loggers(cfg: DictConfig, out: Path, name: str) -> list[Logger]:
     """Loggers for a Lightning Trainer (or for ``log_metrics`` by hand).
 
     ``out/metrics/metrics.csv`` becomes part of the stage's output; W&B's own files go below ``runs_dir``, outside it.
-    ``tracking.wandb=offline`` sends nothing; ``online`` takes its key from the environment or W&B's own login.
     """
     from lightning.pytorch.loggers import CSVLogger, WandbLogger  # here: only trainings pay for the import
 
@@ -24,3 +52,101 @@ def loggers(cfg: DictConfig, out: Path, name: str) -> list[Logger]:
         offline = cfg.tracking.wandb == "offline"
         found.append(WandbLogger(name=name, project=cfg.tracking.project, save_dir=cfg.runs_dir, offline=offline))
     return found
+
+
+def log_report(
+    report: Mapping[str, Any], more: Further, folder: Path, *, mode: str, project: str, runs: Path
+) -> Path | None:
+    """One W&B run with the page's tables and charts, the page itself, and the folder as an artifact by reference.
+
+    Args:
+        folder: where the report lies or will lie, ``<runs>/eval/<key>``; its files are named, not copied.
+        mode: one of MODES. runs: W&B's own files go to ``<runs>/wandb``.
+
+    Returns:
+        The run's folder; None where tracking is disabled.
+
+    Raises:
+        TrackingError: W&B cannot be reached or knows nobody here.
+    """
+    if mode == "disabled":
+        return None
+    import wandb  # here: it takes a second, and most runs do not track
+
+    name, config = f"eval-{folder.name}", _config(report)
+    runs.mkdir(parents=True, exist_ok=True)  # W&B would go to the system's folder for temporary files instead
+    try:
+        with wandb.init(
+            project=project,
+            name=name,
+            job_type="eval",
+            mode=cast(Any, mode),
+            dir=str(runs),
+            config=config,
+            settings=wandb.Settings(console="off", silent=True, **PRIVATE),
+        ) as run:
+            run.log(dict(_media(report, more)))
+            artifact = wandb.Artifact(name, type="evaluation", metadata=config)
+            # The key in the path names the content; a checksum would read files that may not be in their place yet.
+            artifact.add_reference(folder.resolve().as_uri(), checksum=False)
+            run.log_artifact(artifact)
+            return Path(run.dir)
+    except wandb.Error as error:
+        raise TrackingError(
+            f"tracking.wandb={mode}: W&B did not take the report ({error}); log in with `wandb login` or use tracking.wandb=offline, "
+            f"and log it again with: python -m pipeline.tracking {folder}"
+        ) from error
+
+
+def _config(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What distinguishes runs in W&B's list of runs."""
+    names = ("pair", "device", "dtype", "vocabulary", "kept", "coverage", "code", "prompts")
+    return {name: report[name] for name in names if name in report}
+
+
+def _media(report: Mapping[str, Any], more: Further) -> Iterator[tuple[str, Any]]:
+    import wandb
+
+    names = list(dict.fromkeys(name for row in report["rows"] for name in row))
+    yield "rows", wandb.Table(columns=names, data=[[row.get(name) for name in names] for row in report["rows"]])
+    style = (FILES / "style.css").read_text(encoding="utf-8")
+    for part in parts(report, more):
+        if not isinstance(part, Section):
+            continue
+        for number, table in enumerate(part.tables):
+            data = [[_plain(cell) for cell in row] for row in table.rows]
+            columns = [column or "-" for column in table.columns]
+            yield f"{part.id}/table{number or ''}", wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+        for number, figure in enumerate(part.figures):
+            page = f"<!doctype html><style>{style}</style><h3>{escape(figure.title)}</h3>{figure.svg}"
+            yield f"{part.id}/chart{number}", wandb.Html(page, inject=False)
+    yield NAME.replace(".", "_"), wandb.Html(render(report, more).decode(), inject=False)
+
+
+def _plain(cell: Cell) -> float | str:
+    return cell.text if cell.value is None else cell.value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Log the report of a finished evaluation."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="an evaluation's folder, e.g. runs/eval/<key>")
+    parser.add_argument("--mode", choices=MODES[1:], default="offline", help="%(default)s sends nothing")
+    parser.add_argument("--project", default="drafters")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where W&B's files go and certificates are looked for"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        report = read_report(chosen.folder / "report.json")
+        more = further(chosen.runs, report.get("code"))
+        where = log_report(report, more, chosen.folder, mode=chosen.mode, project=chosen.project, runs=chosen.runs)
+    except DraftersError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"logged to {where}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

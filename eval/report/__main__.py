@@ -10,6 +10,7 @@ from pathlib import Path
 from drafters.errors import DraftersError
 from eval.report.page import NAME, render
 from eval.report.sources import further, newest_report, read_report
+from eval.summary import proved_since
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = chosen.report or newest_report(chosen.runs)
         report = read_report(path)
-        page = render(report, further(chosen.runs, report.get("code")))
+        more = further(chosen.runs, report.get("code"))
+        if report.get("code"):
+            report = proved_since(report, more.certificate)
+        page = render(report, more)
     except DraftersError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

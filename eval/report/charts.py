@@ -56,9 +56,9 @@ def _mark(mark: Mark, scale: Axis, y: float, form: Callable[[float], str]) -> Ma
         x = scale(mark.best)
         diamond = f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"
         parts.append(element("path", d=diamond, class_="diamond"))
-    if mark.value is None:
+    if mark.value is None and mark.best is None:
         parts.append(text("not measured", LABELS + 4, y + 3.5, class_="tick"))
-    else:
+    elif mark.value is not None:
         said += f": {form(mark.value)}"
         if mark.best is not None:
             parts.append(element("line", x1=scale(mark.value), x2=scale(mark.best), y1=y, y2=y, class_="gap"))

@@ -68,6 +68,7 @@ def parts(report: Mapping[str, Any], more: Further) -> list[Part]:
         acceptance.by_position(report),
         proof.lossless(report, more.certificate),
         acceptance.against_optimum(report),
+        results.papers(report),
         costs.cycles(report),
         costs.policies(report),
         further.kept_size(more.curve),

@@ -30,7 +30,7 @@ _ROW: dict[str, Shape] = _RATE | {
     "block_efficiency_high": Maybe(float), "tokens_per_second": Maybe(float), "speedup_vs_autoregressive": Maybe(float),
     "speedup_vs_autoregressive_low": Maybe(float), "speedup_vs_autoregressive_high": Maybe(float),
     "speedup_vs_unpruned": Maybe(float), "speedup_vs_unpruned_low": Maybe(float), "speedup_vs_unpruned_high": Maybe(float),
-    "speedup_by_costs": Maybe(float), "lossless": Maybe(str), "lossy": Maybe(str), "optimum_at_root": Maybe(float),
+    "speedup_by_costs": Maybe(float), "lossless": Maybe(str), "lossy": Maybe(str), "optimal_acceptance": Maybe(float),
 }  # fmt: skip
 _ROUNDS: dict[str, Shape] = {
     "sampler": str, "preset": Maybe(str), "drafter": str, "executor": str, "stop": Maybe(str), "temperature": float,

@@ -111,59 +111,58 @@ def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> Table:
             for place in item["positions"]
         ]
         cells.append([*first, *rates, *[words("")] * (most - len(rates))])
-    return Table(columns, cells, "Share accepted at each position of a round", dense=True, folded="All rows as a table")
+    return Table(
+        columns, cells, "Share accepted at each position of a round.", dense=True, folded="All rows as a table"
+    )
 
 
 def against_optimum(report: Mapping[str, Any]) -> Part:
     """Each verifier beside the best lossless one for the way its drafts are drawn."""
-    title = "Gap to the optimal transport"
-    rows = [row for row in report["rows"] if row.get("optimum_at_root") is not None]
+    title, every = "Gap to the optimal transport", report["rows"]
+    # At temperature 0 laws are one-hot and every lossless verifier is optimal.
+    rows = [row for row in every if row.get("optimal_acceptance") is not None and row["temperature"] > 0]
     if not rows:
-        return Missing(
-            "optimum",
-            title,
-            "no laws (p, q) were logged beside the timed runs",
-            ['make eval ARGS="eval.law_rounds=48"'],
-        )
-    names = drafters(report["rows"])
+        reason = "no laws (p, q) were logged at a temperature above 0"
+        return Missing("optimum", title, reason, ['make eval ARGS="eval.law_rounds=48 eval.temperatures=[1]"'])
+    names = drafters(every)
     figures = []
     for temperature in temperatures(rows):
         here = sorted_by_drafter([row for row in rows if row["temperature"] == temperature], names)
-        marks = [_optimum_mark(row, names, report["rows"]) for row in here]
-        heading = f"Acceptance at the root, T = {temperature:g}"
-        figures.append(
-            Figure(heading, intervals(marks, heading, "probability that a child of the root is accepted", two))
-        )
+        marks = [_optimum_mark(row, names, every) for row in here]
+        heading = f"Acceptance at one node, T = {temperature:g}"
+        drawn = intervals(marks, heading, "probability that one of the k drafts is accepted", two)
+        figures.append(Figure(heading, drawn))
     return Section(
         "optimum",
         title,
-        "The dot is the verifier's own probability to accept one of the root's children, the diamond the highest that any "
-        "lossless verifier could reach with the same drafts, both computed on the laws that its rounds met. What lies between them "
-        "can be won by a better verifier; what lies between the diamond and 1 only by a better drafter or more drafts.",
+        "The dot is the verifier's own probability to accept one of the drafts at a node, the diamond the highest that any lossless "
+        "verifier could reach with drafts drawn like these, both computed on the same logged laws. What lies between them can be "
+        "won by a better verifier; what lies between the diamond and 1 only by a better drafter or more drafts.",
         legend=list(enumerate(names)),
         figures=figures,
-        tables=[_optimum_table(rows, report["rows"])],
+        tables=[_optimum_table(rows, every)],
     )
 
 
 def _optimum_mark(row: Row, names: list[str], rows: Sequence[Row]) -> Mark:
-    value = row["expected_at_root"] if row["expected_at_root"] is not None else row["measured_at_root"]
-    note = f"optimum {row['optimum_at_root']:.3f}, {row['drafts_at_root']} drafts [{row['drafter']}]"
-    return Mark(label(row, rows), value, series=names.index(row["drafter"]), best=row["optimum_at_root"], note=note)
+    best = row["optimal_acceptance"]
+    note = f"optimum {best:.3f}, k = {row['drafts_at_root']} [{row['drafter']}]"
+    return Mark(label(row, rows), row["expected_acceptance"], series=names.index(row["drafter"]), best=best, note=note)
 
 
 def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
-    columns = ("T", "sampler", "drafter", "drafts", "measured", "expected", "optimum", "gap", "rounds")
+    columns = ("T", "sampler", "drafter", "k", "expected", "optimum", "gap", "laws", "measured at the root", "rounds")
     cells = [
         [
             number(row["temperature"], "{:g}"),
             words(label(row, every)),
             words(row["drafter"]),
             number(row["drafts_at_root"], "{:d}"),
+            number(row["expected_acceptance"], "{:.3f}"),
+            number(row["optimal_acceptance"], "{:.3f}"),
+            number(_gap(row), "{:.3f}"),
+            number(row["common_laws"], "{:,d}"),
             number(row["measured_at_root"], "{:.3f}"),
-            number(row["expected_at_root"], "{:.3f}"),
-            number(row["optimum_at_root"], "{:.3f}"),
-            number(row["gap_to_optimum"], "{:.3f}"),
             number(row["law_rounds"], "{:,d}"),
         ]
         for row in rows
@@ -171,6 +170,13 @@ def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
     return Table(
         columns,
         cells,
-        "A row without expected value: its verifier has no closed form, and its dot is the measured share",
+        "A row without expected value: its verifier has no closed form. Measured: share of the sampler's own rounds in which one of "
+        "the root's children was accepted.",
         folded="The same as a table",
     )
+
+
+def _gap(row: Row) -> float | None:
+    """Without the minus sign of rounding."""
+    gap = row["gap_to_optimum"]
+    return gap if gap is None or abs(gap) >= 5e-4 else 0.0

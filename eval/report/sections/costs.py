@@ -118,7 +118,7 @@ def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> Tab
                 number(1e3 * made.measured / tokens),
             ]
         )
-    return Table(columns, cells, "Means over rounds", folded="The same as a table")
+    return Table(columns, cells, "Means over rounds.", folded="The same as a table")
 
 
 def _notes(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> list[str]:
@@ -200,4 +200,4 @@ def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequ
         ]
         for row in shown
     ]
-    return Table(columns, cells, "In vain: drafted tokens that did not become output", folded="The same as a table")
+    return Table(columns, cells, "In vain: drafted tokens that did not become output.", folded="The same as a table")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eval.report.comparisons import comparisons
 from eval.report.naming import Row, fastest, is_plain, label, temperatures
-from eval.report.parts import Cell, Section, Table, number, spread, words
+from eval.report.parts import Cell, Missing, Part, Section, Table, number, spread, words
 
 PROVED = ("exact", "pathwise")
 NO_CLAIM = "no statement"  # a report of before rows said so
@@ -56,6 +57,35 @@ def results(report: Mapping[str, Any]) -> Section:
             )
         ],
     )  # fmt: skip
+
+
+def papers(report: Mapping[str, Any]) -> Part:
+    """One table per comparison of a paper."""
+    title, found = "Comparisons of papers", comparisons(report)
+    if not found:
+        reason = "the rows that papers compare were not measured together"
+        return Missing("papers", title, reason, ['make eval ARGS="eval.compare=true eval.samplers=null"'])
+    tables = [
+        Table(
+            [name.replace("\n", " ") for name in item.header],
+            [[words(cells[0]), *(_figure(text) for text in cells[1:])] for cells in item.body],
+            f"{item.title}. {item.sentence}",
+            dense=True,
+        )
+        for item in found
+    ]
+    return Section(
+        "papers", title, "What the papers behind these samplers compare, measured on this pair.", tables=tables
+    )
+
+
+def _figure(text: str) -> Cell:
+    """A cell that was written for the terminal: it sorts by the number it begins with."""
+    try:
+        value = float(text.split()[0].replace(",", ""))
+    except (ValueError, IndexError):
+        value = None
+    return Cell(text, value, number=True)
 
 
 def _row(row: Row, rows: list[Row]) -> list[Cell]:
