@@ -5,18 +5,18 @@ import io
 import pytest
 from rich.console import Console
 
-from eval.report.table import lines, show
+from eval.report.table import lines, main, show
 
 ROW = {
     "sampler": "exact_match", "executor": "speculative", "stop": "static", "temperature": 1.0, "drafter": "unpruned",
     "kept": 151936, "acceptance_rate": 0.7912, "acceptance_rate_low": 0.71, "acceptance_rate_high": 0.86,
     "block_efficiency": 3.4321, "tokens_per_second": 1234.56, "speedup_vs_autoregressive": 1.678,
-    "speedup_vs_unpruned": 1.234,
+    "speedup_vs_unpruned": 1.234, "lossless": "pathwise", "lossy": None,
 }  # fmt: skip
 PLAIN = ROW | {
     "sampler": None, "executor": "autoregressive", "stop": None, "drafter": None, "kept": None, "acceptance_rate": None,
     "acceptance_rate_low": None, "acceptance_rate_high": None, "block_efficiency": 1.0, "tokens_per_second": 87.0,
-    "speedup_vs_autoregressive": 1.0, "speedup_vs_unpruned": None,
+    "speedup_vs_autoregressive": 1.0, "speedup_vs_unpruned": None, "lossless": None,
 }  # fmt: skip
 REPORT = {
     "pair": "pycode", "device": "cpu", "dtype": "fp32", "kept": 4096, "drafter_vocabulary": 16384, "coverage": 0.9786,
@@ -33,16 +33,45 @@ def printed(width: int, report=REPORT) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_a_row_is_one_line(width):
+@pytest.mark.parametrize(("width", "kept"), [(80, []), (120, ["151,936"])])
+def test_a_row_is_one_line(width, kept):
     (first, second) = [line for line in printed(width) if "exact_match" in line]
     assert all(len(line.rstrip()) <= width for line in (first, second))
     assert first.split() == [
-        "0", "exact_match", "unpruned", "151,936", "0.79", "(0.71-0.86)", "3.43", "1,234.6", "1.68x", "1.23x",
+        "0", "exact_match", "unpruned", *kept, "0.79", "(0.71-0.86)", "3.43", "1,234.6", "1.68x", "1.23x", "pathwise",
     ]  # fmt: skip
     assert second.split()[0] == "1"
     plain = next(line for line in printed(width) if "(AR)" in line)
-    assert plain.split() == ["0", "(AR)", "-", "-", "1.00", "87.0", "1.00x", "-"]
+    assert plain.split() == ["0", "(AR)", "-", "-", "1.00", "87.0", "1.00x", "-", "-"]
+
+
+def test_what_is_not_proven_or_lossy_is_said_with_what_to_do():
+    bent = ROW | {"sampler": "rrs", "lossless": "lossy", "lossy": "verified against something else"}
+    report = REPORT | {
+        "rows": [PLAIN, ROW | {"lossless": "not proven"}, bent],
+        "not_applied": {"repetition_penalty": 1.1},
+    }
+    text = "\n".join(printed(120, report))
+    assert "unproven: exact_match: no certificate of exactly this code; `make lossless` makes one" in text
+    assert "LOSSY: rrs at T = 1: verified against something else" in text
+    assert "repetition_penalty=1.1" in text
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("1 ")] == ["-", "unproven", "LOSSY"]
+    assert not any("unproven" in line for line in printed(120))
+
+
+def test_the_main_table_holds_the_package_and_references_and_says_what_it_leaves_out():
+    def at(drafter: str, sampler: str, preset: str | None = None) -> dict:
+        return ROW | {"drafter": drafter, "sampler": sampler, "preset": preset or sampler}
+
+    rows = [
+        PLAIN, at("unpruned", "standard"), at("unpruned", "block"), at("unpruned", "alone"), at("package", "tli"),
+        at("package", "block"), at("package", "rrs", "rrs_batch"), at("foreign", "tli"), at("foreign", "union"),
+    ]  # fmt: skip
+    shown = [(row["drafter"], row["preset"]) for row in main(rows)[1:]]
+    assert shown == [
+        ("unpruned", "standard"), ("unpruned", "alone"), ("package", "tli"), ("package", "block"), ("foreign", "tli"),
+    ]  # fmt: skip
+    assert "3 further rows (other drafters, variants of samplers) are in report.csv" in lines(REPORT | {"rows": rows})
 
 
 def test_a_narrow_terminal_folds_and_cuts_nothing_off():
