@@ -1,0 +1,146 @@
+"""Stop policies replayed on recorded requests: what each would have drafted, at which cost, without running a model.
+
+A trace knows of every position of a target's text whether a draft there would have been accepted, jointly with the text (see
+pipeline.disco.tracing): so a replay has exactly the law of real decoding with a chain rejection sampler, for every policy, and all
+policies are compared on the same text and the same coins. The policies are the production objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drafters.stop.features import STEP
+from drafters.stop.policy import StopPolicy, reads_features
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One request of n new tokens: what a draft for each of them would have been."""
+
+    features: Tensor  # fp32 (n, F), the step left 0: it depends on the policy
+    accepted: Tensor  # bool (n,) this very draft is accepted
+    chance: Tensor  # fp32 (n,) min(1, p(x) / q(x)) of the drafted token x
+    overlap: Tensor  # fp32 (n,) 1 - TV(p, q): the chance before x is known
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds of what a round does, B = 1."""
+
+    target: dict[int, float]  # n -> t(n), n tokens in one forward; linear in between, and on beyond the last two
+    drafter: float  # d, a forward of one token
+    stop: float = 0.0  # a decision of the policy, features included
+
+    def verify(self, drafted: np.ndarray) -> np.ndarray:
+        """Seconds of a target forward over the last token and (n,) drafts."""
+        known = sorted(self.target)
+        times = [self.target[n] for n in known]
+        beyond = np.maximum(drafted + 1 - known[-1], 0)
+        slope = (times[-1] - times[0]) / (known[-1] - known[0]) if len(known) > 1 else 0.0
+        return np.interp(drafted + 1, known, times) + beyond * slope
+
+    def draft(self, reads: bool) -> float:
+        """Seconds of one draft for a policy that reads features, or for one that does not."""
+        return self.drafter + (self.stop if reads else 0.0)
+
+    def marginal(self, longest: int = 8) -> float:
+        """c: one more draft, its decision and its verification included, in plain target forwards."""
+        t = self.verify(np.array([0, longest]))
+        return float((self.draft(True) + (t[1] - t[0]) / longest) / t[0])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy did over all requests."""
+
+    rounds: np.ndarray  # int (rounds, 4): request, drafted, accepted, tokens that could have been drafted
+    tokens: int
+    max_length: int
+    reads: bool = field(default=False)
+
+    @property
+    def drafted(self) -> int:
+        """Tokens drafted."""
+        return int(self.rounds[:, 1].sum())
+
+    @property
+    def accepted(self) -> int:
+        """Tokens drafted that became output."""
+        return int(self.rounds[:, 2].sum())
+
+    @property
+    def forwards(self) -> int:
+        """Target forwards."""
+        return len(self.rounds)
+
+    @property
+    def early(self) -> float:
+        """Share of rounds that drafted less than they were allowed to."""
+        possible = np.minimum(self.rounds[:, 3], self.max_length)
+        return float((self.rounds[:, 1] < possible).mean())
+
+    def seconds(self, prices: Prices) -> float:
+        """By the measured costs of its forwards."""
+        drafted = self.rounds[:, 1]
+        return float(prices.verify(drafted).sum() + drafted.sum() * prices.draft(self.reads))
+
+    def speed(self, prices: Prices) -> float:
+        """Tokens per t(1), the time of a plain target forward: the speed-up over plain decoding."""
+        return self.tokens * prices.target[1] / self.seconds(prices)
+
+
+def replay(traces: Sequence[Trace], stop: StopPolicy) -> Outcome:
+    """Run the policy on all requests at once, as one batch. Raises ValueError for no request."""
+    if not traces:
+        raise ValueError("replay: expected at least one request, got none")
+    length = torch.tensor([len(trace.accepted) for trace in traces])
+    width = int(length.max()) + 1
+    features = torch.zeros(len(traces), width, traces[0].features.shape[1])
+    runs = torch.zeros(len(traces), width, dtype=torch.int64)
+    for row, trace in enumerate(traces):
+        features[row, : len(trace.features)] = trace.features
+        runs[row, : len(trace.accepted)] = run_lengths(trace.accepted)
+    rows = torch.arange(len(traces))
+    stop.reset(rows)
+    place = torch.zeros_like(length)
+    rounds = []
+    while bool((place < length).any()):
+        active = place < length
+        room = (length - place - 1).clamp(min=0) * active
+        drafted = _draft(stop, features, place, room)
+        accepted = torch.minimum(drafted, runs.gather(1, place.clamp(max=width - 1).unsqueeze(1)).squeeze(1))
+        took = rows[active]
+        stop.on_verified(accepted[took], drafted[took], took)
+        rounds.append(torch.stack([took, drafted[took], accepted[took], room[took]], 1))
+        place = place + (accepted + 1) * active
+    table = torch.cat(rounds).numpy()
+    return Outcome(table, int(length.sum()), stop.max_length, reads_features(stop))
+
+
+def _draft(stop: StopPolicy, features: Tensor, place: Tensor, room: Tensor) -> Tensor:
+    """One round of every row, in the engine's order of questions: drafted int64 (B,)."""
+    drafted, go, seen = torch.zeros_like(place), room > 0, None
+    for _ in range(stop.max_length):
+        go = go & (drafted < room) & stop.should_continue(seen, drafted)
+        if not bool(go.any()):
+            break
+        if reads_features(stop):
+            where = (place + drafted).clamp(max=features.shape[1] - 1)
+            seen = features[torch.arange(len(place)), where]
+            seen[:, STEP] = drafted.float().log1p()
+        drafted = drafted + go
+    return drafted
+
+
+def run_lengths(accepted: Tensor) -> Tensor:
+    """How many drafts in a row are accepted from each position on: bool (n,) -> int64 (n,)."""
+    runs, run = [], 0
+    for taken in reversed(accepted.tolist()):
+        run = run + 1 if taken else 0
+        runs.append(run)
+    return torch.tensor(runs[::-1], dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""Training of stop policies: tracing, data, the network, calibration, tuning."""

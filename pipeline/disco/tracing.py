@@ -1,0 +1,100 @@
+"""What a draft at every position of a target's text would have been: features and labels, under teacher forcing.
+
+Mamou et al. 2024 (arXiv 2405.04304, appendix D) let the drafter say one token after every prefix of the target's own text and
+note whether it is the target's. That is the case of temperature 0 here. With sampling, rejection sampling emits y either as an
+accepted draft, with probability min(p(y), q(y)), or after a rejection; so given the text, a position's draft was accepted with
+probability min(1, q(y) / p(y)), and the rejected draft x follows (q - p)+. Drawing that coin and that x gives text, drafts and
+acceptance their exact joint law: the prefixes are those that speculative decoding meets, whatever the stop policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from drafters.coins import Key, KeyedCoins
+from drafters.engine.cache import Model
+from drafters.engine.propose import usable
+from drafters.engine.session import Pair
+from drafters.probs import Sampling, warp
+from drafters.samplers.draft import PartialProposal, Sampler
+from drafters.stop.features import describe, shown_law
+from eval.replay import Trace
+
+LABEL_SEED = 1  # added to the seed: these coins must not be those that drew the text
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Both models' logits at every position of a text."""
+
+    target: Tensor  # (n, V)
+    drafter: Tensor  # (n, D)
+
+
+@torch.inference_mode()
+def forced(pair: Pair, prompt: Tensor, new: Tensor) -> Forced:
+    """Logits that each token of `new`, int64 (n,), was or would have been drawn from, after `prompt`, int64 (m,)."""
+    tokens = [*prompt.tolist(), *new.tolist()[:-1]]
+    first = len(prompt) - 1
+    target = _read(pair.open_target(1, len(tokens)), tokens, first)
+    stream = list(pair.prompt(prompt.tolist()))
+    last = [len(stream) - 1]  # index of the drafter token after which each draft is made
+    for token in tokens[first + 1 :]:
+        stream.extend(pair.feed(token))
+        last.append(len(stream) - 1)
+    drafter = _read(pair.open_drafter(1, len(stream)), stream, last[0])
+    return Forced(target, drafter[torch.tensor(last, device=drafter.device) - last[0]])
+
+
+def trace(
+    laws: Forced, new: Tensor, sampler: Sampler, sampling: Sampling, request: int, seed: int, start: int = 0
+) -> Trace:
+    """Features and labels of the draft at each position of `new`, int64 (n,); the step within the round is left 0.
+
+    `start`: place of the first of them in the sequence; with `seed` and `request` it names the coins.
+    """
+    p = warp(laws.target, sampling).double()
+    masked = usable(laws.drafter, sampler)
+    law = warp(masked, sampling)  # (n, D)
+    q = _lifted(law, sampler).double()  # (n, V), or (n, V + 1) with the miss
+    p = torch.nn.functional.pad(p, (0, q.shape[1] - p.shape[1]))
+    n, device = len(new), p.device
+    coins = KeyedCoins(seed + LABEL_SEED, torch.full((n,), request, device=device))
+    position = start + torch.arange(n, device=device)
+    y = new.to(device).unsqueeze(-1)
+    p_y, q_y = (row.gather(-1, y).squeeze(-1) for row in (p, q))
+    accepted = coins.accept(q_y, p_y, Key(position, None, "accept"))  # u p(y) < q(y)
+    excess = (q - p).clamp(min=0)
+    rejected = coins.draw(torch.where(accepted.unsqueeze(-1), q, excess), Key(position, None, "draft"))
+    x = torch.where(accepted, y.squeeze(-1), rejected).unsqueeze(-1)
+    p_x, q_x = (row.gather(-1, x).squeeze(-1) for row in (p, q))
+    shown = shown_law(law, masked, sampling)
+    is_miss = x.squeeze(-1) >= laws.target.shape[-1]
+    drawn = shown.amax(-1) if sampling.greedy else torch.where(is_miss, 0.0, q_x)
+    features = describe(
+        shown, drawn, torch.arange(n, device=device), torch.zeros_like(position), sampling.temperature
+    )
+    return Trace(
+        features=features.cpu(),
+        accepted=accepted.cpu(),
+        chance=(p_x / q_x).clamp(max=1.0).float().cpu(),
+        overlap=torch.minimum(p, q).sum(-1).clamp(max=1.0).float().cpu(),
+    )
+
+
+def _lifted(q: Tensor, sampler: Sampler) -> Tensor:
+    proposal = sampler.token_proposal
+    return proposal.lift(q) if proposal.total else cast(PartialProposal, proposal).extend(q)
+
+
+def _read(model: Model, tokens: list[int], first: int) -> Tensor:
+    """Logits (n, V or D) after each token from number `first` on; those before it are read without any."""
+    if first:
+        model.extend(torch.tensor([tokens[:first]]), logits=False)
+    logits = model.extend(torch.tensor([tokens[first:]]))
+    assert logits is not None
+    return logits[0]
