@@ -109,7 +109,7 @@ def careless(base: Any, change: Callable[[Key], Key]) -> Callable[[], Any]:
 def wrong_row(base: Any) -> Callable[[], Any]:
     """Makes `base` with the token after a wholly accepted path drawn from the root's law."""
 
-    class WrongRow(base):  # type: ignore[misc]
+    class WrongRow(base):
         def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
             leaf = ~(draft.parent.unsqueeze(1) == torch.arange(draft.tokens.shape[1]).view(1, -1, 1)).any(-1)  # (B, M)
             p = p.clone()
