@@ -72,21 +72,7 @@ def train(
         first = int(torch.load(last, weights_only=True, map_location="cpu")["budget"]["updates"])
     windows = Windows(ids, length, batch, schedule.steps, seed, first)
     _quiet()
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=1,
-        logger=CSVLogger(folder, name="log", version=""),
-        callbacks=[
-            Bar(advance),
-            ModelCheckpoint(
-                dirpath=folder, filename="last", every_n_train_steps=200, save_top_k=1, enable_version_counter=False
-            ),
-        ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=10,
-    )
+    trainer = _trainer(folder, advance, accelerator)
     torch.manual_seed(seed)
     loader = DataLoader(windows, batch_size=None, shuffle=False, num_workers=0)
     model.train()
@@ -102,6 +88,24 @@ def train(
     save_model(model, str(partial))
     partial.replace(done)
     return report
+
+
+def _trainer(folder: Path, advance: Callable[[float], None], accelerator: str) -> L.Trainer:
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=1,
+        logger=CSVLogger(folder, name="log", version=""),
+        callbacks=[
+            Bar(advance),
+            ModelCheckpoint(
+                dirpath=folder, filename="last", every_n_train_steps=200, save_top_k=1, enable_version_counter=False
+            ),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
 
 
 def _quiet() -> None:

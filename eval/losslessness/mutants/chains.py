@@ -14,14 +14,12 @@ from drafters.samplers.draft import Draft, DrawnLaws, Laws, Sampler, Verdict
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.proposal.union import Union
-from drafters.samplers.verify import block, rejection
-from drafters.samplers.verify.block import Block, prefix_chances
+from drafters.samplers.verify import rejection
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.samplers.verify.rejection import Rejection
 from eval.losslessness.mutants.subject import COINS, EXACT, SAMPLED, Mutant, Subject, instead, patched, verifier
 from eval.losslessness.toys import BLOCK, Blocks, worded_blocks
-from eval.one_round import random_laws
-from eval.tables import foreign_pair, full_pair
+from eval.tables import foreign_pair
 from eval.worded_tables import many_to_one_pair
 
 
@@ -159,29 +157,6 @@ class FirstTokenOnly(ExactMatch):
         return replace(verdict, nodes=torch.where(nodes < count.unsqueeze(-1), nodes, -1), accepted=count)
 
 
-class FirstFailure(Block):
-    """Block verification that tests prefixes from the left and stops at the first failure."""
-
-    def verify(self, p: Tensor, draft: Draft, coins: Any, key: Key) -> Verdict:
-        """See Verifier."""
-        _, chances = prefix_chances(p, draft, draft.present.sum(-1))
-        going, accepted = key.position >= 0, torch.zeros_like(key.position)
-        for tau in range(1, chances.shape[1]):
-            there = going & draft.present[:, tau - 1]
-            name = key.at(position=torch.where(there, key.position + tau - 1, -1), node=tau - 1, purpose="accept")
-            going = coins.accept(chances[:, tau], torch.ones_like(chances[:, tau]), name) & there
-            accepted = accepted + going
-
-        class Decided:
-            draw = staticmethod(coins.draw)
-
-            @staticmethod
-            def accept(p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
-                return (accepted == key.node + 1) & (key.position >= 0)
-
-        return super().verify(p, draft, Decided(), key)  # type: ignore[arg-type]
-
-
 class CoinBelowOrEqual(KeyedCoins):
     """Accepts where u q <= p: a token without probability passes when the coin is 0."""
 
@@ -216,14 +191,6 @@ def matching() -> Subject:
     return Subject(Sampler("exact_match", Identity(), ExactMatch()))
 
 
-def whole() -> Subject:
-    """Block verification, its rounds sampled one by one."""
-    generator = torch.Generator().manual_seed(7)
-    laws = random_laws(4, 2, generator), random_laws(4, 2, generator)
-    sampler = Sampler("block", Identity(), Block())
-    return Subject(sampler, pair=full_pair(3, 20), prompt=(0, 1, 2), new=4, round_laws=laws)
-
-
 def intersected() -> Subject:
     """A foreign drafter that cannot say every target token."""
     pair = foreign_pair(61, eos=(0,))
@@ -249,16 +216,6 @@ def last_takes_the_rest(p: Tensor, q: Tensor) -> Tensor:
     return rest
 
 
-def uncapped(clean: Any) -> Any:
-    """Block's residual with the weight of single tokens."""
-
-    def wrong(p: Tensor, draft: Draft, count: Tensor) -> tuple[Tensor, Tensor]:
-        weights, chances = prefix_chances(p, draft, count)
-        return torch.ones_like(weights), chances
-
-    return wrong
-
-
 def fresh_after_a_miss(clean: Any) -> Any:
     """A miss is followed by a draw from p, not from the residual."""
 
@@ -276,8 +233,6 @@ MUTANTS = [
     Mutant("M3", "argmax drafts, soft q", standard, verifier(ArgmaxDraft), BOTH),
     Mutant("M4", "draw takes coin <= cdf", matching, instead(coins=CumulativeBelowOrEqual), (COINS,), "needs a coin of 0"),
     Mutant("M5", "accept takes u q <= p", standard, instead(coins=CoinBelowOrEqual), (COINS,), "needs a coin of 0"),
-    Mutant("M6", "block: first failure ends it", whole, verifier(FirstFailure), BOTH),
-    Mutant("M6", "block: residual of single tokens", whole, patched(block, "prefix_chances", uncapped), BOTH),
     Mutant("M7", "sampling as token matching", standard, verifier(TokenMatching), BOTH),
     Mutant(
         "M11", "residual over the drafter's tokens only", intersected,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from eval.losslessness.mutants import chains, engine, trees
+from eval.losslessness.mutants import blocks, chains, engine, trees
 from eval.losslessness.mutants.subject import KINDS, Mutant, Subject, rejects
 
-MUTANTS: list[Mutant] = [*chains.MUTANTS, *engine.MUTANTS, *trees.MUTANTS]
+MUTANTS: list[Mutant] = [*chains.MUTANTS, *blocks.MUTANTS, *engine.MUTANTS, *trees.MUTANTS]
 
 
 @dataclass(frozen=True)
