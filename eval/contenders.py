@@ -127,11 +127,15 @@ def pairings(
 
 
 def applicable(preset: Preset, drafter: Drafter) -> Sampler | None:
-    """The sampler for this drafter, None where its builder refuses the vocabulary map or misses a component."""
+    """The sampler for this drafter, None where its builder refuses the vocabulary map or misses a component.
+
+    Raises ValueError where it is the preset's options that the builder refuses.
+    """
     try:
-        return build(preset.name, drafter.vocab, preset.options, **drafter.more)
+        build(preset.name, drafter.vocab, **drafter.more)
     except ValueError:
         return None
+    return build(preset.name, drafter.vocab, preset.options, **drafter.more)
 
 
 def reference(drafter: Drafter) -> Preset:

@@ -9,8 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from drafters.samplers.catalog import CATALOG, check_options
+from drafters.samplers.catalog import CATALOG, build, check_options
+from drafters.vocab.alignment import identity
 
+_ANY = identity(2)
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "sampler"
 
 
@@ -40,7 +42,8 @@ def parse(settings: Mapping[str, Mapping[str, Any]], chosen: Collection[str] | N
     for label in chosen or ():
         if label not in settings:
             raise ValueError(f"{label}: no such sampler")
-    found = [_preset(label, values) for label, values in settings.items() if chosen is None or label in chosen]
+    every = [_preset(label, values) for label, values in settings.items()]  # a wrong one is told, chosen or not
+    found = [preset for preset in every if chosen is None or preset.label in chosen]
     names = list(CATALOG)
     return sorted(found, key=lambda preset: (names.index(preset.name), not preset.plain, preset.label))
 
@@ -57,4 +60,15 @@ def _preset(label: str, values: Mapping[str, Any]) -> Preset:
     if not isinstance(name, str):
         raise ValueError(f"sampler {label}: expected `name:`, one of {', '.join(CATALOG)}, got {name!r}")
     check_options(name, options)
+    if _builds_without(name):  # values, too, where nothing but an option can be refused
+        build(name, _ANY, options)
     return Preset(label, name, options)
+
+
+def _builds_without(name: str) -> bool:
+    """Whether the builder takes a pair of which nothing but the vocabulary is known."""
+    try:
+        build(name, _ANY)
+    except ValueError:
+        return False
+    return True

@@ -8,14 +8,16 @@ import pytest
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer, decoders, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from drafters.samplers import catalog
 from drafters.samplers.draft import Sampler, Verdict
+from drafters.samplers.guard import LossyError
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.rejection import Rejection
 from eval.records import parse
 from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
+from pipeline import measuring
 from pipeline.config import load
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import Runner
@@ -57,7 +59,8 @@ def settings(place: Path, *more: str):
             "stage=eval", "pair=local", f"pair.target={place / 'target'}", f"pair.drafter={place / 'drafter'}",
             "corpus=local", f"corpus.path={place / 'corpus.jsonl'}", "count.workers=1", "prune.size=6",
             f"suite.path={place / 'suite.jsonl'}", f"runs_dir={place / 'runs'}", "device=cpu", "dtype=fp32",
-            "eval.samplers=[exact_match,tli]", "eval.max_new_tokens=6", "eval.repeats=2", "eval.cost_runs=2", "stop.length=2",
+            "eval.samplers=[exact_match,tli]", "eval.max_new_tokens=6", "eval.repeats=2", "eval.cost_runs=2",
+            "eval.temperatures=[0.0,1.0]", "eval.law_rounds=8", "stop.length=2",
             f"+eval.more_drafters.foreign={place / 'foreign'}", *more,
         ]
     )  # fmt: skip
@@ -76,7 +79,7 @@ def done(place) -> tuple[Path, str]:
 def test_report_and_records(done):
     out, _ = done
     assert sorted(path.name for path in out.iterdir()) == [
-        "manifest.json", "records.jsonl", "report.csv", "report.json",
+        "manifest.json", "records.jsonl", "report.csv", "report.html", "report.json",
     ]  # fmt: skip
     report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
     assert tuple(report)[: len(HEAD_FIELDS)] == HEAD_FIELDS
@@ -117,10 +120,11 @@ def test_greedy_outputs_are_the_targets_own(done):
 def test_what_is_said_when_made_and_when_reused(place, done):
     out, said = done
     lines = said.splitlines()
-    assert lines[0] == "to make: count -> prune -> package -> eval"
+    stages = lines[0].removeprefix("to make: ").split(" -> ")
+    assert stages[:2] + stages[-2:] == ["count", "prune", "package", "eval"]
     assert any(line.startswith("evaluating ") and line.endswith(" s") for line in lines)
     assert "6 of 13 tokens kept, 100.0 % of target text covered" in lines
-    package = Path(lines[-2].removeprefix("package: "))
+    package = Path(next(line for line in lines if line.startswith("package: ")).removeprefix("package: "))
     assert package.is_absolute()
     assert (package / "drafters.json").is_file()
     assert lines[-1] == f"report: {(out / 'report.json').resolve()}"
@@ -129,7 +133,7 @@ def test_what_is_said_when_made_and_when_reused(place, done):
     table = lines[next(number for number, line in enumerate(lines) if line.startswith("local on cpu, fp32")) :]
     assert said_again.splitlines()[-len(table) :] == table
     assert "to make" not in said_again
-    assert said_again.count("reused") == 4
+    assert said_again.count("reused") == len(stages)
 
 
 def test_a_killed_run_goes_on_after_the_last_finished_prompt(place, monkeypatch):
@@ -183,9 +187,92 @@ def test_a_sampler_that_is_not_lossless_fails_the_run_and_the_report_says_so(pla
     assert failed["different"] > 0
 
 
+def test_rows_stand_beside_the_optimum_of_their_draft_law(done):
+    report = json.loads((done[0] / "report.json").read_text())
+    (tli,) = [
+        row for row in report["rows"] if (row["drafter"], row["sampler"], row["temperature"]) == ("package", "tli", 1)
+    ]
+    assert (tli["preset"], tli["nodes"], tli["drafts_at_root"]) == ("tli", 2, 1)
+    assert tli["gap_to_optimum"] == pytest.approx(0.0, abs=1e-9)  # rejection of one draft is optimal
+    (own,) = [
+        row
+        for row in report["rows"]
+        if (row["drafter"], row["sampler"], row["temperature"]) == ("package", "exact_match", 1)
+    ]
+    assert own["gap_to_optimum"] > 0.01
+    assert all(row["lossless"] == (row["sampler"] and "not proven") and row["lossy"] is None for row in report["rows"])
+    assert {(item["drafter"], item["temperature"]) for item in report["ranks"]} >= {("package", 0.0), ("package", 1.0)}
+    assert report["warps"] == {"top_k": 0, "top_p": 1.0, "draft": None}
+    assert report["not_applied"] == {}
+
+
+def test_a_certificate_given_later_to_the_same_code_counts(place, done):
+    out, said = done
+    assert "unproven" in said
+    code = json.loads((out / "report.json").read_text())["code"]
+    folder = place / "runs" / "lossless" / "key"
+    folder.mkdir(parents=True)
+    proved = {"schema": 1, "code": code, "samplers": {"tli": {"status": "exact"}, "exact_match": {"status": "exact"}}}
+    (folder / "certificate.json").write_text(json.dumps(proved))
+    again, said = run(place)
+    (folder / "certificate.json").unlink()
+    assert again == out
+    assert "unproven: standard: no certificate" in said
+    assert [line.split()[-1] for line in said.splitlines() if "package 6" in line] == ["exact"] * 6
+
+
+def test_one_sampler_with_options_of_its_own_on_drafts_of_their_own_law(place):
+    more = ("sampler=traversal", "sampler.branching=[2,1]", "eval.repeats=1", "eval.temperatures=[0.0]", "seed=9")
+    out, _ = run(place, *more, "eval.draft_temperature=1.5", "eval.draft_top_k=4")
+    report = json.loads((out / "report.json").read_text())
+    (row,) = [row for row in report["rows"] if (row["drafter"], row["sampler"]) == ("package", "traversal")]
+    assert (row["nodes"], row["drafts_at_root"]) == (4, 2)
+    assert row["drafted"] > 2 * row["target_forwards"]  # a greedy drafter would have had one child to offer
+    assert report["greedy_identity"]["different"] == 0
+    assert report["warps"]["draft"] == {"temperature": 1.5, "top_k": 4, "top_p": 1.0}
+
+
+def test_a_killed_run_keeps_its_laws(place, monkeypatch):
+    more = ("seed=8", "eval.samplers=[tli]", "eval.temperatures=[1.0]", "eval.repeats=1")
+    calls: list[str] = []
+
+    def cut(self, contender):
+        calls.append(str(contender.configuration.drafter))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, contender)
+
+    real = measuring.Laws.optimum
+    monkeypatch.setattr(measuring.Laws, "optimum", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(place, *more)
+    run(place, *more)
+    assert calls == ["None", "unpruned", "package", "package", "foreign"]
+
+
+def test_a_relaxed_acceptance_in_a_generation_config_is_refused_and_what_is_not_applied_is_told():
+    class Model:
+        def __init__(self, **settings):
+            self.generation_config = GenerationConfig(**settings)
+
+    class Pair:
+        target, drafter = Model(repetition_penalty=1.2, temperature=0.5), Model()
+
+    assert stage._generation_settings(Pair) == {"repetition_penalty": 1.2}
+    Pair.drafter = Model(assistant_ensemble_weight=0.5)
+    with pytest.raises(LossyError, match=r"the drafter's generation_config.json: assistant_ensemble_weight=0.5"):
+        stage._generation_settings(Pair)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("samplers.rrs.branching=[0]", "eval: tree branching"),
+        ("+samplers.rrs.lenience=0.5", "eval: sampler 'rrs': lenience=0.5 relaxes acceptance"),
+        ("+samplers.rrs.wide=3", "eval: sampler 'rrs' has no option wide"),
+        ("eval.draft_temperature=-1", "eval: temperature must be >= 0"),
+        ("eval.law_rounds=-1", "eval.law_rounds=-1"),
+        ("eval.top_p=0", "eval: top_p must lie in"),
         ("eval.samplers=[standrad]", r"eval.samplers: standrad: no such sampler; did you mean standard\?"),
         ("eval.temperatures=[]", "eval.temperatures"),
         ("eval.temperatures=[1,1]", "different numbers"),
