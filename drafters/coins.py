@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from drafters.hashing import FIRST, SECOND, STEP, mix, mix_int, signed, uniform
+from drafters.hashing import FIRST, SECOND, STEP, mix, mix_host, mix_int, signed, uniform, uniform_host
 from drafters.shared_noise import SharedNoise
 
+_STEP, _START, _PLACE = (np.array([signed(x)], np.int64).view(np.uint64) for x in (STEP, FIRST, SECOND))
 PURPOSES = {"draft": 1, "accept": 2, "residual": 3, "bonus": 4, "race": 5}
 
 
@@ -72,6 +74,7 @@ class KeyedCoins:
         self._used: set[tuple[int, ...]] = set()
         start = signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & ((1 << 64) - 1)))
         self._base = mix(requests * STEP + start)  # (B,)
+        self._host = _unsigned(self._base) if self._base.device.type == "cpu" else None
 
     def take(self, requests: Tensor) -> KeyedCoins:
         """Coins of the same seed for another batch of requests (int64 (B,))."""
@@ -81,17 +84,31 @@ class KeyedCoins:
         """The coin of every row: fp64 (B,), or (B, M) where the key names M decisions."""
         if self.strict:
             self._register(key)
+        if self._host is not None:
+            return torch.from_numpy(self._uniform_host(self._host, key))
         position, node = key.position, key.node
         wide = position.ndim == 2 or isinstance(node, Tensor)
         base = self._base.unsqueeze(-1) if wide else self._base
         position = position.unsqueeze(-1) if wide and position.ndim == 1 else position
-        constant = signed(mix_int(PURPOSES[key.purpose] << 32 | key.draw))
-        bits = mix(base ^ (position * STEP + constant))
+        bits = mix(base ^ (position * STEP + _constant(key)))
         if key.round is not None:
             start = key.round.unsqueeze(-1) if wide else key.round
             place = node * SECOND if isinstance(node, Tensor) else signed(node * SECOND)
             bits = mix(bits + start * FIRST + place + STEP)
         return uniform(bits)
+
+    def _uniform_host(self, base: np.ndarray, key: Key) -> np.ndarray:
+        """`uniform` in uint64 on the CPU: the same bits."""
+        position, node = _unsigned(key.position), _unsigned(key.node)
+        if key.position.ndim == 2 or isinstance(key.node, Tensor):
+            base = base[:, None]
+            position = position[:, None] if key.position.ndim == 1 else position
+        bits = mix_host(base ^ (position * _STEP + _unsigned(_constant(key))))
+        if key.round is not None:
+            start = _unsigned(key.round)
+            start = start[:, None] if bits.ndim == 2 else start
+            bits = mix_host(bits + start * _START + node * _PLACE + _STEP)
+        return uniform_host(bits)
 
     def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
         """See Coins.accept."""
@@ -104,8 +121,11 @@ class KeyedCoins:
         goal = self.uniform(key).unsqueeze(-1) * mass[..., -1:]
         token = torch.searchsorted(mass, goal, right=True).squeeze(-1)
         token = token.clamp_(max=law.shape[-1] - 1)
+        possible = law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0
+        if law.device.type == "cpu" and bool(possible.all()):
+            return token  # without reading the law once more; elsewhere, asking would wait for the device
         # A parallel scan may round a massless token's sum past the goal, and u * total may round up to the total: take the heaviest.
-        return torch.where(law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0, token, law.argmax(-1))
+        return torch.where(possible, token, law.argmax(-1))
 
     def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
         """See Coins.race. Raises ValueError without ids."""
@@ -136,3 +156,13 @@ class KeyedCoins:
                         f"coin used twice: request {name[0]}, position {name[1]}, round {name[2]}, node {node}, {key.purpose}."
                     )
                 self._used.add(name)
+
+
+def _constant(key: Key) -> int:
+    return signed(mix_int(PURPOSES[key.purpose] << 32 | key.draw))
+
+
+def _unsigned(values: Tensor | int) -> np.ndarray:
+    """int64 as uint64 with the same bits, at least one dimension (arrays wrap around silently, numbers do not)."""
+    array = values.numpy() if isinstance(values, Tensor) else np.array([values], np.int64)
+    return array.view(np.uint64)

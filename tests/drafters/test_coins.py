@@ -224,3 +224,15 @@ def test_other_requests_have_other_coins_and_their_own_register():
     again = coins.take(torch.tensor([4, 9])).uniform(key(rows=2))
     assert torch.equal(first[0], again[0])
     assert first[0] != again[1]
+
+
+@pytest.mark.parametrize("rounds", [None, torch.tensor([4, 0, 9])])
+@pytest.mark.parametrize("node", [0, 3, torch.tensor([0, 4])])
+@pytest.mark.parametrize("position", [torch.tensor([5, -1, 1 << 40]), torch.tensor([[5, 6], [7, -1], [9, 10]])])
+def test_coins_of_the_host_have_the_bits_of_the_devices(position, node, rounds):
+    """On the CPU the coins are hashed without tensors; a GPU hashes them with tensors."""
+    host = KeyedCoins(2**62 + 1, torch.tensor([1, 9999, 3]))
+    device = KeyedCoins(2**62 + 1, torch.tensor([1, 9999, 3]))
+    device._host = None
+    name = Key(position, rounds, "accept", node, draw=2)
+    assert torch.equal(host.uniform(name), device.uniform(name))
