@@ -1,8 +1,10 @@
 """Stop policies replayed on recorded requests: what each would have drafted, at which cost, without running a model.
 
 A trace knows of every position of a target's text whether a draft there would have been accepted, jointly with the text (see
-pipeline.disco.tracing): so a replay has exactly the law of real decoding with a chain rejection sampler, for every policy, and all
-policies are compared on the same text and the same coins. The policies are the production objects.
+pipeline.disco.tracing): what a replay of a chain rejection sampler accepts has exactly the law of real decoding, and all policies
+are compared on the same text and the same coins. One thing is simplified: behind a rejection the features stay those of the
+target's text, where a real drafter would go on from its own rejected token; so for policies that read them, the number of drafts
+wasted there is an estimate. The policies are the production objects.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drafters.stop.features import STEP
+from drafters.stop.features import RECENT, STEP, UNKNOWN, past_columns, remember
 from drafters.stop.policy import StopPolicy, reads_features
 
 
@@ -22,7 +24,7 @@ from drafters.stop.policy import StopPolicy, reads_features
 class Trace:
     """One request of n new tokens: what a draft for each of them would have been."""
 
-    features: Tensor  # fp32 (n, F), the step left 0: it depends on the policy
+    features: Tensor  # fp32 (n, F), the columns of the past left 0: they depend on the policy
     accepted: Tensor  # bool (n,) this very draft is accepted
     chance: Tensor  # fp32 (n,) min(1, p(x) / q(x)) of the drafted token x
     overlap: Tensor  # fp32 (n,) 1 - TV(p, q): the chance before x is known
@@ -108,21 +110,23 @@ def replay(traces: Sequence[Trace], stop: StopPolicy) -> Outcome:
     rows = torch.arange(len(traces))
     stop.reset(rows)
     place = torch.zeros_like(length)
+    streak, recent = (torch.full((len(traces),), value) for value in UNKNOWN)
     rounds = []
     while bool((place < length).any()):
         active = place < length
         room = (length - place - 1).clamp(min=0) * active
-        drafted = _draft(stop, features, place, room)
+        drafted = _draft(stop, features, place, room, streak, recent)
         accepted = torch.minimum(drafted, runs.gather(1, place.clamp(max=width - 1).unsqueeze(1)).squeeze(1))
         took = rows[active]
         stop.on_verified(accepted[took], drafted[took], took)
         rounds.append(torch.stack([took, drafted[took], accepted[took], room[took]], 1))
+        streak, recent = remember(streak, recent, accepted.float(), (accepted < drafted).float())
         place = place + (accepted + 1) * active
     table = torch.cat(rounds).numpy()
     return Outcome(table, int(length.sum()), stop.max_length, reads_features(stop))
 
 
-def _draft(stop: StopPolicy, features: Tensor, place: Tensor, room: Tensor) -> Tensor:
+def _draft(stop: StopPolicy, features: Tensor, place: Tensor, room: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
     """One round of every row, in the engine's order of questions: drafted int64 (B,)."""
     drafted, go, seen = torch.zeros_like(place), room > 0, None
     for _ in range(stop.max_length):
@@ -132,7 +136,7 @@ def _draft(stop: StopPolicy, features: Tensor, place: Tensor, room: Tensor) -> T
         if reads_features(stop):
             where = (place + drafted).clamp(max=features.shape[1] - 1)
             seen = features[torch.arange(len(place)), where]
-            seen[:, STEP] = drafted.float().log1p()
+            seen[:, STEP : RECENT + 1] = past_columns(drafted, streak, recent)
         drafted = drafted + go
     return drafted
 

@@ -25,6 +25,7 @@ from drafters.engine.strings import StringSession
 from drafters.probs import warp
 from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, StringProposal, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
+from drafters.stop.features import remember
 from drafters.stop.policy import StopPolicy
 
 Settle = Callable[[list[list[int]], list[list[int]]], None]  # accepted paths, committed tokens
@@ -209,7 +210,9 @@ class _Run:
         used = min(len(path), kept)
         refused = (path[-1] if path else ROOT) in above  # where the path ends, a child was tested and failed
         present = sum(parent > ABSENT for parent in above)
-        row.rounds.append((present, used + (refused and kept > len(path)), used))
+        rejected = refused and kept > len(path)
+        row.rounds.append((present, used + rejected, used))
+        row.past = remember(*row.past, float(used), float(rejected))
         return new[:kept]
 
 

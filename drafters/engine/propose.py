@@ -14,7 +14,7 @@ from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
-from drafters.stop.features import describe, shown_law
+from drafters.stop.features import describe, past_columns, shown_law
 from drafters.stop.policy import StopPolicy, reads_features
 
 
@@ -75,7 +75,7 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
     drafted, allowed = torch.zeros_like(key.position), torch.tensor(room, device=device)
     go = allowed > 0
     features: Tensor | None = None  # of the last draw, for policies that read any
-    begin = torch.tensor([row.prompt for row in drafting.rows], device=device) if reads_features(stop) else None
+    noting = Noting(drafting, key.position) if reads_features(stop) else None
     for node in range(min(stop.max_length, max(room))):
         go = go & (drafted < allowed) & stop.should_continue(features, drafted)
         if not bool(go.any()):
@@ -91,13 +91,27 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         laws.append(chance)
         tokens.append(token)
         parents.append(torch.where(go, node - 1, ABSENT))
-        if begin is not None:
-            shown = shown_law(q, masked, drafting.sampling)
-            likely = shown.amax(-1) if drafting.sampling.greedy else chance  # greedy's draw is the likeliest token
-            features = describe(shown, likely, key.position + node - begin, drafted, drafting.sampling.temperature)
+        if noting is not None:
+            features = noting.note(q, masked, chance, drafted)
         drafted = drafted + go
         go = go & drafting.can_follow(token)
     return drafting.proposed(tokens, parents, laws, len(tokens) - 1)
+
+
+class Noting:
+    """Notes the features of every draw of a round, for policies that read them."""
+
+    def __init__(self, drafting: Drafting, committed: Tensor):
+        self.sampling, rows = drafting.sampling, drafting.rows
+        self.position = committed - torch.tensor([row.prompt for row in rows], device=committed.device)
+        self.streak, self.recent = torch.tensor([row.past for row in rows], device=committed.device).unbind(-1)
+
+    def note(self, q: Tensor, masked: Tensor, chance: Tensor, drafted: Tensor) -> Tensor:
+        """Features (B, F) of a draw from q (B, D) out of `masked` logits, where (B,) were drafted before it."""
+        shown = shown_law(q, masked, self.sampling)
+        likely = shown.amax(-1) if self.sampling.greedy else chance  # greedy's draw is the likeliest token
+        past = past_columns(drafted, self.streak, self.recent)
+        return describe(shown, likely, self.position + drafted, past, self.sampling.temperature)
 
 
 def _chance(law: Tensor, token: Tensor) -> Tensor:

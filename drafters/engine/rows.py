@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drafters.engine.limits import Limits
+from drafters.stop.features import UNKNOWN
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Row:
     drafting: bool = True  # False once the drafter's context is full
     finished: bool = False
     rounds: list[tuple[int, int, int]] = field(default_factory=list)  # (drafted, verified, accepted) per target forward
+    past: tuple[float, float] = UNKNOWN  # streak and recent share of accepted drafts, see drafters.stop.features
 
     def commit(self, fresh: list[int], limits: Limits, eos: tuple[int, ...]) -> int:
         """Append tokens until the request ends; returns how many were appended."""

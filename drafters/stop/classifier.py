@@ -13,7 +13,12 @@ from drafters.stop.features import NAMES
 from drafters.stop.policy import StopError
 
 ACCEPTED, NEXT = range(2)  # outputs: this draw is accepted; given that, the next one is
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
 
 
 class Trained(Protocol):

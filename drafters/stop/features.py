@@ -3,10 +3,12 @@
 The law is the drafter's as it will be verified: masked to the usable tokens, then warped. At temperature 0 that law is a point
 and would say nothing, so the law at temperature 1 stands in for it. Mamou et al. 2024 (arXiv 2405.04304) read the ten largest
 probabilities, the entropy (taken here over the whole vocabulary; the paper leaves that open) and the position; the drawn token's
-probability, the place within the round and the temperature are ours.
+probability, the place within the round, what became of the row's drafts so far and the temperature are ours.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,9 +16,27 @@ from torch import Tensor
 from drafters.probs import Sampling, warp
 
 TOP = 10
-NAMES = (*(f"log_top{rank}" for rank in range(1, TOP + 1)), "entropy", "log_drawn", "position", "step", "temperature")
-ENTROPY, DRAWN, POSITION, STEP, TEMPERATURE = range(TOP, TOP + 5)
+NAMES = (
+    *(f"log_top{rank}" for rank in range(1, TOP + 1)),
+    *("entropy", "log_drawn", "position", "step", "streak", "recent", "temperature"),
+)
+ENTROPY, DRAWN, POSITION, STEP, STREAK, RECENT, TEMPERATURE = range(TOP, TOP + 7)
 FLOOR = 1e-6  # smaller probabilities, and those a short law does not have, count as this
+MEMORY = 0.85  # of `recent`, per verified draft
+Number = TypeVar("Number", float, Tensor)
+
+
+def remember(streak: Number, recent: Number, accepted: Number, rejected: Number) -> tuple[Number, Number]:
+    """How a row's past changes in a round: `streak`, drafts accepted in a row; `recent`, the smoothed share of accepted drafts.
+
+    Args:
+        accepted: drafts accepted. rejected: 1 where the round ended with a rejection, 0 where every draft was accepted.
+    """
+    recent = (1 - (1 - recent) * MEMORY**accepted) * MEMORY**rejected
+    return (streak + accepted) * (1 - rejected), recent
+
+
+UNKNOWN = (0.0, 0.5)  # streak and recent share of a row without a past
 
 
 def shown_law(q: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
@@ -24,21 +44,30 @@ def shown_law(q: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
     return warp(logits, Sampling(1.0)) if sampling.greedy else q
 
 
-def describe(law: Tensor, drawn: Tensor, position: Tensor, step: Tensor, temperature: float) -> Tensor:
+def describe(law: Tensor, drawn: Tensor, position: Tensor, past: Tensor, temperature: float) -> Tensor:
     """Features fp32 (B, F) in the order of NAMES, all finite.
 
     Args:
         law: (B, D) that the draw was made from, see `shown_law`. drawn: (B,) the drawn token's probability, 0 for a miss.
-        position: int64 (B,) tokens since generation began. step: int64 (B,) draws before this one in its round.
+        position: int64 (B,) tokens since generation began. past: see `past_columns`.
     """
     top = law.topk(min(TOP, law.shape[-1]), dim=-1).values.float()
     if top.shape[-1] < TOP:
         top = torch.nn.functional.pad(top, (0, TOP - top.shape[-1]))
     entropy = entropies(law)
     logs = torch.cat([top, drawn.float().unsqueeze(-1)], -1).clamp_(min=FLOOR).log_()  # (B, TOP + 1)
-    places = torch.stack([position, step], -1).clamp(min=0).float().log1p_()
+    place = position.clamp(min=0).float().log1p().unsqueeze(-1)
     heat = logs.new_full((logs.shape[0], 1), temperature)
-    return torch.cat([logs[:, :TOP], entropy.unsqueeze(-1), logs[:, TOP:], places, heat], -1)
+    return torch.cat([logs[:, :TOP], entropy.unsqueeze(-1), logs[:, TOP:], place, past, heat], -1)
+
+
+def past_columns(step: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
+    """The columns STEP, STREAK and RECENT of a draw, fp32 (B, 3).
+
+    Args:
+        step: int64 (B,) draws before this one in its round, taken as accepted. streak, recent: (B,) when the round began.
+    """
+    return torch.stack([step.float().log1p(), (streak + step).float().log1p(), recent.float()], -1)
 
 
 def entropies(law: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ acceptance their exact joint law: the prefixes are those that speculative decodi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from drafters.coins import Key, KeyedCoins
 from drafters.engine.cache import Model
+from drafters.engine.decode import autoregressive
+from drafters.engine.limits import Limits
 from drafters.engine.propose import usable
 from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
@@ -53,7 +56,7 @@ def forced(pair: Pair, prompt: Tensor, new: Tensor) -> Forced:
 def trace(
     laws: Forced, new: Tensor, sampler: Sampler, sampling: Sampling, request: int, seed: int, start: int = 0
 ) -> Trace:
-    """Features and labels of the draft at each position of `new`, int64 (n,); the step within the round is left 0.
+    """Features and labels of the draft at each position of `new`, int64 (n,); the columns of the past are left 0.
 
     `start`: place of the first of them in the sequence; with `seed` and `request` it names the coins.
     """
@@ -75,9 +78,7 @@ def trace(
     shown = shown_law(law, masked, sampling)
     is_miss = x.squeeze(-1) >= laws.target.shape[-1]
     drawn = shown.amax(-1) if sampling.greedy else torch.where(is_miss, 0.0, q_x)
-    features = describe(
-        shown, drawn, torch.arange(n, device=device), torch.zeros_like(position), sampling.temperature
-    )
+    features = describe(shown, drawn, torch.arange(n, device=device), shown.new_zeros(n, 3), sampling.temperature)
     return Trace(
         features=features.cpu(),
         accepted=accepted.cpu(),
@@ -98,3 +99,24 @@ def _read(model: Model, tokens: list[int], first: int) -> Tensor:
     logits = model.extend(torch.tensor([tokens[first:]]))
     assert logits is not None
     return logits[0]
+
+
+def traced(
+    pair: Pair,
+    sampler: Sampler,
+    prompts: Sequence[Tensor],
+    requests: Sequence[int],
+    sampling: Sampling,
+    seed: int,
+    max_new_tokens: int,
+) -> list[Trace]:
+    """The target's own continuations of prompts, int64 (m,) each, decoded as one batch, and their traces.
+
+    `requests` number the prompts; they and `seed` name the coins.
+    """
+    coins = KeyedCoins(seed, torch.tensor(requests, device=pair.device))
+    texts = autoregressive(pair, prompts, coins, Limits(max_new_tokens, sampling)).tokens
+    return [
+        trace(forced(pair, prompt, new), new, sampler, sampling, request, seed, len(prompt))
+        for prompt, new, request in zip(prompts, texts, requests, strict=True)
+    ]

@@ -1,0 +1,61 @@
+"""The numbers of the policies, found by replay on the validation split with measured costs. Nothing here sees the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drafters.stop.classifier import Classifier
+from drafters.stop.cost_aware import CostAware
+from drafters.stop.disco import Disco
+from drafters.stop.specdecpp import SpecDecPP
+from eval.policies import best_static
+from eval.replay import Prices, Trace, replay
+
+THRESHOLDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+LENGTHS = [5, 10, 20]  # of which those up to the longest allowed
+PASSES = 8
+SETTLED = 1e-3
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found at one temperature."""
+
+    static: int
+    parameters: dict[str, float]  # as `drafters.stop.catalog` reads them, the temperature left out
+    rates: list[float]  # of the cost-aware rule, pass by pass
+
+
+def tune(traces: Sequence[Trace], classifier: Classifier, prices: Prices, first: float, longest: int) -> Tuned:
+    """Thresholds and lengths of the highest speed by cost, and the cost-aware rule's fixed point.
+
+    Args:
+        first: acceptance of a draft, from the training split. longest: most drafts of any round.
+    """
+    lengths = [length for length in LENGTHS if length < longest] + [longest]
+    grid = [(threshold, length) for threshold in THRESHOLDS for length in lengths]
+    disco = max(grid, key=lambda point: replay(traces, Disco(classifier, *point)).speed(prices))
+    specdecpp = max(THRESHOLDS, key=lambda h: replay(traces, SpecDecPP(classifier, h, longest)).speed(prices))
+    c = prices.marginal()
+    rates = fixed_point(traces, classifier, c, first, longest)
+    parameters = {
+        "disco_threshold": disco[0],
+        "disco_max_length": float(disco[1]),
+        "specdecpp_threshold": specdecpp,
+        "c": c,
+        "rate": rates[-1],
+        "first": first,
+    }
+    return Tuned(best_static(traces, prices)[0], parameters, rates)
+
+
+def fixed_point(traces: Sequence[Trace], classifier: Classifier, c: float, first: float, longest: int) -> list[float]:
+    """Rates (tokens per target forward's time) of the cost-aware rule, each reached with the one before, from 1 until they settle."""
+    rates = [1.0]
+    for _ in range(PASSES):
+        outcome = replay(traces, CostAware(classifier, c, rates[-1], first, longest))
+        rates.append(max(1.0, outcome.tokens / (outcome.forwards + c * outcome.drafted)))
+        if abs(rates[-1] - rates[-2]) < SETTLED:
+            break
+    return rates

@@ -1,0 +1,166 @@
+"""traces: what the drafter would have said at every position of the target's own text, and whether it would have passed.
+
+Prompts are split by document (of a corpus) or by prompt (of a suite) into train, validation and test. Writes Arrow shards of
+features and labels, see `pipeline.disco.tracing` and `pipeline.disco.arrow`; a rerun skips the finished ones. ``report.json``
+holds the counts, the mean acceptance and the splits' hashes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from drafters.probs import Sampling
+from drafters.stop.features import NAMES
+from pipeline import corpus
+from pipeline.disco import arrow, prompts
+from pipeline.disco.opening import Opened, models_external, open_pair, sampler_name, stage_inputs
+from pipeline.disco.prompts import Prompt
+from pipeline.disco.tracing import traced
+from pipeline.errors import ConfigError
+from pipeline.stage import Context, Stage, write_atomic
+
+
+@dataclass
+class TracesConfig:
+    """What is traced."""
+
+    prompts: str = "corpus"  # corpus: pieces of its held-out documents | suite
+    requests: int = 320  # prompts, each at every temperature
+    prefix_tokens: int = 64  # of a piece
+    per_document: int = 2  # pieces
+    max_new_tokens: int = 96
+    temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    sampler: str | None = None  # whose drafts; null: package.sampler, or the plain one that fits
+    validation: float = 0.2  # documents or prompts: a share, or from 1 on a number
+    test: float = 0.2
+    shard_size: int = 16  # requests decoded together and written as one file: what a kill costs at most
+
+
+def run(context: Context) -> None:
+    """Trace what is missing, then say what there is."""
+    settings, cfg = context.cfg.traces, context.cfg
+    opened = open_pair(cfg, context.inputs)
+    chosen = prompts.prompts(cfg, opened.models.target_tokenizer, room(cfg, opened))
+    parts = prompts.split([prompt.group for prompt in chosen], settings.validation, settings.test, cfg.seed)
+    rows = len(chosen) * settings.max_new_tokens * len(settings.temperatures)
+    size = rows * 4 * (len(NAMES) + 8) / 1e6
+    context.console.print(
+        f"tracing {len(chosen)} prompts at {len(settings.temperatures)} temperatures: up to {rows:,} drafts, {size:.1f} MB",
+        highlight=False,
+    )
+    with context.progress("Tracing", len(chosen) * len(settings.temperatures)) as bar:
+        for temperature in settings.temperatures:
+            for start in range(0, len(chosen), settings.shard_size):
+                numbers = range(start, min(start + settings.shard_size, len(chosen)))
+                path = arrow.shard_path(context.out, temperature, start // settings.shard_size)
+                if not path.exists():
+                    arrow.write_shard(path, _shard(cfg, opened, chosen, numbers, parts, temperature))
+                bar.advance(len(numbers))
+    _finish(context, parts, opened.sampler.name)
+
+
+def _shard(
+    cfg: DictConfig, opened: Opened, chosen: list[Prompt], numbers: range, parts: dict[str, str], temperature: float
+) -> list[arrow.Request]:
+    some = [chosen[number] for number in numbers]
+    sampling = Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
+    found = traced(
+        opened.pair,
+        opened.sampler,
+        [item.ids for item in some],
+        list(numbers),
+        sampling,
+        cfg.seed,
+        cfg.traces.max_new_tokens,
+    )
+    return [
+        arrow.Request(number, item.group, parts[item.group], temperature, trace)
+        for number, item, trace in zip(numbers, some, found, strict=True)
+    ]
+
+
+def _finish(context: Context, parts: dict[str, str], sampler: str) -> None:
+    requests = arrow.read_shards(context.out)
+    summary: dict[str, Any] = {}
+    for temperature in context.cfg.traces.temperatures:
+        here = [item for item in requests if item.temperature == round(temperature, 6)]
+        chances = np.concatenate([item.trace.overlap.numpy() for item in here])
+        summary[f"{temperature:g}"] = {
+            "requests": {name: sum(item.split == name for item in here) for name in prompts.SPLITS},
+            "drafts": len(chances),
+            "acceptance": float(chances.mean()),
+        }
+    report = {"sampler": sampler, "features": list(NAMES), "temperatures": summary} | {
+        "splits": prompts.split_hashes(parts),
+        "groups": {name: sorted(g for g, part in parts.items() if part == name) for name in prompts.SPLITS},
+    }
+    write_atomic(context.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    for temperature, found in summary.items():
+        counts = ", ".join(f"{count} {name}" for name, count in found["requests"].items())
+        context.console.print(
+            f"T = {temperature}: {found['drafts']:,} drafts by {sampler}, acceptance {found['acceptance']:.3f}; requests: {counts}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def room(cfg: DictConfig, opened: Opened) -> int | None:
+    """Tokens that a prompt may have in both models; None: no limit. Raises ConfigError where there is none left."""
+    limits = [limit for limit in opened.models.context_lengths if limit is not None]
+    if not limits:
+        return None
+    if (left := min(limits) // opened.pair.expansion - cfg.traces.max_new_tokens) < 1:
+        raise ConfigError(
+            f"traces.max_new_tokens={cfg.traces.max_new_tokens}: the smaller context holds {min(limits)} tokens, prompt "
+            f"included; set it below {min(limits) // opened.pair.expansion}"
+        )
+    return left
+
+
+def config(cfg: DictConfig) -> dict[str, Any]:
+    """Sampling, seed, precision, and the settings of the prompts."""
+    values: Any = OmegaConf.to_container(cfg.traces, resolve=True, throw_on_missing=True)
+    warps = {name: cfg.package[name] for name in ("top_k", "top_p")}
+    values |= {"sampler": sampler_name(cfg), "seed": cfg.seed, "dtype": cfg.dtype, "foreign": cfg.pair.foreign, **warps}
+    if cfg.traces.prompts == "suite":
+        return values | {"suite": prompts.suite_values(cfg) | {"path": None}}
+    return values | {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
+
+
+def external(cfg: DictConfig) -> dict[str, str]:
+    """The models, and where the prompts come from."""
+    if cfg.traces.prompts == "suite":
+        return models_external(cfg) | prompts.suite_external(cfg)
+    return models_external(cfg) | corpus.external(corpus.corpus_config(cfg))
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work, before anything is loaded."""
+    settings = cfg.traces
+    if settings.prompts not in ("corpus", "suite"):
+        raise ConfigError(f"traces.prompts={settings.prompts}: choose one of: corpus, suite")
+    for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size"):
+        if settings[name] < 1:
+            raise ConfigError(f"traces.{name}={settings[name]}: expected a whole number from 1")
+    if not 1 <= settings.per_document <= 8:
+        raise ConfigError(f"traces.per_document={settings.per_document}: expected a whole number from 1 to 8")
+    for name in ("validation", "test"):
+        if not settings[name] > 0:
+            raise ConfigError(f"traces.{name}={settings[name]}: expected a share between 0 and 1, or a number from 1")
+    if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
+        raise ConfigError(
+            f"traces.temperatures={settings.temperatures}: expected different numbers from 0, e.g. [0, 1]"
+        )
+    try:
+        for temperature in settings.temperatures:
+            Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
+    except ValueError as error:
+        raise ConfigError(f"traces: {error}") from error
+
+
+STAGE = Stage(name="traces", run=run, inputs=stage_inputs, config=config, external=external, check=check)
