@@ -1,0 +1,140 @@
+"""A small report made by the code that makes large ones, from rounds written down here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval import metrics
+from eval.costs import Costs, Timing, cost_report
+from eval.records import AUTOREGRESSIVE, PACKAGE, SPECULATIVE, UNPRUNED, Configuration, Record, histogram
+from eval.report import rounds
+from eval.report.write import assemble
+
+COSTS = Costs(
+    target={n: Timing(1.0 + 0.1 * (n - 1), 1.0, 1.0, 5) for n in range(1, 7)},
+    drafters={UNPRUNED: Timing(0.25, 0.2, 0.3, 5), PACKAGE: Timing(0.2, 0.2, 0.2, 5)},
+    context=128,
+)
+# (drafted, verified, accepted) of every round, by prompt
+ROUNDS = {"one": [(5, 3, 2), (5, 5, 5), (5, 1, 0)], "two": [(5, 2, 1), (5, 4, 3)]}
+
+
+def configurations(temperature: float) -> list[Configuration]:
+    return [
+        Configuration(None, None, AUTOREGRESSIVE, None, temperature, None),
+        Configuration(UNPRUNED, "standard", SPECULATIVE, "static", temperature, 100, "standard"),
+        Configuration(PACKAGE, "tli", SPECULATIVE, "static", temperature, 25, "tli"),
+        Configuration(PACKAGE, "rrs", SPECULATIVE, "static", temperature, 25, "rrs_batch"),
+    ]
+
+
+def record(
+    key: Configuration, prompt: str, kinds: list[tuple[int, int, int]], seconds: float, repeat: int = 0
+) -> Record:
+    drafted, verified, accepted = (sum(column) for column in zip(*kinds, strict=True))
+    greedy = "identical" if key.temperature == 0 and key.sampler else None
+    return Record(
+        key, prompt, repeat, 7, accepted + len(kinds), drafted, verified, accepted, len(kinds), histogram(kinds), seconds, greedy
+    )  # fmt: skip
+
+
+def records() -> list[Record]:
+    made = []
+    for temperature in (0.0, 1.0):
+        for number, key in enumerate(configurations(temperature)):
+            for prompt, kinds in ROUNDS.items():
+                own = kinds if key.sampler else [(0, 0, 0)] * 8
+                made.append(record(key, prompt, own, 12.0 - number + len(prompt)))
+    return made
+
+
+def small() -> dict[str, Any]:
+    measured = records()
+    rows = metrics.rows(measured, "standard")
+    for row in rows:
+        row |= {"lossless": "exact" if row["sampler"] else None, "lossy": None, "speedup_by_costs": None}
+        if row["sampler"]:
+            drafted = row["drafted"] / row["target_forwards"]
+            row["speedup_by_costs"] = COSTS.speedup(row["drafter"], row["block_efficiency"], drafted)
+            row |= {
+                "drafts_at_root": 3, "measured_at_root": 0.75, "law_rounds": 5, "common_laws": 40, "expected_acceptance": 0.61,
+                "optimal_acceptance": 0.73, "gap_to_optimum": 0.12, "nodes": 5,
+            }  # fmt: skip
+    chains = {key for t in (0.0, 1.0) for key in configurations(t) if key.sampler in ("standard", "tli")}
+    head = {
+        "device": "cpu", "dtype": "fp32", "pair": "pycode", "vocabulary": 100, "kept": 25, "coverage": 0.9,
+        "costs": cost_report(COSTS, UNPRUNED, PACKAGE),
+    }  # fmt: skip
+    more = {
+        "drafter_vocabulary": 100, "threads": 2, "code": "c" * 64,
+        "models": {"target": {"id": "a/target", "revision": "f" * 40}, "drafter": {"id": "local", "revision": None}},
+        "prompts": {"suite": "pycode", "count": 2, "max_new_tokens": 48, "repeats": 1},
+        "greedy_identity": metrics.greedy_identity(measured, exact=True),
+        "definitions": metrics.DEFINITIONS | rounds.DEFINITIONS,
+        "rounds": rounds.by_round(measured, COSTS, chains),
+    }  # fmt: skip
+    return assemble(head, rows, more)
+
+
+CERTIFICATE = {
+    "schema": 1, "code": "c" * 64, "device": "cpu", "dtype": "float64",
+    "samplers": {
+        "tli": {
+            "status": "exact", "cells": 65, "exact_error": 3.3e-16, "n": 88704, "detectable_tv": 0.02,
+            "p_values": {"joint": 0.31}, "mutants": 3, "mutants_killed": 3, "failures": [],
+        },
+        "rrs": {"status": "not_run", "failures": ["exact law off by 1e-3"], "mutants": 2, "mutants_killed": 1},
+    },
+    "matrix": [
+        {"source": "M1", "bug": "q kept early", "test": "exact law", "found": True},
+        {"source": "M1", "bug": "q kept early", "test": "chi-square", "found": False},
+    ],
+}  # fmt: skip
+CURVE = {
+    "schema": 1,
+    "points": [
+        {"variant": name, "temperature": 1.0, "kept": kept, "acceptance_rate": rate + 0.01 * kept / 100,
+         "acceptance_rate_low": rate, "acceptance_rate_high": rate + 0.1, "speedup": 1.4}
+        for name, rate in (("tli", 0.5), ("rdk", 0.6)) for kept in (10, 25, 50, 100)
+    ],
+    "knee": {"kept": 25, "reason": "half the gain of twice the size"},
+}  # fmt: skip
+DISCO = {
+    "schema": 1, "auc": 0.82, "ece": 0.021, "prompts": 80,
+    "roc": [{"false_positive": x, "true_positive": x**0.5} for x in (0.0, 0.25, 1.0)],
+    "calibration": [{"predicted": 0.3, "observed": 0.35, "count": 20}, {"predicted": 0.8, "observed": 0.75, "count": 9}],
+    "threshold": {"value": 0.4, "false_positive": 0.25, "true_positive": 0.5},
+}  # fmt: skip
+DSI = {
+    "schema": 1, "unit": "ms",
+    "runs": [
+        {"name": "DSI, 2 servers", "tokens": 9, "lanes": [
+            {"label": "drafter", "spans": [{"begin": 0.0, "end": 2.5, "kind": "draft"}]},
+            {"label": "server 1", "spans": [{"begin": 2.5, "end": 10.0, "kind": "verify"}]},
+            {"label": "server 2", "spans": [{"begin": 5.0, "end": 12.5, "kind": "stale"}]},
+        ]},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    """Two temperatures, four rows each; free to be changed."""
+    return small()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder of runs with the report and everything that can stand beside it."""
+    for where, content in (
+        ("eval/k1/report.json", small()), ("lossless/k2/certificate.json", CERTIFICATE), ("curve/k3/curve.json", CURVE),
+        ("train-disco/k4/disco.json", DISCO), ("dsi/k5/timeline.json", DSI),
+    ):  # fmt: skip
+        path = tmp_path / "runs" / where
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path / "runs"

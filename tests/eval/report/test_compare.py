@@ -1,0 +1,169 @@
+"""The regression gate: what is worse, what is noise, and which reports cannot be compared."""
+
+import copy
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from eval.metrics import interval
+from eval.report.compare import compare, lost_for_sure, main, show
+from eval.report.shapes import ReportError
+
+TLI = 6  # row of the fixture: the packaged drafter with sampler tli at T = 1
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float, float]:
+    """Wilson's score interval at 95 %."""
+    z, rate = 1.959963984540054, successes / trials
+    middle = rate + z * z / (2 * trials)
+    reach = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
+    scale = 1 + z * z / trials
+    return rate, (middle - reach) / scale, (middle + reach) / scale
+
+
+def test_lower_end_of_a_difference_as_published():
+    # Newcombe 1998 (Statistics in Medicine 17, 873-890), table II, method 10: 56/70 - 48/80 and 9/10 - 3/10.
+    assert lost_for_sure(wilson(56, 70), wilson(48, 80)) == pytest.approx(0.0524, abs=5e-5)
+    assert lost_for_sure(wilson(9, 10), wilson(3, 10)) == pytest.approx(0.1705, abs=5e-5)
+
+
+def test_equal_prompts_give_few_alarms_and_real_losses_are_seen():
+    # 60 prompts of about 40 tested drafts each, rates spread by 0.1 between prompts: a mean's standard error is about 0.016.
+    random = np.random.default_rng(0)
+
+    def measured(rate: float) -> tuple[float, float, float]:
+        verified = random.integers(20, 60, 60).astype(float)
+        accepted = random.binomial(verified.astype(int), np.clip(random.normal(rate, 0.1, 60), 0, 1)).astype(float)
+        low, high = interval(np.divide, accepted, verified)
+        assert low is not None
+        assert high is not None
+        return accepted.sum() / verified.sum(), low, high
+
+    alarms = sum(lost_for_sure(measured(0.7), measured(0.7)) > 0 for _ in range(60))
+    seen = sum(lost_for_sure(measured(0.7), measured(0.6)) > 0 for _ in range(30))
+    assert alarms <= 7  # 2.5 % expected: more than 7 of 60 has probability 2e-4
+    assert seen >= 26  # a loss of 4.3 standard errors is seen with probability 0.99: fewer than 26 has probability 1e-5
+
+
+def changed(report, field: str, factor: float, row: int = TLI):
+    """The report with one figure of one row scaled, its interval with it."""
+    made = copy.deepcopy(report)
+    for name in (field, f"{field}_low", f"{field}_high"):
+        made["rows"][row][name] *= factor
+    return made
+
+
+def narrow(report):
+    """Intervals of one percent, so that a change of a few is beyond them."""
+    made = copy.deepcopy(report)
+    for row in made["rows"]:
+        for field in ("acceptance_rate", "block_efficiency", "speedup_vs_autoregressive"):
+            if row[field] is not None:
+                row[f"{field}_low"], row[f"{field}_high"] = 0.99 * row[field], 1.01 * row[field]
+    return made
+
+
+def verdicts(found) -> dict[tuple[str, str], str]:
+    return {(change.sampler, change.field): change.verdict for change in found.changes if change.temperature == 1}
+
+
+def test_a_report_is_no_worse_than_itself(report):
+    found = compare(report, report)
+    assert found.passed
+    assert {change.verdict for change in found.changes} == {"same"}
+    assert len(found.changes) == 18  # six speculative rows, three figures
+
+
+@pytest.mark.parametrize("field", ["acceptance_rate", "block_efficiency"])
+@pytest.mark.parametrize(("factor", "verdict"), [(0.995, "same"), (0.97, "worse"), (1.03, "better")])
+def test_counts_are_held_to_their_intervals(report, field, factor, verdict):
+    before = narrow(report)
+    found = compare(before, changed(before, field, factor))
+    assert verdicts(found).pop(("tli", field)) == verdict
+    assert set(verdicts(found).values()) <= {"same", verdict}
+    assert found.passed == (verdict != "worse")
+
+
+def test_speed_has_a_tolerance_besides(report):
+    before = narrow(report)
+    slower = changed(before, "speedup_vs_autoregressive", 0.96)
+    assert compare(before, slower).passed
+    assert not compare(before, slower, tolerance=0.02).passed
+    assert not compare(before, changed(before, "speedup_vs_autoregressive", 0.9)).passed
+
+
+def test_without_an_interval_nothing_is_claimed(report):
+    before = narrow(report)
+    before["rows"][TLI]["acceptance_rate_low"] = None
+    found = compare(before, changed(narrow(report), "acceptance_rate", 0.5))
+    assert verdicts(found)["tli", "acceptance_rate"] == "no interval"
+    assert found.passed
+
+
+def test_a_row_that_is_gone_fails_and_a_new_one_does_not(report):
+    less = copy.deepcopy(report)
+    del less["rows"][TLI]
+    assert compare(report, less).gone == ["tli (package), T = 1"]
+    assert not compare(report, less).passed
+    assert compare(less, report).new == ["tli (package), T = 1"]
+    assert compare(less, report).passed
+
+
+def test_another_kept_size_is_the_same_row(report):
+    after = copy.deepcopy(report)
+    after["rows"][TLI]["kept"] = 12
+    assert compare(report, after).passed
+
+
+def test_a_lost_proof_and_greedy_differences_fail(report):
+    unproved = copy.deepcopy(report)
+    unproved["rows"][TLI]["lossless"] = "not proven"
+    assert compare(report, unproved).lost == ["tli (package), T = 1: was proved lossless (exact), is not proven"]
+    different = copy.deepcopy(report)
+    different["greedy_identity"]["different"] = 2
+    assert compare(report, different).lost == ["greedy outputs that differ from plain decoding's: 0, now 2"]
+    assert compare(unproved, report).passed
+    assert compare(different, report).passed
+
+
+def test_speed_of_two_machines_is_not_compared(report):
+    other = changed(narrow(report), "speedup_vs_autoregressive", 0.5) | {"device": "cuda"}
+    found = compare(narrow(report), other)
+    assert found.passed
+    assert found.notes == ["device differs: cpu and cuda; speed is not compared"]
+    assert {change.field for change in found.changes} == {"acceptance_rate", "block_efficiency"}
+
+
+def test_different_work_is_refused(report):
+    other = copy.deepcopy(report)
+    other["prompts"]["suite"] = "humaneval"
+    with pytest.raises(ReportError, match=r"prompts.suite: expected 'pycode' as in the first, got 'humaneval'"):
+        compare(report, other)
+
+
+def test_command_line(report, tmp_path, capsys):
+    good, bad, broken = (tmp_path / name for name in ("good.json", "bad.json", "broken.json"))
+    good.write_text(json.dumps(narrow(report)))
+    bad.write_text(json.dumps(changed(narrow(report), "acceptance_rate", 0.5)))
+    broken.write_text("{}")
+    assert main([str(good), str(good)]) == 0
+    assert main([str(good), str(bad)]) == 1
+    said = capsys.readouterr().out
+    assert "-50.0 %" in said
+    assert "1 worse" in said
+    assert main([str(good), str(broken)]) == 2
+    assert "schema" in capsys.readouterr().err
+
+
+def test_the_table_fits_80_columns(report):
+    stream = io.StringIO()
+    show(
+        compare(narrow(report), changed(narrow(report), "acceptance_rate", 0.5)), Console(file=stream, width=80), False
+    )
+    row = next(line for line in stream.getvalue().splitlines() if "tli" in line)
+    assert row.split()[:4] == ["1", "tli", "package", "acceptance"]
+    assert row.split()[-1] == "worse"
