@@ -1,0 +1,1 @@
+"""Distributed speculative inference: one drafter runs ahead while several target servers verify."""

@@ -1,0 +1,36 @@
+"""What the coordinator needs of the world, and the loop that joins the two."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from drafters.engine.distributed.coordinator import Coordinator
+from drafters.engine.distributed.messages import Action, Event
+from drafters.errors import DraftersError
+
+
+class DistributedError(DraftersError):
+    """The servers or the drafter cannot go on; the message says why and what helps."""
+
+
+class Backend(Protocol):
+    """Where drafter and target servers live. Actions are orders, not calls: none of them waits."""
+
+    def perform(self, action: Action) -> None:
+        """Pass an action on to whom it concerns. Never fails because somebody died: that is an event."""
+        ...
+
+    def next(self) -> Event:
+        """The next thing that happened; waits for it. Raises DistributedError where nothing can happen any more."""
+        ...
+
+
+def drive(coordinator: Coordinator, backend: Backend) -> None:
+    """Run a request to its end."""
+    actions = coordinator.start()
+    while True:
+        for action in actions:
+            backend.perform(action)
+        if coordinator.finished:
+            return
+        actions = coordinator.handle(backend.next())

@@ -1,0 +1,1 @@
+"""Distributed speculative inference on paper and in virtual time."""
