@@ -139,8 +139,8 @@ def scan(folder: Path, allow: Callable[[str], bool] = lambda name: False) -> Ite
             continue
         text = (folder / name).read_bytes().decode("utf-8" if not name.endswith(BINARY) else "latin-1", "replace")
         if name.endswith(BINARY):
-            # Random bytes spell short patterns by chance; a prefix with thirty following letters they do not.
-            found = [Finding("KEY", *match.span()) for match in KEYS.finditer(text) if len(match[0]) >= 24]
+            # By chance a gigabyte of random bytes spells one of these with a probability below 1e-8.
+            found = [Finding("KEY", *match.span()) for match in KEYS.finditer(text)]
         else:
             found = find(text, ("KEY", "PASSWORD"), detectors=name not in VOCABULARIES)
         for finding in found:
