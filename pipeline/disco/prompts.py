@@ -16,8 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from eval import suites
 from pipeline import corpus
+from pipeline.closure import ROOT
+from pipeline.discovery import suggest
 from pipeline.errors import ConfigError
 
+CONF = ROOT / "conf"
 SPLITS = ("train", "validation", "test")
 CHARACTERS_PER_TOKEN = 8  # more than any text has
 
@@ -96,3 +99,30 @@ def suite_external(cfg: DictConfig) -> dict[str, str]:
         return {"suite": f"{suite.hub}@{suite.revision}"}
     embedded = suites.EMBEDDED / suite.path
     return {"suite": str(embedded if embedded.is_file() else suite.path)}
+
+
+def named_suite(name: str, path: str | None) -> suites.SuiteConfig:
+    """A file of conf/suite, its rows from `path` where one is given. Raises ConfigError for an unknown name."""
+    folder = CONF / "suite"
+    if not (folder / f"{name}.yaml").is_file():
+        known = [file.stem for file in folder.glob("*.yaml")]
+        raise ConfigError(f"train_disco.suites.{name}: no such suite; {suggest(name, known)}")
+    values: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
+    return suites.suite_config(values | ({"path": path} if path else {}))
+
+
+def room(cfg: DictConfig, contexts: tuple[int | None, int | None], expansion: int) -> int | None:
+    """Tokens that a prompt may have in both models; None: no limit. Raises ConfigError where none are left.
+
+    `expansion`: most drafter tokens that one target token is fed as.
+    """
+    target, drafter = contexts
+    limits = [limit for limit in (target, drafter and drafter // expansion) if limit is not None]
+    if not limits:
+        return None
+    if (left := min(limits) - cfg.traces.max_new_tokens) < 1:
+        raise ConfigError(
+            f"traces.max_new_tokens={cfg.traces.max_new_tokens}: the smaller context holds {min(limits)} tokens of the target, "
+            f"prompt included; set it below {min(limits)}"
+        )
+    return left

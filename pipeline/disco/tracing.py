@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from drafters.coins import Key, KeyedCoins
@@ -25,7 +26,11 @@ from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import PartialProposal, Sampler
 from drafters.stop.features import describe, shown_law
+from eval import suites
 from eval.replay import Trace
+from eval.suites import SuiteConfig
+from pipeline.disco import prompts
+from pipeline.disco.opening import Opened
 
 LABEL_SEED = 1  # added to the seed: these coins must not be those that drew the text
 
@@ -120,3 +125,20 @@ def traced(
         trace(forced(pair, prompt, new), new, sampler, sampling, request, seed, len(prompt))
         for prompt, new, request in zip(prompts, texts, requests, strict=True)
     ]
+
+
+def traced_suite(
+    opened: Opened, cfg: DictConfig, suite: SuiteConfig, temperature: float, batch: int = 16
+) -> list[Trace]:
+    """Traces of a suite's first `train_disco.suite_prompts` prompts."""
+    tokenizer = opened.models.target_tokenizer
+    chosen = suites.load(suite, tokenizer, cfg.train_disco.suite_prompts, cfg.seed)
+    room = prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
+    ids = [suites.encode(prompt, tokenizer, room) for prompt in chosen]
+    sampling = Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
+    found: list[Trace] = []
+    for start in range(0, len(ids), batch):
+        some = ids[start : start + batch]
+        numbers = range(start, start + len(some))
+        found += traced(opened.pair, opened.sampler, some, numbers, sampling, cfg.seed, cfg.traces.max_new_tokens)
+    return found

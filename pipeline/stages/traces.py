@@ -45,7 +45,8 @@ def run(context: Context) -> None:
     """Trace what is missing, then say what there is."""
     settings, cfg = context.cfg.traces, context.cfg
     opened = open_pair(cfg, context.inputs)
-    chosen = prompts.prompts(cfg, opened.models.target_tokenizer, room(cfg, opened))
+    room = prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
+    chosen = prompts.prompts(cfg, opened.models.target_tokenizer, room)
     parts = prompts.split([prompt.group for prompt in chosen], settings.validation, settings.test, cfg.seed)
     rows = len(chosen) * settings.max_new_tokens * len(settings.temperatures)
     size = rows * 4 * (len(NAMES) + 8) / 1e6
@@ -107,19 +108,6 @@ def _finish(context: Context, parts: dict[str, str], sampler: str) -> None:
             highlight=False,
             soft_wrap=True,
         )
-
-
-def room(cfg: DictConfig, opened: Opened) -> int | None:
-    """Tokens that a prompt may have in both models; None: no limit. Raises ConfigError where there is none left."""
-    limits = [limit for limit in opened.models.context_lengths if limit is not None]
-    if not limits:
-        return None
-    if (left := min(limits) // opened.pair.expansion - cfg.traces.max_new_tokens) < 1:
-        raise ConfigError(
-            f"traces.max_new_tokens={cfg.traces.max_new_tokens}: the smaller context holds {min(limits)} tokens, prompt "
-            f"included; set it below {min(limits) // opened.pair.expansion}"
-        )
-    return left
 
 
 def config(cfg: DictConfig) -> dict[str, Any]:

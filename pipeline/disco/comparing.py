@@ -1,0 +1,117 @@
+"""What train-disco measures: costs, and all policies replayed and really run on held-out prompts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from drafters.package.components import StopModel
+from drafters.stop.catalog import TRAINED, build
+from drafters.stop.policy import StopPolicy
+from drafters.stop.static import Static
+from eval import suites
+from eval.costs import measure_costs
+from eval.policies import paired_gain, table
+from eval.replay import Prices, Trace
+from eval.stop_costs import decision_seconds
+from pipeline.disco import prompts, trials
+from pipeline.disco.opening import Opened
+from pipeline.disco.tracing import traced_suite
+from pipeline.disco.tuning import Tuned
+from pipeline.errors import PipelineError
+from pipeline.stage import Context, write_atomic
+
+HELD_OUT = "held-out traces"
+# The untrained policies of the table besides static ones. Every request starts anew: rows of a batch have no earlier one.
+PLAIN = ("heuristic", "confidence", "confidence_adaptive", "adaedl", "svip")
+Policies = dict[float, dict[str, StopPolicy]]  # by temperature and report name
+
+
+def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices:
+    """Measured costs; a resumed run keeps those it began with."""
+    part, settings = context.out / ".part-prices.json", context.cfg.train_disco
+    if not part.exists():
+        ids = torch.arange(2, 130) % opened.models.vocabulary
+        costs = measure_costs({"drafter": opened.pair}, ids, range(1, settings.max_length + 2), settings.cost_runs)
+        stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
+        columns = opened.vocab.to_target.shape[0]
+        found = {
+            "target": {str(n): timing.median for n, timing in costs.target.items()},
+            "drafter": costs.drafters["drafter"].median,
+            "stop": decision_seconds(stop, columns, 10 * settings.cost_runs, opened.pair.device, greedy=True),
+        }
+        write_atomic(part, json.dumps(found).encode())
+    found = json.loads(part.read_text())
+    return Prices({int(n): seconds for n, seconds in found["target"].items()}, found["drafter"], found["stop"])
+
+
+def policies(model: StopModel, tuned: Tuned, temperature: float, longest: int) -> dict[str, StopPolicy]:
+    """Report name -> policy; the tuned static length is the one to beat."""
+    found: dict[str, StopPolicy] = {"static_tuned": Static(tuned.static), "static_5": Static(5)}
+    for name in PLAIN:
+        found[name] = build(name, {"max_length": longest}, temperature=temperature)
+    for name in TRAINED:
+        own = {} if name == "disco" else {"max_length": longest}  # disco's is tuned
+        found[name] = build(name, own, temperature=temperature, trained=model)
+    return found
+
+
+def replayed(
+    context: Context, opened: Opened, held_out: dict[float, list[Trace]], policies: Policies, prices: Prices
+) -> list[dict[str, Any]]:
+    """Every suite and temperature: all policies on the same text and coins. `held_out`: the test split's traces."""
+    found = []
+    chosen = _suites(context.cfg)
+    with context.progress("Replaying", (len(chosen) + 1) * len(policies)) as bar:
+        for temperature, named in policies.items():
+            by_suite = {HELD_OUT: held_out[temperature]}
+            for suite in chosen:
+                by_suite[suite.name] = traced_suite(opened, context.cfg, suite, temperature)
+                bar.advance()
+            for name, traces in by_suite.items():
+                found.append({"suite": name, "temperature": temperature, **_compared(traces, named, prices)})
+            bar.advance()
+    return found
+
+
+def _compared(traces: list[Trace], named: dict[str, StopPolicy], prices: Prices) -> dict[str, Any]:
+    rows = table(named, traces, prices, static="static_tuned")
+    gains = {policy: paired_gain(traces, named[policy], named["static_tuned"], prices) for policy in TRAINED}
+    return {"requests": len(traces), "rows": [asdict(row) for row in rows], "gain_over_static": gains}
+
+
+def ran(context: Context, opened: Opened, policies: Policies, prices: Prices) -> list[dict[str, Any]]:
+    """The suite's first prompts really decoded. Raises PipelineError where a greedy output is not the target's own."""
+    cfg, settings = context.cfg, context.cfg.train_disco
+    chosen = suites.load(prompts.suite_values(cfg), opened.models.target_tokenizer, settings.clock_prompts, cfg.seed)
+    room = prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
+    ids = [suites.encode(prompt, opened.models.target_tokenizer, room) for prompt in chosen]
+    with context.progress("Timing", len(ids)) as bar:
+        records = trials.run_trials(
+            opened,
+            policies,
+            ids,
+            context.out,
+            max_new_tokens=cfg.traces.max_new_tokens,
+            seed=cfg.seed,
+            advance=bar.advance,
+        )
+    if wrong := trials.differing(records):
+        names = ", ".join(sorted({str(record.configuration.stop) for record in wrong}))
+        raise PipelineError(
+            f"{len(wrong)} greedy outputs differ from plain greedy decoding under {names}, expected none: a stop policy must not "
+            "change any output"
+        )
+    return trials.summary(records, prices, policies)
+
+
+def _suites(cfg: DictConfig) -> list[suites.SuiteConfig]:
+    """The composed suite and the further ones."""
+    found = [suites.suite_config(prompts.suite_values(cfg))]
+    for name, path in cfg.train_disco.suites.items():
+        found.append(prompts.named_suite(str(name), path))
+    return found

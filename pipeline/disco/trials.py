@@ -1,0 +1,84 @@
+"""The policies as they really run: production decoding of held-out prompts, timed, all policies in turn on each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from drafters.engine.decode import autoregressive, speculative
+from drafters.stop.policy import StopPolicy, reads_features
+from eval.contenders import Contender
+from eval.greedy import GreedyCheck
+from eval.harness import Harness, Task, Warps
+from eval.policies import measured
+from eval.records import AUTOREGRESSIVE, DIFFERENT, PACKAGE, SPECULATIVE, Configuration, Record, parse
+from eval.replay import Prices
+from pipeline.disco.opening import Opened
+from pipeline.stage import write_atomic
+
+
+def contenders(opened: Opened, policies: Mapping[float, Mapping[str, StopPolicy]]) -> list[Contender]:
+    """Plain decoding and every policy (name -> policy, by temperature) with the sampler that was traced."""
+    found = []
+    kept = opened.vocab.to_target.shape[0]
+    for temperature, named in policies.items():
+        plain = Configuration(None, None, AUTOREGRESSIVE, None, temperature, None)
+        found.append(Contender(plain, partial(autoregressive, opened.pair)))
+        for name, policy in named.items():
+            key = Configuration(PACKAGE, opened.sampler.name, SPECULATIVE, name, temperature, kept)
+            run = partial(speculative, opened.pair, opened.sampler, policy)
+            found.append(Contender(key, run, opened.sampler, stop=policy))
+    return found
+
+
+def run_trials(
+    opened: Opened,
+    policies: Mapping[float, Mapping[str, StopPolicy]],
+    prompts: Sequence[Tensor],
+    out: Path,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    advance: Callable[[], None],
+) -> list[Record]:
+    """Records of all prompts, int64 (n,); each prompt's are kept in a file of `out`, so that a rerun skips it."""
+    check = GreedyCheck(opened.models.target)
+    harness = Harness(contenders(opened, policies), opened.pair.device, max_new_tokens, seed, check, Warps())
+    records: list[Record] = []
+    warm = False
+    for number, ids in enumerate(prompts):
+        part = out / f".part-trial-{number:04d}.jsonl"
+        if not part.exists():
+            task = Task(number, str(number), ids)
+            if not warm:
+                harness.warm_up(task)
+                warm = True
+            lines = (record.to_json() for record in harness.trial(task, 0))
+            write_atomic(part, "".join(f"{line}\n" for line in lines).encode())
+        records += map(parse, part.read_text(encoding="utf-8").splitlines())
+        advance()
+    return records
+
+
+def summary(
+    records: Sequence[Record], prices: Prices, policies: Mapping[float, Mapping[str, StopPolicy]]
+) -> list[dict[str, Any]]:
+    """Per temperature and policy, plain decoding (policy null) first: what `eval.policies.measured` says, and the speed-up by clock."""
+    found = []
+    for temperature, named in policies.items():
+        here = [record for record in records if record.configuration.temperature == temperature]
+        by_name = {name: [r for r in here if r.configuration.stop == name] for name in (None, *named)}
+        reads = {name: reads_features(policy) for name, policy in named.items()}
+        rows = [measured(some, prices, reads) for some in by_name.values()]
+        plain = rows[0]["tokens_per_second"]
+        found += [{"temperature": temperature, **row, "clock_speed": row["tokens_per_second"] / plain} for row in rows]
+    return found
+
+
+def differing(records: Sequence[Record]) -> list[Record]:
+    """Greedy outputs that are not plain decoding's and no ties."""
+    return [record for record in records if record.greedy == DIFFERENT]

@@ -1,0 +1,197 @@
+"""train-disco: the classifier of the stop policies, calibrated and tuned, and a table of all policies on held-out prompts.
+
+Reads `traces`. Writes ``stop/`` as a package holds it (`drafters.package.components.StopModel`), ``report.json`` and the
+training's metrics. The thresholds and the cost-aware rule's rate come from the validation split and costs measured here, so the
+output belongs to this device.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from drafters.package.components import StopModel
+from drafters.package.safe_load import read_json
+from drafters.stop.classifier import Classifier
+from eval.replay import Trace
+from pipeline import tracking
+from pipeline.disco import arrow, comparing, prompts
+from pipeline.disco.calibration import expected_calibration_error
+from pipeline.disco.component import component, with_parameters, write_component
+from pipeline.disco.data import LABELS, rows_of
+from pipeline.disco.module import OUTPUTS
+from pipeline.disco.opening import models_external, open_pair, stage_inputs
+from pipeline.disco.show import show_report
+from pipeline.disco.training import fit
+from pipeline.disco.tuning import tune
+from pipeline.errors import ConfigError
+from pipeline.stage import Context, Stage, write_atomic
+
+REPORT, CHECKPOINTS = "report.json", ".checkpoints"
+Splits = dict[str, list[arrow.Request]]
+
+
+@dataclass
+class TrainDiscoConfig:
+    """How the classifier is trained, and on what the policies are measured."""
+
+    enabled: bool = False  # the package holds the result
+    label: str = "min1_ratio"
+    hidden: list[int] = field(default_factory=lambda: [32])
+    lr: float = 3e-3
+    weight_decay: float = 0.01
+    batch: int = 256
+    epochs: int = 40
+    patience: int = 5  # epochs without a smaller validation loss
+    devices: int = 1
+    accelerator: str = "cpu"
+    strategy: str = "ddp_spawn"  # with more than one device
+    max_length: int = 20  # most drafts of any round
+    cost_runs: int = 30
+    suite_prompts: int = 32
+    clock_prompts: int = 16  # of the suite: policies are run and timed on them
+    suites: dict[str, str | None] = field(default_factory=dict)  # further ones: file of conf/suite -> local copy
+
+
+def run(context: Context) -> None:
+    """Train, calibrate, measure costs, tune, write the component, compare the policies."""
+    cfg, settings = context.cfg, context.cfg.train_disco
+    splits = _splits(context.inputs["traces"])
+    model, quality = _classifier(context, splits)
+    opened = open_pair(cfg, context.inputs)
+    prices = comparing.measure_prices(context, opened, model)
+    tuned = {
+        temperature: tune(
+            _traces(splits, "validation", temperature),
+            Classifier(model),
+            prices,
+            _first(_traces(splits, "train", temperature)),
+            settings.max_length,
+        )
+        for temperature in _temperatures(splits)
+    }
+    sampler, splits_said = opened.sampler.name, read_json(context.inputs["traces"], REPORT)["splits"]
+    trained_on = {"sampler": sampler, "label": settings.label, "entropy": "full_vocabulary", "suite": cfg.suite.name}
+    trained_on |= {f"split_{name}": digest for name, digest in splits_said.items()}
+    trained_on |= {"temperatures": "+".join(f"{t:g}" for t in tuned), "target_seconds": prices.target[1]}
+    trained_on |= {"drafter_seconds": prices.drafter, "decision_seconds": prices.stop}
+    model = with_parameters(model, {t: found.parameters for t, found in tuned.items()}, trained_on)
+    write_component(model, context.out)
+    policies = {t: comparing.policies(model, found, t, settings.max_length) for t, found in tuned.items()}
+    held_out = {temperature: _traces(splits, "test", temperature) for temperature in tuned}
+    report = {
+        "pair": cfg.pair.name,
+        "sampler": sampler,
+        "prices": asdict(prices) | {"c": prices.marginal()},
+        "calibration": quality,
+        "tuned": {f"{t:g}": asdict(found) for t, found in tuned.items()},
+        "replayed": comparing.replayed(context, opened, held_out, policies, prices),
+        "timed_suite": cfg.suite.name,
+        "ran": comparing.ran(context, opened, policies, prices),
+    }
+    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    shutil.rmtree(context.out / CHECKPOINTS, ignore_errors=True)
+    for part in context.out.glob(".part-*"):
+        part.unlink()
+
+
+def _splits(folder: Path) -> Splits:
+    requests = arrow.read_shards(folder)
+    return {name: [item for item in requests if item.split == name] for name in prompts.SPLITS}
+
+
+def _temperatures(splits: Splits) -> list[float]:
+    return sorted({item.temperature for item in splits["train"]})
+
+
+def _traces(splits: Splits, name: str, temperature: float) -> list[Trace]:
+    return [item.trace for item in splits[name] if item.temperature == temperature]
+
+
+def _first(traces: list[Trace]) -> float:
+    """Mean acceptance of a draft."""
+    return float(torch.cat([trace.overlap for trace in traces]).mean())
+
+
+def _classifier(context: Context, splits: Splits) -> tuple[StopModel, list[dict[str, Any]]]:
+    """The calibrated network, and how well its probabilities fit the test split."""
+    cfg, settings = context.cfg, context.cfg.train_disco
+    rows = {name: rows_of(items, settings.label) for name, items in splits.items()}
+    context.console.print(
+        f"training on {len(rows['train'].label):,} drafts, up to {settings.epochs} epochs", highlight=False
+    )
+    with context.progress("Training", settings.epochs) as bar:
+        module = fit(
+            rows["train"],
+            rows["validation"],
+            settings,
+            context.out / CHECKPOINTS,
+            seed=cfg.seed,
+            loggers=tracking.loggers(cfg, context.out, "train-disco"),
+            advance=bar.advance,
+        )
+    model = component(module, rows["validation"], list(settings.hidden))
+    classifier, quality = Classifier(model), []
+    for temperature in _temperatures(splits):
+        test = rows_of([item for item in splits["test"] if item.temperature == temperature], settings.label)
+        said = classifier(test.features)
+        for output, name in enumerate(OUTPUTS):
+            known = test.known[:, output]
+            error = expected_calibration_error(said[known, output], test.happened[known, output])
+            quality.append({"temperature": temperature, "output": name, "drafts": int(known.sum()), "ece": error})
+    return model, quality
+
+
+def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
+    """Print the table."""
+    show_report(read_json(directory, REPORT), console)
+    console.print(f"report: {(directory / REPORT).resolve()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def inputs(cfg: DictConfig) -> dict[str, str]:
+    """The traces, and what they were made of."""
+    return {"traces": "traces"} | stage_inputs(cfg)
+
+
+def config(cfg: DictConfig) -> dict[str, Any]:
+    """The settings, the suites and the seed; where files lie is no part of it."""
+    values: Any = OmegaConf.to_container(cfg.train_disco, resolve=True, throw_on_missing=True)
+    values.pop("enabled")
+    values["suites"] = sorted(values["suites"])
+    shape = {name: cfg.traces[name] for name in ("max_new_tokens", "sampler")}
+    return {**values, **shape, "suite": prompts.suite_values(cfg) | {"path": None}, "seed": cfg.seed}
+
+
+def external(cfg: DictConfig) -> dict[str, str]:
+    """The models and the suites."""
+    found = models_external(cfg) | prompts.suite_external(cfg)
+    return found | {f"train_disco.suites.{name}": path for name, path in cfg.train_disco.suites.items() if path}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work, before anything is loaded."""
+    settings = cfg.train_disco
+    for name in ("batch", "epochs", "patience", "devices", "max_length", "cost_runs", "suite_prompts", "clock_prompts"):
+        if settings[name] < 1:
+            raise ConfigError(f"train_disco.{name}={settings[name]}: expected a whole number from 1")
+    if settings.label not in LABELS:
+        raise ConfigError(f"train_disco.label={settings.label}: choose one of: {', '.join(LABELS)}")
+
+
+STAGE = Stage(
+    name="train-disco",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    measures=True,
+    show=show,
+)
