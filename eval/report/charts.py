@@ -116,7 +116,8 @@ def lines(
     points = [point for line in series for point in line.points]
     ups = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
     left, top, bottom = 42.0, 22.0, 188.0
-    across = _axis([point.x for point in points], x, left, WIDTH - RIGHT)
+    aside = apart * len(series)  # no mark on the axis itself
+    across = _axis([point.x for point in points], x, left + aside, WIDTH - RIGHT - aside)
     up = _axis(ups, y, bottom, top)
     parts = [y_grid(up, left, WIDTH - RIGHT, y.name), x_grid(across, top, bottom, x.name)]
     if diagonal:

@@ -24,11 +24,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption."""
+    """A table with its heading and what to know of it."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    title: str = ""
     dense: bool = False  # narrow cells: a table of many small numbers
     folded: str = ""  # shown only on a click on these words
 

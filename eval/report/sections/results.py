@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eval.report.comparisons import NONE as DASH
 from eval.report.comparisons import comparisons
 from eval.report.naming import Row, fastest, is_plain, label, temperatures
 from eval.report.parts import Cell, Missing, Part, Section, Table, number, spread, words
@@ -69,7 +70,8 @@ def papers(report: Mapping[str, Any]) -> Part:
         Table(
             [name.replace("\n", " ") for name in item.header],
             [[words(cells[0]), *(_figure(text) for text in cells[1:])] for cells in item.body],
-            f"{item.title}. {item.sentence}",
+            item.sentence,
+            item.title,
             dense=True,
         )
         for item in found
@@ -81,6 +83,8 @@ def papers(report: Mapping[str, Any]) -> Part:
 
 def _figure(text: str) -> Cell:
     """A cell that was written for the terminal: it sorts by the number it begins with."""
+    if text == DASH:
+        return number(None)
     try:
         value = float(text.split()[0].replace(",", ""))
     except (ValueError, IndexError):
