@@ -15,7 +15,7 @@ pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain clean $(STAGES)
+.PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain dsi-sim clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ doctor: $(STAMP) ## check machine, models, tokenizers, licences and tokens befor
 
 pretrain: $(STAMP) ## train the embedded pair again (hours)
 	@$(RUN) stage=pretrain $(ARGS)
+
+dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.dsi_simulation $(ARGS)
 
 clean: ## delete runs/ (every stage's output); .venv stays
 	rm -rf runs
