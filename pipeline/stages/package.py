@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drafters.affinity import AffinityPrior
 from drafters.package.artifact import load
-from drafters.package.components import AFFINITY, load_affinity
+from drafters.package.components import AFFINITY, load_affinity, load_stop
 from drafters.package.hub import REPOSITORY
 from drafters.package.manifest import NAME, list_files
 from drafters.package.model_folder import attention, quiet
@@ -54,7 +54,7 @@ def run(context: Context) -> None:
     # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
     aside = context.out / f".package.tmp-{os.getpid()}"
     with context.progress("Packaging", total=2) as bar, quiet(always=True):
-        build(context.cfg, folder, aside, context.inputs.get("affinity"))
+        build(context.cfg, folder, aside, context.inputs.get("affinity"), context.inputs.get("stop"))
         bar.advance()
         said = check(aside, folder)
         bar.advance()
@@ -66,8 +66,11 @@ def run(context: Context) -> None:
     context.console.print(f"{size / 1e6:,.1f} MB on disk; {said}", highlight=False, soft_wrap=True)
 
 
-def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None) -> None:
-    """Write the package of the drafter in ``folder`` (the layout of stage prune) to ``out``, with the prior of ``affinity``."""
+def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None, stop: Path | None = None) -> None:
+    """Write the package of the drafter in ``folder`` (the layout of stage prune) to ``out``.
+
+    ``affinity``, ``stop``: outputs of the stages affinity and train-disco, for the prior and the trained stop policy.
+    """
     settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
     target, drafter = (open_checkpoint(role, settings) for role in ROLES)
     foreign = match_vocabularies(target, drafter, settings["foreign"])[2]
@@ -97,6 +100,7 @@ def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None
         description=description,
         licence=text,
         affinity=prior_of(affinity, vocab),
+        stop=None if stop is None else load_stop(stop),
     )
 
 
@@ -174,7 +178,8 @@ def inputs(cfg: DictConfig) -> dict[str, str]:
     """``prune`` gives the report; ``drafter`` is the last enabled stage after it that wrote another drafter."""
     later = next((name for name in LATER if OmegaConf.select(cfg, f"{name}.enabled", default=False)), None)
     prior = {"affinity": "affinity"} if OmegaConf.select(cfg, "affinity.enabled", default=False) else {}
-    return {"prune": "prune"} | ({"drafter": later} if later else {}) | prior
+    stop = {"stop": "train-disco"} if OmegaConf.select(cfg, "train_disco.enabled", default=False) else {}
+    return {"prune": "prune"} | ({"drafter": later} if later else {}) | prior | stop
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
