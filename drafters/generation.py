@@ -23,7 +23,7 @@ from drafters.samplers.draft import Sampler
 from drafters.samplers.guard import LossyError, check_acceptance, processors
 from drafters.stop import catalog as stop_catalog
 from drafters.stop.policy import StopPolicy
-from drafters.vocab.alignment import align
+from drafters.vocab.alignment import VocabMap, align
 from drafters.vocab.feed import feed_table
 from drafters.vocab.texts import Texts, read_texts
 
@@ -51,7 +51,8 @@ def generate(
 
     Args:
         input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
-        sampler: a name of the catalog, or a Sampler; None is standard for an unpruned drafter, else tli.
+        sampler: a name of the catalog, or a Sampler; None is standard for an unpruned drafter, else tli. "tail" drafts with
+            the package's low-rank tail.
         stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the
         package's. temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
         seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
@@ -75,7 +76,8 @@ def generate(
     device = target.get_input_embeddings().weight.device
     if package.drafter.device != device:
         package.to(device)
-    pair = _pair(target, package, target_tokenizer)
+    drafter, vocab, with_tail = _form(package, sampler)
+    pair = _pair(target, package, drafter, target_tokenizer)
     prompts = _prompts(input_ids, vocabulary_size(target.config))
     limits = Limits(
         max_new_tokens=max_new_tokens,
@@ -85,7 +87,7 @@ def generate(
     )
     if not isinstance(sampler, Sampler):
         texts, name = partial(_texts, package, target_tokenizer), sampler or default_sampler(package)
-        sampler = build(name, package.vocab, texts=texts, affinity=package.affinity)
+        sampler = build(name, vocab, texts=texts, affinity=package.affinity, tail=with_tail)
     coins = KeyedCoins(seed, torch.arange(len(prompts), device=device))
     return speculative(pair, sampler, _stop(stop, lookahead, package, temperature), prompts, coins, limits)
 
@@ -118,14 +120,25 @@ def check_settings(target: PreTrainedModel, drafter: PreTrainedModel) -> None:
         )
 
 
+def _form(package: Package, sampler: str | Sampler | None) -> tuple[PreTrainedModel, VocabMap, bool]:
+    """The drafter's form that a sampler drafts with, the map of its columns, and whether it has the tail."""
+    name = sampler.name if isinstance(sampler, Sampler) else sampler
+    if name != "tail" or package.tailed is None:
+        return package.drafter, package.vocab, False
+    return package.tailed, package.tailed_vocab, True
+
+
 def _pair(
-    target: PreTrainedModel, package: Package, target_tokenizer: PreTrainedTokenizerBase | None
+    target: PreTrainedModel,
+    package: Package,
+    drafter: PreTrainedModel,
+    target_tokenizer: PreTrainedTokenizerBase | None,
 ) -> TransformersPair:
     # The target's own lists first; the package adds what its tokenizer said when the package was made.
     known = eos_ids(target.config, target.generation_config, target_tokenizer)
     eos = tuple(dict.fromkeys((*known, *package.description["eos"])))
     if not package.foreign or target_tokenizer is None:
-        return TransformersPair(target, package.drafter, eos)
+        return TransformersPair(target, drafter, eos)
     models = _foreign_pairs.get(package)
     if models is None or models.target is not target or models.target_tokenizer is not target_tokenizer:
         sizes = vocabulary_size(target.config), package.description["drafter"]["vocabulary"]

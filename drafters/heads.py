@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from drafters.errors import DraftersError
+from drafters.tail import Tail
 
 
 class PruneError(DraftersError):
@@ -48,6 +49,44 @@ class PrunedHead(nn.Module):
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         return f"kept={len(self.kept)}, vocabulary={self.vocabulary}, scatter={self.scatter}"
+
+
+class TailHead(nn.Module):
+    """A head of V columns: the kept rows exact, the pruned ones as a low-rank tail says, one softmax over both.
+
+    A row that is neither kept nor in the tail (padding) is -inf. Reads D H + R (O + H) weights in place of V H.
+    """
+
+    order: Tensor  # int64 (D + O,) the id of each computed column
+
+    def __init__(self, head: PrunedHead, tail: Tail):
+        """Shares the weights of ``head``; raises PruneError for a tail of other ids or another hidden size."""
+        super().__init__()
+        self.head, self.vocabulary = head, head.vocabulary
+        check_kept(tail.ids, self.vocabulary)
+        if tail.down.shape[1] != head.weight.shape[1] or bool(torch.isin(tail.ids, head.kept.cpu()).any()):
+            raise PruneError(
+                f"a tail of pruned ids for hidden states of size {head.weight.shape[1]} is expected, got one for size "
+                f"{tail.down.shape[1]} with {int(torch.isin(tail.ids, head.kept.cpu()).sum())} kept ids; run stage=tail again"
+            )
+        bias = torch.zeros(len(tail.ids)) if tail.bias is None else tail.bias
+        self.down, self.up, self.tail_bias = (
+            nn.Parameter(part.to(head.weight), requires_grad=False) for part in (tail.down, tail.up, bias)
+        )
+        ids = tail.ids.to(head.kept.device)
+        self.register_buffer("order", torch.cat([head.kept, ids]), persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., H) to (..., V)."""
+        tail = nn.functional.linear(nn.functional.linear(hidden, self.down), self.up, self.tail_bias)
+        computed = torch.cat([self.head(hidden), tail], -1)
+        full = computed.new_full((*computed.shape[:-1], self.vocabulary), -torch.inf)
+        return full.index_copy(-1, self.order, computed)
+
+    @property
+    def weight(self) -> Tensor:
+        """The kept rows (D, H)."""
+        return self.head.weight
 
 
 def check_kept(kept: Tensor, vocabulary: int) -> None:

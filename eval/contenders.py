@@ -121,7 +121,8 @@ def pairings(
     for drafter in others:
         yield drafter, (theirs := reference(drafter))
         for preset in presets:
-            also = compare and preset.label in HETEROGENEOUS and preset.label != theirs.label
+            wanted = ALSO_UNPRUNED if drafter.more.get("tail") else HETEROGENEOUS
+            also = compare and preset.label in wanted and preset.label != theirs.label
             if also and applicable(preset, drafter) is not None:
                 yield drafter, preset
 
@@ -139,7 +140,9 @@ def applicable(preset: Preset, drafter: Drafter) -> Sampler | None:
 
 
 def reference(drafter: Drafter) -> Preset:
-    """Plain rejection sampling as the vocabulary allows it."""
+    """Plain rejection sampling as the drafter's head allows it."""
+    if drafter.more.get("tail"):
+        return Preset("tail", "tail")
     standard = Preset("standard", "standard")
     return standard if applicable(standard, drafter) is not None else Preset("tli", "tli")
 

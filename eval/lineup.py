@@ -1,4 +1,4 @@
-"""The drafters on trial with one target: the pair's own, the packaged one, and any others."""
+"""The drafters on trial with one target: the pair's own, the packaged one in both its forms, and any others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drafters.package.model_folder import open_model
 from drafters.pair import ModelPair, match_vocabularies, open_checkpoint, vocabulary_size
 from drafters.vocab.texts import Texts, read_texts
 from eval.contenders import Drafter
-from eval.records import PACKAGE, UNPRUNED
+from eval.records import PACKAGE, TAILED, UNPRUNED
 
 
 def lineup(
@@ -27,7 +27,7 @@ def lineup(
     device: str,
     dtype: str,
 ) -> Iterator[Drafter]:
-    """The unpruned drafter, the packaged one, then `others`; all share the target of `models`.
+    """The unpruned drafter, the packaged one, the same with its tail, then `others`; all share the target of `models`.
 
     Args:
         settings: of the pair, see `drafters.pair.pair_settings`.
@@ -40,6 +40,10 @@ def lineup(
     yield Drafter(UNPRUNED, pair_of(models), full_map(models), {"texts": _texts(models)})
     more = {"texts": _texts(models, package.kept), "affinity": package.affinity}
     yield Drafter(PACKAGE, pair_of(models, package.drafter), package.vocab, more)
+    if package.tailed is not None:
+        yield Drafter(
+            TAILED, pair_of(models, package.tailed), package.tailed_vocab, {"texts": _texts(models), "tail": True}
+        )
     for name, where in others.items():
         other = _with_drafter(settings, models, where, device, dtype)
         yield Drafter(str(name), pair_of(other), full_map(other), {"texts": _texts(other)})

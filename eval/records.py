@@ -13,6 +13,7 @@ from drafters.engine.decode import Decoded
 
 AUTOREGRESSIVE, SPECULATIVE = "autoregressive", "speculative"
 UNPRUNED, PACKAGE = "unpruned", "package"  # names of the pair's own drafter and of the packaged one
+TAILED = "tail"  # the packaged one with its low-rank tail
 IDENTICAL, TIE, DIFFERENT = "identical", "tie", "different"
 
 

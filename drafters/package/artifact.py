@@ -1,7 +1,5 @@
 """A drafter package: one directory of safetensors and JSON, loaded only after every part of it has been checked."""
 
-import copy
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,13 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel, PreT
 
 from drafters.affinity import AffinityPrior
 from drafters.devices import choose_device, choose_dtype
-from drafters.heads import PrunedHead, PruneError
+from drafters.heads import PruneError
 from drafters.package.components import (
     AFFINITY,
     STOP_CONFIG,
     TAIL,
     VOCAB,
     StopModel,
-    Tail,
     Vocabulary,
     check_vocabulary,
     load_affinity,
@@ -27,6 +24,7 @@ from drafters.package.components import (
     load_tail,
 )
 from drafters.package.errors import PackageError
+from drafters.package.forms import short_form, tail_form
 from drafters.package.hub import Source, resolve
 from drafters.package.manifest import Manifest
 from drafters.package.model_folder import (
@@ -43,7 +41,8 @@ from drafters.package.safe_load import DAMAGED, TensorInfo, read_json, read_tens
 from drafters.package.schema import DESCRIPTION, check_description, check_known_keys
 from drafters.package.sealed import PATTERNS, verify
 from drafters.prune import load_pruned
-from drafters.vocab.alignment import VocabMap
+from drafters.tail import Tail
+from drafters.vocab.alignment import VocabMap, identity
 
 FIX = "Give the directory that `python -m pipeline stage=package` wrote, or a published package."
 # Keys every config may hold although its class does not list them.
@@ -56,7 +55,8 @@ class Package:
 
     ``model`` is for code that knows nothing of pruning: its logits have as many columns as the drafter's vocabulary
     (V for a drafter with the target's tokenizer), -inf where a row was pruned. ``drafter`` is for the engine: D
-    columns, column d is drafter id ``kept[d]`` and target id ``vocab.to_target[d]``.
+    columns, column d is drafter id ``kept[d]`` and target id ``vocab.to_target[d]``. With a tail there is a third form,
+    ``tailed``, also for the engine: V columns, those of pruned rows approximated.
     """
 
     model: PreTrainedModel
@@ -69,6 +69,7 @@ class Package:
     stop: StopModel | None
     description: dict[str, Any]  # drafters.json
     manifest: Manifest
+    tailed: PreTrainedModel | None = None
 
     @property
     def foreign(self) -> bool:
@@ -80,10 +81,16 @@ class Package:
         """Whether the head has fewer rows than the drafter's vocabulary."""
         return len(self.kept) < self.description["drafter"]["vocabulary"]
 
+    @property
+    def tailed_vocab(self) -> VocabMap:
+        """Columns of ``tailed`` <-> target ids. A tail is for one tokenizer: column and id are the same number."""
+        return identity(self.description["target"]["vocabulary"])
+
     def to(self, device: torch.device | str) -> "Package":
-        """Move both forms of the network to a device, in place; returns self."""
-        self.model.to(device)
-        self.drafter.to(device)
+        """Move all forms of the network to a device, in place; returns self."""
+        for form in (self.model, self.drafter, self.tailed):
+            if form is not None:
+                form.to(device)
         return self
 
 
@@ -111,9 +118,11 @@ def load(
     check_weights(source, config, header, vocabulary.kept)
     slots = read_slots(source, manifest, description, vocabulary.kept, config)
     model = _open_weights(source, config, number).to(where)
+    tail = slots["tail"]
     return Package(
         model=model,
         drafter=short_form(model),
+        tailed=None if tail is None else tail_form(model, tail),
         tokenizer=open_tokenizer(source, FIX),
         kept=vocabulary.kept,
         vocab=vocabulary.map,
@@ -121,24 +130,6 @@ def load(
         manifest=manifest,
         **slots,
     )
-
-
-def short_form(model: PreTrainedModel) -> PreTrainedModel:
-    """The D-column form of a model whose pruned head scatters: another shell around the same modules and weights.
-
-    Raises TypeError for a model whose head sits below its top level: two shells could not differ in it.
-    """
-    wide = model.get_output_embeddings()
-    if not isinstance(wide, PrunedHead) or wide not in model._modules.values():
-        raise TypeError(f"{type(model).__name__} must have a PrunedHead at its top level, got {type(wide).__name__}")
-    shell = copy.copy(model)
-    shell.__dict__["_modules"] = dict(model._modules)
-    # The wide form's hooks put -inf back where a soft cap made it finite; D columns hold no -inf.
-    shell.__dict__["_forward_hooks"] = OrderedDict()
-    head = PrunedHead(wide.weight, wide.bias, wide.kept, wide.vocabulary, scatter=False)
-    head.weight, head.bias = wide.weight, wide.bias  # the very Parameters, so that moving one form moves the other
-    shell.set_output_embeddings(head)
-    return shell
 
 
 def checked_config(source: Source, description: dict[str, Any]) -> PreTrainedConfig:
@@ -216,6 +207,8 @@ def read_slots(
     files, folder, root = manifest.files, source.folder, source.root
     drafter, target = description["drafter"]["vocabulary"], description["target"]["vocabulary"]
     hidden = config.get_text_config().hidden_size
+    if TAIL in files and description["foreign"]:
+        raise PackageError(TAIL, "file", "no tail where the tokenizers differ", "one", DAMAGED)
     return {
         "affinity": load_affinity(folder, len(kept), target, root) if AFFINITY in files else None,
         "tail": load_tail(folder, kept, drafter, hidden, root) if TAIL in files else None,

@@ -15,6 +15,7 @@ from drafters.affinity import AffinityPrior
 from drafters.package.errors import PackageError
 from drafters.package.safe_load import DAMAGED, read_json, read_tensors
 from drafters.package.schema import check_stop_config
+from drafters.tail import Tail
 from drafters.vocab.alignment import VocabMap
 
 VOCAB, AFFINITY, TAIL = "vocab.safetensors", "affinity.safetensors", "tail.safetensors"
@@ -27,16 +28,6 @@ class Vocabulary:
 
     kept: Tensor  # int64 (D,) drafter ids, ascending
     map: VocabMap  # rows <-> target ids
-
-
-@dataclass(frozen=True)
-class Tail:
-    """A low-rank stand-in for the head rows that were pruned: ``logits = up @ (down @ hidden) + bias``."""
-
-    ids: Tensor  # int64 (O,) drafter ids, ascending, none of them kept
-    down: Tensor  # float (R, H)
-    up: Tensor  # float (O, R)
-    bias: Tensor | None  # float (O,)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Context:
     vocab: VocabMap  # of the drafter's head
     texts: Callable[[], Texts] | None = None  # what the ids spell, read when a string-level sampler asks for it
     affinity: AffinityPrior | None = None
+    tail: bool = False  # the drafter's head has a low-rank tail, so that it has a row for every token of its vocabulary
 
 
 def is_identity(vocab: VocabMap) -> bool:
@@ -117,6 +118,13 @@ def rdk(context: Context) -> Sampler:
 def rdk_exact(context: Context) -> Sampler:
     """The same law by the paper's whole matrix. Needs `affinity`, and memory."""
     return Sampler("rdk_exact", RDKExact(context.vocab, _prior(context, "rdk_exact")), Rejection())
+
+
+def tail(context: Context) -> Sampler:
+    """Rejection sampling with a drafter whose pruned rows a low-rank tail gives back. Needs a head with a tail."""
+    if not context.tail:
+        raise ValueError("sampler 'tail' needs a drafter whose head has a tail: run stage=tail, or pass tail=True.")
+    return Sampler("tail", _bridge(context.vocab), Rejection())
 
 
 # The drafting strategies of Kobus and Gunduz 2025 for recursive rejection, each of as many nodes.
@@ -200,6 +208,7 @@ CATALOG: dict[str, Callable[..., Sampler]] = {
     "slrs": slrs,
     "rdk": rdk,
     "rdk_exact": rdk_exact,
+    "tail": tail,
     "block": block,
     "rrs": rrs,
     "rrs_wor": rrs_wor,

@@ -29,7 +29,7 @@ class Toy:
         """The catalog's sampler for this pair; None where its builder refuses the pair."""
         prior = random_prior(self.pair.vocab, seed=5)
         try:
-            return build(name, self.pair.vocab, options, texts=self.pair.texts, affinity=prior)
+            return build(name, self.pair.vocab, options, texts=self.pair.texts, affinity=prior, tail=True)
         except ValueError:
             return None
 

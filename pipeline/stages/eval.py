@@ -31,7 +31,7 @@ from eval.laws import Laws
 from eval.lineup import lineup
 from eval.losslessness.certificate import read_certificate
 from eval.presets import Preset
-from eval.records import PACKAGE, UNPRUNED
+from eval.records import PACKAGE, TAILED, UNPRUNED
 from eval.report.table import show as show_report
 from eval.report.write import to_csv, to_json
 from pipeline import measuring
@@ -242,7 +242,7 @@ def check(cfg: DictConfig) -> None:
     for name in settings.samplers or ():
         if name not in cfg.samplers:
             raise ConfigError(f"eval.samplers: {name}: no such sampler; {suggest(name, cfg.samplers)}")
-    if taken := {UNPRUNED, PACKAGE} & set(settings.more_drafters):
+    if taken := {UNPRUNED, PACKAGE, TAILED} & set(settings.more_drafters):
         raise ConfigError(
             f"eval.more_drafters.{taken.pop()}: that name is taken by the pair's own drafter; choose another"
         )
