@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from eval.report.naming import Row
 from eval.report.parts import Missing, Part
-from eval.report.sections import acceptance, costs, further, proof, results
+from eval.report.sections import acceptance, costs, disco, further, proof, results
 from eval.report.shapes import ReportError
 from eval.report.sources import Further
 
@@ -72,7 +72,7 @@ def parts(report: Mapping[str, Any], more: Further) -> list[Part]:
         costs.cycles(report),
         costs.policies(report),
         further.kept_size(more.curve),
-        further.disco(more.disco),
+        disco.disco(more.disco),
         further.dsi(more.dsi),
     ]
 

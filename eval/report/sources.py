@@ -1,8 +1,8 @@
 """The files a page is made of: report.json, and what other commands found out, each with the fields that are read of it.
 
-Further measurements are found below `runs` by their names; none is needed. Their formats, schema 1:
+Further measurements are found below `runs` by their names; none is needed. Their formats:
     curve/**/curve.json   acceptance by kept vocabulary: CURVE
-    train-disco/*/disco.json   the stop classifier on held-out prompts: DISCO
+    train-disco/*/report.json   the stop classifier and all policies on held-out prompts: DISCO
     dsi/**/timeline.json   who computed what when, with and without speculation parallelism: DSI
     lossless/*/certificate.json   the gate's certificate
 """
@@ -68,14 +68,32 @@ CURVE: dict[str, Shape] = {
     "knee": Maybe({"kept": int, "reason": str}),  # the chosen size, and why
 }
 DISCO: dict[str, Shape] = {
-    "schema": int,
-    "roc": [{"false_positive": float, "true_positive": float}],  # of "the next draft will be accepted", in order
-    "auc": float,
-    "calibration": [{"predicted": float, "observed": float, "count": int}],  # means of one bin each
-    "ece": float,
-    "prompts": int,  # held out
-    "threshold": Maybe({"value": float, "false_positive": float, "true_positive": float}),
-}
+    "sampler": str,
+    "calibration": [
+        {
+            "temperature": float,
+            "output": str,
+            "drafts": int,  # held out
+            "ece": float,
+            "auc": Maybe(float),
+            "roc": Maybe([{"false_positive": float, "true_positive": float}]),  # of "this draft will be accepted", in order
+            "bins": Maybe([{"predicted": float, "observed": float, "count": int}]),  # means of one bin each
+        }
+    ],
+    "replayed": [
+        {
+            "suite": str,
+            "temperature": float,
+            "requests": int,
+            "rows": [
+                {
+                    "policy": str, "speed": float, "tokens_per_forward": float, "drafted_per_round": float,
+                    "wasted": Maybe(float), "gap_closed": Maybe(float),
+                }
+            ],
+        }
+    ],
+}  # fmt: skip
 DSI: dict[str, Shape] = {
     "schema": int,
     "unit": str,  # of begin and end, e.g. "ms"
@@ -120,12 +138,12 @@ def further(runs: Path, code: str | None) -> Further:
     """
     certificates = [_known(path, CERTIFICATE, CERTIFY) for path in _found(runs, "lossless/*/certificate.json")]
     own = [found for found in certificates if found["code"] == code]
-    curve, disco = _newest(runs, "curve/**/curve.json"), _newest(runs, "train-disco/*/disco.json")
+    curve, disco = _newest(runs, "curve/**/curve.json"), _newest(runs, "train-disco/*/report.json")
     dsi = _newest(runs, "dsi/**/timeline.json")
     return Further(
         certificate=next(iter(own or certificates), None),
         curve=None if curve is None else _known(curve, CURVE, CURVE_COMMAND),
-        disco=None if disco is None else _known(disco, DISCO, DISCO_COMMAND),
+        disco=None if disco is None else read(disco, DISCO, DISCO_COMMAND),
         dsi=None if dsi is None else _known(dsi, DSI, DSI_COMMAND),
     )
 

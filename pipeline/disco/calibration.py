@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error
+from torchmetrics.functional.classification import binary_auroc, binary_calibration_error, binary_roc
 
 BINS = 15
+ROC_POINTS = 64
 
 
 def platt(logits: Tensor, label: Tensor) -> tuple[float, float]:
@@ -30,6 +33,25 @@ def platt(logits: Tensor, label: Tensor) -> tuple[float, float]:
     optimiser.step(closure)  # type: ignore[no-untyped-call, unused-ignore]
     slope, shift = raw.detach().tolist()
     return float(torch.tensor(slope).exp()), float(shift)
+
+
+def curves(probability: Tensor, happened: Tensor) -> dict[str, Any]:
+    """ROC and reliability, as reports draw them: (N,), int64 (N,) -> "auc", "roc" and "bins", the latter over 15 equal bins."""
+    said, label = probability.float(), happened.long()
+    false_positive, true_positive, _ = binary_roc(said, label, thresholds=ROC_POINTS)
+    points = zip(false_positive.tolist(), true_positive.tolist(), strict=True)
+    place = (said * BINS).long().clamp(max=BINS - 1)
+    bins = []
+    for number in range(BINS):
+        inside = place == number
+        if count := int(inside.sum()):
+            predicted, observed = float(said[inside].mean()), float(label[inside].double().mean())
+            bins.append({"predicted": predicted, "observed": observed, "count": count})
+    return {
+        "auc": float(binary_auroc(said, label)),
+        "roc": [{"false_positive": x, "true_positive": y} for x, y in points],
+        "bins": bins,
+    }
 
 
 def expected_calibration_error(probability: Tensor, happened: Tensor) -> float:

@@ -23,7 +23,7 @@ from drafters.stop.classifier import Classifier
 from eval.replay import Trace
 from pipeline import tracking
 from pipeline.disco import arrow, comparing, prompts
-from pipeline.disco.calibration import expected_calibration_error
+from pipeline.disco.calibration import curves, expected_calibration_error
 from pipeline.disco.component import component, with_parameters, write_component
 from pipeline.disco.data import LABELS, rows_of
 from pipeline.disco.module import OUTPUTS
@@ -145,7 +145,10 @@ def _classifier(context: Context, splits: Splits) -> tuple[StopModel, list[dict[
         for output, name in enumerate(OUTPUTS):
             known = test.known[:, output]
             error = expected_calibration_error(said[known, output], test.happened[known, output])
-            quality.append({"temperature": temperature, "output": name, "drafts": int(known.sum()), "ece": error})
+            drawn = curves(said[known, output], test.happened[known, output])
+            quality.append(
+                {"temperature": temperature, "output": name, "drafts": int(known.sum()), "ece": error, **drawn}
+            )
     return model, quality
 
 

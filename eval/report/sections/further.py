@@ -1,4 +1,4 @@
-"""What other commands measure: the kept-size curve, the stop classifier, the timeline of distributed decoding."""
+"""What other commands measure: the kept-size curve, the timeline of distributed decoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from eval.report.charts import Lane, Line, Point, Scale, lines, timeline
 from eval.report.naming import temperatures
 from eval.report.parts import Figure, Missing, Part, Section, Table, number, spread, words
-from eval.report.sources import CURVE_COMMAND, DISCO_COMMAND, DSI_COMMAND
+from eval.report.sources import CURVE_COMMAND, DSI_COMMAND
 from eval.report.svg import two
 
 RENDER = "make report"
@@ -73,51 +73,6 @@ def _curve_table(points: list[Mapping[str, Any]]) -> Table:
         for point in points
     ]
     return Table(("T", "variant", "kept", "acceptance rate", "speed-up"), rows, folded="The same as a table")
-
-
-def disco(found: Mapping[str, Any] | None) -> Part:
-    """ROC and calibration of the stop classifier."""
-    title = "The stop classifier (DISCO)"
-    if found is None or not found["roc"]:
-        return Missing(
-            "disco",
-            title,
-            "no classifier was trained, or its held-out figures were not written",
-            [DISCO_COMMAND, RENDER],
-        )
-    roc = [Point(point["false_positive"], point["true_positive"]) for point in found["roc"]]
-    threshold = found.get("threshold")
-    series = [Line("classifier", roc, 0, dots=False)]
-    if threshold is not None:
-        at = Point(threshold["false_positive"], threshold["true_positive"])
-        series.append(Line(f"threshold {threshold['value']:g}", [at], 1))
-    heading = f"ROC, area {found['auc']:.3f}"
-    curve = lines(
-        series, heading, Scale("false positives", two, top=1.0), Scale("true positives", two, top=1.0), diagonal=True
-    )
-    bins = [Point(item["predicted"], item["observed"]) for item in found["calibration"] if item["count"]]
-    said = f"Calibration, error {found['ece']:.3f}"
-    chart = lines(
-        [Line("bins", bins, 0)], said, Scale("predicted acceptance", two, top=1.0), Scale("observed", two, top=1.0),
-        diagonal=True,
-    )  # fmt: skip
-    return Section(
-        "disco",
-        title,
-        f"Does it know which draft will be accepted ({found['prompts']:,} prompts it was not trained on)? ROC: the further above "
-        "the dashed line, the better. Calibration: on the dashed line a predicted probability means what it says, which the "
-        "cost-aware rule relies on.",
-        figures=[Figure(heading, curve, [(line.series, line.name) for line in series]), Figure(said, chart)],
-        tables=[_calibration(found["calibration"])],
-    )
-
-
-def _calibration(bins: list[Mapping[str, Any]]) -> Table:
-    rows = [
-        [number(item["predicted"], "{:.3f}"), number(item["observed"], "{:.3f}"), number(item["count"], "{:,}")]
-        for item in bins
-    ]
-    return Table(("predicted", "observed", "drafts"), rows, "Calibration by bin", folded="The same as a table")
 
 
 def dsi(found: Mapping[str, Any] | None) -> Part:

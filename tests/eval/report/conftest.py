@@ -104,10 +104,24 @@ CURVE = {
     "knee": {"kept": 25, "reason": "half the gain of twice the size"},
 }  # fmt: skip
 DISCO = {
-    "schema": 1, "auc": 0.82, "ece": 0.021, "prompts": 80,
-    "roc": [{"false_positive": x, "true_positive": x**0.5} for x in (0.0, 0.25, 1.0)],
-    "calibration": [{"predicted": 0.3, "observed": 0.35, "count": 20}, {"predicted": 0.8, "observed": 0.75, "count": 9}],
-    "threshold": {"value": 0.4, "false_positive": 0.25, "true_positive": 0.5},
+    "sampler": "tli",
+    "calibration": [
+        {
+            "temperature": 1.0, "output": output, "drafts": 29, "ece": 0.021, "auc": 0.82,
+            "roc": [{"false_positive": x, "true_positive": x**0.5} for x in (0.0, 0.25, 1.0)],
+            "bins": [
+                {"predicted": 0.3, "observed": 0.35, "count": 20}, {"predicted": 0.8, "observed": 0.75, "count": 9},
+            ],
+        }
+        for output in ("accepted", "next")
+    ],
+    "replayed": [
+        {"suite": "held-out traces", "temperature": 1.0, "requests": 4, "rows": [
+            {"policy": policy, "speed": speed, "tokens_per_forward": 2.0, "drafted_per_round": 3.0, "wasted": 0.3,
+             "gap_closed": None}
+            for policy, speed in (("static_5", 1.31), ("disco", 1.42), ("oracle", 1.77))
+        ]},
+    ],
 }  # fmt: skip
 DSI = {
     "schema": 1, "unit": "ms",
@@ -132,7 +146,7 @@ def runs(tmp_path: Path) -> Path:
     """A folder of runs with the report and everything that can stand beside it."""
     for where, content in (
         ("eval/k1/report.json", small()), ("lossless/k2/certificate.json", CERTIFICATE), ("curve/k3/curve.json", CURVE),
-        ("train-disco/k4/disco.json", DISCO), ("dsi/k5/timeline.json", DSI),
+        ("train-disco/k4/report.json", DISCO), ("dsi/k5/timeline.json", DSI),
     ):  # fmt: skip
         path = tmp_path / "runs" / where
         path.parent.mkdir(parents=True)

@@ -14,7 +14,7 @@ def test_everything_is_found(runs, report):
     found = further(runs, report["code"])
     assert found.certificate["code"] == report["code"]
     assert found.curve["knee"]["kept"] == 25
-    assert found.disco["auc"] == 0.82
+    assert found.disco["calibration"][0]["auc"] == 0.82
     assert found.dsi["runs"][0]["tokens"] == 9
     assert read_report(newest_report(runs)) == json.loads(json.dumps(report))
 
@@ -79,7 +79,7 @@ def test_what_is_no_json_object(tmp_path, content):
         read_report(path)
 
 
-@pytest.mark.parametrize("name", ["curve/k3/curve.json", "train-disco/k4/disco.json", "dsi/k5/timeline.json"])
+@pytest.mark.parametrize("name", ["curve/k3/curve.json", "train-disco/k4/report.json", "dsi/k5/timeline.json"])
 def test_a_broken_measurement_names_its_file(runs, name):
     (runs / name).write_text('{"schema": 1}')
     with pytest.raises(ReportError, match=name):
