@@ -39,7 +39,7 @@ from eval.rank_law import estimate_rank_law, race_speedup_ceiling
 RANKS = 16  # of a measured rank law; what lies beyond counts as one further rank
 SAMPLES = 32  # races, and draws without replacement, per round
 CERTAIN = 1e-9  # that unlikely an excess over the optimum is none of chance
-COSTLY = 4  # the optimum of three and more draws without replacement takes half a second a round: on a part of them
+COSTLY = 200_000  # tokens (V times laws) on which the optimum of three and more draws without replacement takes seconds
 
 _SCHEMES: dict[type, str] = {
     WithReplacement: "with_replacement",
@@ -91,7 +91,7 @@ def draft_law(sampler: Sampler) -> tuple[str, int]:
 def best(seen: Observed, scheme: str, count: int) -> Tensor:
     """The optimum of a draft law on logged laws, float64 (R,); on a part of them where it is costly."""
     costly = scheme == "without_replacement" and count > 2
-    part = seen.sample(max(1, len(seen.p) // COSTLY)) if costly else seen
+    part = seen.sample(max(1, COSTLY // seen.p.shape[-1])) if costly else seen
     return optimal_acceptance(part.p, part.q, count, scheme).clamp(0.0, 1.0)
 
 

@@ -64,8 +64,10 @@ def test_the_optimum_is_the_bounds_and_the_gap_is_to_it():
     assert found.z_at_root < -5
 
 
-def test_a_costly_optimum_is_taken_on_a_part():
+def test_a_costly_optimum_is_taken_on_a_part(monkeypatch):
     seen = laws(6, rows=40)
+    assert len(best(seen, "without_replacement", 3)) == 40
+    monkeypatch.setattr("eval.optimum.COSTLY", 40)  # tokens, of 4 in each law
     assert len(best(seen, "without_replacement", 3)) == 10
     assert len(best(seen, "without_replacement", 2)) == len(best(seen, "greedy", 3)) == 40
 
