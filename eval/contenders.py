@@ -12,6 +12,7 @@ from torch import Tensor
 from drafters.coins import Coins
 from drafters.engine.decode import Decoded, Executor, Speculative, autoregressive
 from drafters.engine.limits import Limits
+from drafters.engine.opening import allows
 from drafters.engine.session import Pair
 from drafters.probs import Sampling
 from drafters.samplers.catalog import build
@@ -57,13 +58,15 @@ class Contender:
     )
 
 
+# name -> policy; by temperature where they were tuned for it
+Stops = Mapping[str, StopPolicy] | Callable[[float], Mapping[str, StopPolicy]]
 # (drafter, temperature) -> law of ranks for shapes that are made to measure; None: the sampler's own
 RankLaw = Callable[[Drafter, float], Sequence[float] | None]
 
 
 def contenders(
     drafters: Sequence[Drafter],
-    stops: Mapping[str, StopPolicy],
+    stops: Stops,
     temperatures: Sequence[float],
     presets: Sequence[Preset],
     *,
@@ -75,7 +78,8 @@ def contenders(
 
     Args:
         drafters: the unpruned one, the packaged one, then any others.
-        stops: name -> policy; trees of a stated shape are drafted whole under a static one.
+        stops: name -> policy; trees of a stated shape are drafted whole under a static one, and are left out under one that
+            reads the laws of a chain, as string-level samplers are.
         presets: see `pairings`. compare: see there.
         rank_law: for presets whose `rank_law` is null.
         executors: name -> executor, None for speculative decoding in this process.
@@ -85,9 +89,12 @@ def contenders(
     for temperature in temperatures:
         plain = Configuration(None, None, AUTOREGRESSIVE, None, temperature, None)
         found.append(Contender(plain, partial(autoregressive, drafters[0].pair)))
+        named = stops(temperature) if callable(stops) else stops
         for drafter, preset in pairings(drafters, presets, compare):
-            for stop_name, policy in stops.items():
+            for stop_name, policy in named.items():
                 sampler = made_to_measure(drafter, preset, policy, rank_law(drafter, temperature))
+                if not allows(sampler, policy):
+                    continue
                 stop = whole_trees(policy, sampler)
                 for executor, engine in executors.items():
                     key = Configuration(

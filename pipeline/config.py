@@ -58,13 +58,16 @@ class BaseConfig:
     seed: int = 0
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own
+    stops: dict[str, Any] = field(default_factory=dict)  # all of conf/stop by name
     sampler: Any = None  # the one sampler to evaluate, a file of conf/sampler; null: eval.samplers
-    samplers: dict[str, Any] = field(default_factory=dict)  # all of conf/sampler by name: a sampler's options are its own
+    samplers: dict[str, Any] = field(
+        default_factory=dict
+    )  # all of conf/sampler by name: a sampler's options are its own
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def register() -> None:
-    """Store ``schema`` (all types), ``stages`` and ``samplers`` (all of their folders) for the defaults of conf/config.yaml."""
+    """Store ``schema`` (all types), ``stages``, ``samplers`` and ``stops`` (all of their folders) for conf/config.yaml."""
     schemas = {name: stage_schema(name) for name in stage_names()}
     fields: list[Any] = [
         ("corpus", mutable(CorpusConfig), field(default=MISSING)),
@@ -77,6 +80,8 @@ def register() -> None:
     store.store(name="stages", node={"defaults": files})
     labels = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
     store.store(name="samplers", node={"defaults": [{f"/sampler@samplers.{label}": label} for label in labels]})
+    policies = sorted(path.stem for path in (CONF / "stop").glob("*.yaml"))
+    store.store(name="stops", node={"defaults": [{f"/stop@stops.{label}": label} for label in policies]})
 
 
 def mutable(kind: type) -> type:

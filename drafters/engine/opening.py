@@ -32,12 +32,18 @@ def check_requests(pair: Pair, rows: list[Row], limits: Limits) -> None:
             )
 
 
-def check_stop(sampler: Sampler, stop: StopPolicy) -> None:
-    """Raise StopError for a policy that reads laws along a chain where the sampler drafts a tree or text.
+def allows(sampler: Sampler, stop: StopPolicy) -> bool:
+    """False for a policy that reads laws along a chain where the sampler drafts a tree or text.
 
     A tree that grew by what its own siblings are would not be one that tree verifiers are proved for.
     """
-    if reads_features(stop) and (isinstance(sampler.shape, Tree) or isinstance(sampler.proposal, StringProposal)):
+    chain = not isinstance(sampler.shape, Tree) and not isinstance(sampler.proposal, StringProposal)
+    return chain or not reads_features(stop)
+
+
+def check_stop(sampler: Sampler, stop: StopPolicy) -> None:
+    """Raise StopError for a policy that the sampler does not allow."""
+    if not allows(sampler, stop):
         raise StopError(
             f"stop policy {type(stop).__name__} reads the law of every drafted token of a chain, and sampler {sampler.name!r} "
             "drafts a tree or text: choose stop=static or stop=heuristic, or a sampler of token chains"

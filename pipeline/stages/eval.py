@@ -20,10 +20,8 @@ from drafters.package.safe_load import read_json
 from drafters.pair import ModelPair, load_pair, pair_settings
 from drafters.probs import Sampling
 from drafters.samplers.guard import LossyError, check_acceptance, processors
-from drafters.stop.policy import StopPolicy
-from drafters.stop.static import Static
 from eval import presets, suites, summary
-from eval.contenders import Contender, Drafter, contenders
+from eval.contenders import Contender, Drafter, Stops, contenders
 from eval.costs import Costs, measure_costs
 from eval.greedy import GreedyCheck
 from eval.harness import Harness, Task, Warps
@@ -34,7 +32,7 @@ from eval.presets import Preset
 from eval.records import PACKAGE, TAILED, UNPRUNED
 from eval.report.table import show as show_report
 from eval.report.write import to_csv, to_json
-from pipeline import measuring
+from pipeline import measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.reporting import report, write_page
@@ -54,6 +52,7 @@ class EvalConfig:
     draft_top_k: int = 0  # with draft_temperature
     draft_top_p: float = 1.0
     samplers: list[str] | None = None  # names of conf/sampler; null: all that apply
+    stops: list[str] | None = None  # names of conf/stop, each with every sampler that allows it; null: `stop` alone
     compare: bool = True  # also the other drafters and variants that the comparisons of papers need
     prompts: int | None = None  # of the suite; null: all
     minutes: float | None = None  # begin no further prompt after that; null: no limit
@@ -73,15 +72,16 @@ def run(context: Context) -> None:
         check_target(models.target, package)
         drafters = list(lineup(pair_settings(cfg.pair), models, package, settings.more_drafters, cfg.device, cfg.dtype))
     bent = _generation_settings(models)
-    tasks, stops = _tasks(cfg, models), _stops(cfg)
+    tasks, stops = _tasks(cfg, models), {t: stops_of.policies(cfg, t, package.stop) for t in settings.temperatures}
     # One forward verifies a whole chain; t(1) to t(8) show how its cost grows.
-    lengths = range(1, max(8, *(stop.max_length + 1 for stop in stops.values())) + 1)
+    longest = max(stop.max_length for named in stops.values() for stop in named.values())
+    lengths = range(1, max(8, longest + 1) + 1)
     costs = measure_costs(
         {drafter.name: drafter.pair for drafter in drafters}, tasks[0].ids, lengths, settings.cost_runs
     )
     warps = Warps(settings.top_k, settings.top_p, _draft(settings))
     laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, warps, settings.max_new_tokens)
-    found = _contenders(context, drafters, stops, laws)
+    found = _contenders(context, drafters, stops.__getitem__, laws)
     _announce(context, len(found), len(tasks), costs)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     check = GreedyCheck(models.target)
@@ -123,11 +123,6 @@ def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:
     return [Task(number, prompt.id, suites.encode(prompt, tokenizer, room)) for number, prompt in enumerate(prompts)]
 
 
-def _stops(cfg: DictConfig) -> dict[str, StopPolicy]:
-    """Name -> policy, every one of them a row."""
-    return {cfg.stop.name: Static(cfg.stop.length)}
-
-
 def _draft(settings: DictConfig) -> Sampling | None:
     if settings.draft_temperature is None:
         return None
@@ -145,7 +140,7 @@ def _presets(cfg: DictConfig) -> list[Preset]:
     return found if cfg.eval.compare or cfg.eval.samplers is not None else [item for item in found if item.plain]
 
 
-def _contenders(context: Context, drafters: list[Drafter], stops: dict[str, StopPolicy], laws: Laws) -> list[Contender]:
+def _contenders(context: Context, drafters: list[Drafter], stops: Stops, laws: Laws) -> list[Contender]:
     settings = context.cfg.eval
 
     def rank_law(drafter: Drafter, temperature: float) -> list[float] | None:
@@ -209,8 +204,13 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(cfg.eval, resolve=True, throw_on_missing=True)
     values["more_drafters"] = sorted(values["more_drafters"])
     values["samplers"] = [asdict(preset) for preset in _presets(cfg)]
-    stop = OmegaConf.to_container(cfg.stop, resolve=True, throw_on_missing=True)
-    return {**values, "stop": stop, "suite": _suite(cfg) | {"path": None}, "seed": cfg.seed, "pair": cfg.pair.name}
+    return {
+        **values,
+        "stops": stops_of.files(cfg),
+        "suite": _suite(cfg) | {"path": None},
+        "seed": cfg.seed,
+        "pair": cfg.pair.name,
+    }
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
@@ -246,14 +246,15 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(
             f"eval.more_drafters.{taken.pop()}: that name is taken by the pair's own drafter; choose another"
         )
-    if cfg.stop.name != "static":
-        raise ConfigError(f"stop={cfg.stop.name}: no such stop policy; {suggest(cfg.stop.name, ['static'])}")
+    for name in settings.stops or ():
+        if name not in cfg.stops:
+            raise ConfigError(f"eval.stops: {name}: no such stop policy; {suggest(name, cfg.stops)}")
     try:
         _presets(cfg)
         _draft(settings)
         for temperature in settings.temperatures:
             Sampling(temperature, settings.top_k, settings.top_p)
-        _stops(cfg)
+        stops_of.check(cfg)
     except (ValueError, LossyError) as error:
         raise ConfigError(f"eval: {error}") from error
 
