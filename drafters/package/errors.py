@@ -16,9 +16,11 @@ class PackageError(DraftersError):
 
     def __init__(self, file: str, field: str, expected: str, got: object, fix: str) -> None:
         self.file, self.field, self.expected, self.got, self.fix = file, field, expected, got, fix
-        shown = got if isinstance(got, str) else repr(got)
-        # What a foreign file holds is attacker text: no control characters reach the terminal, no megabyte lines.
-        shown = "".join(character if character.isprintable() else "?" for character in shown)
-        if len(shown) > 200:
-            shown = shown[:200] + "..."
-        super().__init__(f"{file}: {field}: expected {expected}, got {shown}. {fix}")
+        shown = _harmless(got if isinstance(got, str) else repr(got))
+        super().__init__(f"{_harmless(file)}: {_harmless(field)}: expected {_harmless(expected)}, got {shown}. {fix}")
+
+
+def _harmless(text: str) -> str:
+    """What a foreign file holds, its names included, is attacker text: no control characters, no megabyte lines."""
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -147,6 +147,8 @@ def read_header(folder: Path, name: str, root: Path | None = None) -> dict[str, 
 def _check_layout(name: str, header: dict[str, Any], data_bytes: int) -> dict[str, TensorInfo]:
     infos, spans = {}, []
     for key, entry in header.items():
+        if not key:
+            raise PackageError(name, "header", "a name for every tensor", "an empty name", DAMAGED)
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise PackageError(name, key, "dtype, shape and data_offsets", entry, DAMAGED)
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
