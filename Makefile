@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
-STAGES := count generate prune package eval
+STAGES := count generate prune traces train-disco package eval
 
 # glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
 pretrain: export MALLOC_MMAP_THRESHOLD_ := 4294967296
@@ -18,7 +18,7 @@ pretrain: export MALLOC_TOP_PAD_ := 268435456
 .PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain dsi-sim clean $(STAGES)
 
 help: ## show this list
-	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install everything, pinned; does nothing when nothing changed
 	@echo "$(VENV) is ready"
@@ -40,6 +40,8 @@ lint: $(STAMP) ## style, types and the dependency rule
 count: $(STAMP) ## token counts of a corpus or of the target's own text
 generate: $(STAMP) ## the target's own continuations of prompts
 prune: $(STAMP) ## the drafter with a head of the kept tokens only
+traces: $(STAMP) ## what drafts on the target's own text would have met: features and labels of stop policies
+train-disco: $(STAMP) ## the stop policies' classifier, calibrated and tuned; table of all policies
 package: $(STAMP) ## the shippable drafter directory
 eval: $(STAMP) ## every sampler against the baselines: acceptance, speed, report
 $(STAGES):

@@ -1,0 +1,127 @@
+"""What a decision of a trained stop policy costs beside the drafter forward that it decides on: the share `disco_step_share`.
+
+python -m eval.bench_stop [FILE]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from drafters.engine.cache import TransformersModel
+from drafters.prune import prune_head
+from drafters.stop.catalog import build
+from drafters.stop.features import NAMES
+from eval.harness import synchronise
+from eval.stop_costs import decision_seconds
+
+OUTPUT = Path("runs/bench/stop.json")
+EMBEDDED = Path(__file__).resolve().parents[1] / "drafters" / "zoo" / "pycode" / "drafter"
+LIMITS = {"vicuna-68m": 0.03, "pycode": 0.08}  # of a drafter forward
+HIDDEN = 32
+CONTEXT = 128
+
+
+def drafters(device: str) -> dict[str, PreTrainedModel]:
+    """The shape of vicuna-68m (random weights: time does not depend on them), and the embedded drafter with a quarter of its head."""
+    shape = LlamaConfig(
+        vocab_size=32_000, hidden_size=768, intermediate_size=3072, num_hidden_layers=2, num_attention_heads=12
+    )
+    embedded = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32, local_files_only=True)
+    pruned = prune_head(embedded, torch.arange(0, embedded.config.vocab_size, 4))
+    found: dict[str, PreTrainedModel] = {"vicuna-68m": LlamaForCausalLM(shape), "pycode": pruned}
+    return {name: model.to(device).eval() for name, model in found.items()}
+
+
+def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str, Any]:
+    """Per drafter and temperature 0 and 1: seconds of a forward and of a decision at B = 1, medians, and their ratio. JSON-ready.
+
+    Both run on the threads that are set. Raises ValueError for fewer than 3 runs.
+    """
+    if runs < 3:
+        raise ValueError(f"runs must be at least 3 for a median, got {runs}")
+    policy = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=_network())
+    results = {}
+    for name, model in models.items():
+        device = model.get_input_embeddings().weight.device
+        forward, columns = _forward_seconds(model, runs)
+        rows = {}
+        for temperature in (0, 1):
+            decision = decision_seconds(policy, columns, runs, device, greedy=temperature == 0)
+            share = decision / forward
+            rows[f"T={temperature}"] = {"decision_seconds": decision, "disco_step_share": share}
+        results[name] = {"columns": columns, "drafter_seconds": forward, "limit": LIMITS.get(name), **rows}
+    return {
+        "runs": runs,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "load": os.getloadavg()[0],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "drafters": results,
+    }
+
+
+def _network() -> Any:
+    """A classifier of the shape that is trained by default."""
+    generator = torch.Generator().manual_seed(0)
+    widths = (len(NAMES), HIDDEN, 2)
+    tensors: dict[str, Tensor] = {"mean": torch.zeros(widths[0]), "scale": torch.ones(widths[0])}
+    for layer in range(2):
+        tensors[f"layers.{layer}.weight"] = torch.randn(widths[layer + 1], widths[layer], generator=generator)
+        tensors[f"layers.{layer}.bias"] = torch.zeros(widths[layer + 1])
+    config = {"features": list(NAMES), "hidden": [HIDDEN], "outputs": 2, "activation": "relu", "parameters": {}}
+    return SimpleNamespace(config=config, tensors=tensors)
+
+
+@torch.inference_mode()
+def _forward_seconds(model: PreTrainedModel, runs: int) -> tuple[float, int]:
+    """Seconds of a forward of one token through the engine's cache, and the columns of its logits."""
+    cached = TransformersModel(model, 1, CONTEXT + 2)
+    cached.extend(torch.arange(1, CONTEXT + 1).unsqueeze(0), logits=False)
+    token, taken, columns = torch.tensor([[1]]), [], 0
+    for _ in range(runs + 3):
+        synchronise(cached.device)
+        begin = time.perf_counter()
+        logits = cached.extend(token)
+        synchronise(cached.device)
+        taken.append(time.perf_counter() - begin)
+        cached.keep([[CONTEXT - 1]])
+        assert logits is not None
+        columns = logits.shape[-1]
+    return statistics.median(taken[3:]), columns
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print a line per drafter and temperature, write the JSON file; 1 where a share is over its limit."""
+    path = Path(arguments[0]) if arguments else OUTPUT
+    result = measure(drafters("cuda" if torch.cuda.is_available() else "cpu"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=2) + "\n")
+    part.replace(path)
+    over = False
+    for name, row in result["drafters"].items():
+        for temperature in ("T=0", "T=1"):
+            share = row[temperature]["disco_step_share"]
+            over |= share > row["limit"]
+            print(
+                f"{name:12} D {row['columns']:6,}  {temperature}  drafter forward {1e3 * row['drafter_seconds']:6.2f} ms, "
+                f"decision {1e3 * row[temperature]['decision_seconds']:6.3f} ms: {share:.1%} (limit {row['limit']:.0%})"
+            )
+    return int(over)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
