@@ -67,7 +67,12 @@ class TableModel:
         self.sees: Tensor | None = None  # (B, capacity, capacity) slot reads slot; None while every row is a chain
 
     def extend(
-        self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True
+        self,
+        tokens: Tensor,
+        parents: Tensor | None = None,
+        counts: list[int] | None = None,
+        logits: bool = True,
+        last: bool = False,
     ) -> Tensor | None:
         """See Model.extend, logits fp64. Raises ValueError beyond the capacity."""
         begin = torch.tensor(self.lengths)
@@ -86,7 +91,21 @@ class TableModel:
         self.lengths = [
             length + (tokens.shape[1] if counts is None else counts[row]) for row, length in enumerate(self.lengths)
         ]
-        return torch.stack(out, 1) if logits else None
+        if not logits:
+            return None
+        if not last or counts is None:
+            return torch.stack(out, 1)[:, -1:] if last else torch.stack(out, 1)
+        return torch.stack([out[max(count, 1) - 1][row] for row, count in enumerate(counts)]).unsqueeze(1)
+
+    def restart(self, row: int, tokens: list[int]) -> None:
+        """See Model.restart."""
+        self.lengths[row] = 0
+        if self.sees is not None:
+            self.sees[row] = torch.ones(self.capacity, self.capacity, dtype=torch.bool).tril()
+        for place, token in enumerate(tokens):
+            self.place[row, place] = place
+            self.entries[row, place] = self.table.entry(torch.tensor(token), torch.tensor(place))
+        self.lengths[row] = len(tokens)
 
     def _write(self, tokens: Tensor, slot: Tensor, parent: Tensor) -> Tensor:
         """Store one token per row, int64 (B,) each; returns the slots that its law reads, bool (B, capacity)."""

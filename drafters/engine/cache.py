@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from drafters.engine.masks import Stairs, Tree, additive
 from drafters.errors import DraftersError
 from drafters.pair import context_length
 
@@ -27,13 +28,23 @@ class Model(Protocol):
     capacity: int
 
     def extend(
-        self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True
+        self,
+        tokens: Tensor,
+        parents: Tensor | None = None,
+        counts: list[int] | None = None,
+        logits: bool = True,
+        last: bool = False,
     ) -> Tensor | None:
         """Feed int64 (B, n) tokens and return the logits after each: fp32 (B, n, V or D), None with `logits` off.
 
         `parents` int64 (B, n): slot each token follows; None continues each row's last slot as a chain. `counts`: tokens per
-        row that are real, the rest (at the end) being PAD; None = all n.
+        row that are real, the rest (at the end) being PAD; None = all n. `last`: only the logits after each row's last real
+        token, (B, 1, V or D); those of a row without one mean nothing.
         """
+        ...
+
+    def restart(self, row: int, tokens: list[int]) -> None:
+        """Empty one row and feed it these tokens, with nothing done to the others: another request takes its place."""
         ...
 
     def keep(self, slots: list[list[int]]) -> None:
@@ -63,14 +74,16 @@ class _Layer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         owner, n = self.owner, key_states.shape[-2]
-        if owner.together:
-            begin = owner.lengths[0]
-            self.keys[:, :, begin : begin + n] = key_states
-            self.values[:, :, begin : begin + n] = value_states
+        keys, values = (
+            (self.keys, self.values) if owner.only is None else (self.keys[owner.only], self.values[owner.only])
+        )
+        if owner.begin is not None:
+            keys[:, :, owner.begin : owner.begin + n] = key_states
+            values[:, :, owner.begin : owner.begin + n] = value_states
         else:
-            self.keys[owner.row_index, :, owner.slots] = key_states.transpose(1, 2)
-            self.values[owner.row_index, :, owner.slots] = value_states.transpose(1, 2)
-        return self.keys[:, :, : owner.width], self.values[:, :, : owner.width]
+            keys[owner.row_index, :, owner.slots] = key_states.transpose(1, 2)
+            values[owner.row_index, :, owner.slots] = value_states.transpose(1, 2)
+        return keys[:, :, : owner.width], values[:, :, : owner.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Key length and offset during a forward."""
@@ -97,51 +110,54 @@ class TransformersModel:
         self.model, self.rows, self.capacity = model, rows, capacity
         self.device = model.get_input_embeddings().weight.device
         self.lengths = [0] * rows
-        self.together, self.width = True, 0
+        # Of the forward in progress: its rows (None: all), its first slot where all have the same, the slots seen.
+        self.only: slice | None = None
+        self.begin: int | None = 0
+        self.width = 0
         self.slots = self.row_index = torch.zeros(0)
         self.cache = Cache(layers=[_Layer(self) for _ in range(_text_config(model).num_hidden_layers)])
-        self._tree: _Tree | None = None  # what was fed since the last keep, if it is not a chain
+        self._tree: Tree | None = None  # what was fed since the last keep, if it is not a chain
         self._window, self._mask_by_type = _window(model)
         self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._lowest = torch.finfo(model.dtype).min
+        self._numbers = torch.arange(capacity + 1, device=self.device)
+        self._stairs: Stairs | None = None
         self._context = context_length(model.config)
 
     @torch.inference_mode()
     def extend(
-        self, tokens: Tensor, parents: Tensor | None = None, counts: list[int] | None = None, logits: bool = True
+        self,
+        tokens: Tensor,
+        parents: Tensor | None = None,
+        counts: list[int] | None = None,
+        logits: bool = True,
+        last: bool = False,
     ) -> Tensor | None:
         """See Model.extend. Raises ValueError if the capacity would be exceeded."""
         n = tokens.shape[1]
-        longest = max(self.lengths) + n
-        self.width = longest if counts is None else max(map(sum, zip(self.lengths, counts, strict=True)))
-        if self.width > self.capacity:
-            raise ValueError(f"cache: expected at most {self.capacity} slots, got {self.width}.")
-        self.together = len(set(self.lengths)) == 1 and longest <= self.capacity
-        begin = torch.tensor(self.lengths, device=self.device)
-        self.slots = begin.unsqueeze(-1) + torch.arange(n, device=self.device)  # (B, n)
-        self.slots.clamp_(max=self.capacity)
-        self.row_index = torch.arange(self.rows, device=self.device).unsqueeze(-1)
-        if parents is not None and self._tree is None:
-            self._tree = _Tree(begin)
-        position = self.slots
-        if self._tree is not None:
-            position = self._tree.grow(self.slots, self.slots - 1 if parents is None else parents.to(self.device))
-        options: dict[str, Any] = {}
-        if self._keep_argument and not logits:
-            options["logits_to_keep"] = torch.tensor([n - 1], device=self.device)  # 0 would mean "all"
-        out = self.model(
-            input_ids=tokens.to(self.device).clamp(min=0),
-            attention_mask=self._mask(position),
-            position_ids=position
-            if self._context is None
-            else position.clamp(max=self._context - 1),  # PAD may lie beyond
-            past_key_values=self.cache,
-            use_cache=True,
-            **options,
-        )
-        for row in range(self.rows):
-            self.lengths[row] += n if counts is None else counts[row]
-        return _full_precision(out.logits) if logits else None
+        grown = [length + (n if counts is None else counts[row]) for row, length in enumerate(self.lengths)]
+        position = self._place(self.lengths, n, max(grown), parents)
+        columns = _columns(n, counts, logits, last)
+        out = self._forward(tokens, position, columns)
+        self.lengths = grown
+        if not logits:
+            return None
+        if not last or counts is None or columns is None or len(columns) == 1:
+            return out
+        chosen = torch.tensor([columns.index(max(count, 1) - 1) for count in counts], device=self.device)
+        return out[torch.arange(self.rows, device=self.device), chosen].unsqueeze(1)
+
+    @torch.inference_mode()
+    def restart(self, row: int, tokens: list[int]) -> None:
+        """See Model.restart."""
+        self.lengths[row] = 0
+        if tokens:
+            self.only = slice(row, row + 1)
+            try:
+                position = self._place([0], len(tokens), len(tokens), None)
+                self._forward(torch.tensor([tokens]), position, [len(tokens) - 1])
+            finally:
+                self.only = None
+            self.lengths[row] = len(tokens)
 
     @torch.inference_mode()
     def keep(self, slots: list[list[int]]) -> None:
@@ -150,7 +166,7 @@ class TransformersModel:
             if not kept:
                 continue
             begin, count = kept[0], len(kept)
-            if kept != list(range(begin, begin + count)):
+            if kept[-1] - begin >= count:  # not in place already
                 source = torch.tensor(kept, device=self.device)
                 for layer in self.cache.layers:
                     if layer.is_initialized:  # the right-hand side is a gathered copy, so overlap is safe
@@ -159,65 +175,71 @@ class TransformersModel:
             self.lengths[row] = begin + count
         self._tree = None  # what is kept is a chain again
 
-    def _mask(self, position: Tensor) -> Any:
-        """Additive float mask (B, 1, n, width): a bool one is silently wrong under eager attention."""
-        key = torch.arange(self.width, device=self.device)
+    def _place(self, lengths: list[int], n: int, width: int, parents: Tensor | None) -> Tensor:
+        """Set where a forward of n tokens per row is written and how far it sees; returns its positions (B or 1, n)."""
+        if width > self.capacity:
+            raise ValueError(f"cache: expected at most {self.capacity} slots, got {width}.")
+        self.width, first = width, lengths[0]
+        together = first + n <= self.capacity and all(length == first for length in lengths)
+        self.begin = first if together else None
+        if together and self._tree is None and parents is None:
+            self.slots = self._numbers[first : first + n].unsqueeze(0)
+            return self.slots
+        begin = torch.tensor(lengths, device=self.device)
+        self.slots = (begin.unsqueeze(-1) + self._numbers[:n]).clamp_(max=self.capacity)  # (B, n)
+        self.row_index = torch.arange(len(lengths), device=self.device).unsqueeze(-1)
+        if parents is not None and self._tree is None:
+            self._tree = Tree(begin)
+        if self._tree is None:
+            return self.slots
+        return self._tree.grow(self.slots, self.slots - 1 if parents is None else parents.to(self.device))
+
+    def _forward(self, tokens: Tensor, position: Tensor, columns: list[int] | None) -> Tensor:
+        """Logits fp32 (B, len(columns), V or D) of the tokens in these places of the block, None for all n."""
+        options: dict[str, Any] = {}
+        if columns is not None and self._keep_argument:  # never 0, which would mean "all"
+            options["logits_to_keep"] = torch.tensor(columns, device=self.device)
+        rows = tokens.shape[0]
+        if self._context is not None and (self.begin is None or self.width > self._context):
+            position = position.clamp(max=self._context - 1)  # PAD may lie beyond
+        out = self.model(
+            input_ids=tokens.to(self.device).clamp(min=0),
+            attention_mask=self._mask(position, tokens.shape[1]),
+            position_ids=position.expand(rows, -1),
+            past_key_values=self.cache,
+            use_cache=True,
+            **options,
+        )
+        logits = out.logits if columns is None or self._keep_argument else out.logits[:, columns]
+        return _full_precision(logits)
+
+    def _mask(self, position: Tensor, n: int) -> Any:
+        """Additive mask (B or 1, 1, n, width), or one per layer type."""
+        dtype = self.model.dtype
+        plain = self._tree is None and self._window is None and self.begin is not None
+        if plain and n <= Stairs.LONGEST and self.width == self.begin + n:  # type: ignore[operator]
+            self._stairs = self._stairs or Stairs(self.capacity, dtype, self.device)
+            return self._stairs.mask(self.width - n, n)
+        key = self._numbers[: self.width]
         key_position: Tensor = key
         seen = key <= self.slots.unsqueeze(-1)  # (B, n, width)
         if self._tree is not None:
             seen, key_position = self._tree.seen(self.slots, key)
-
-        def additive(allowed: Tensor) -> Tensor:
-            zeros = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
-            return zeros.masked_fill_(~allowed, self._lowest).unsqueeze(1)
-
         if self._window is None:
-            return additive(seen)
+            return additive(seen, dtype)
         near = seen & (key_position > position.unsqueeze(-1) - self._window)
         if not self._mask_by_type:
-            return additive(near)
-        return {"full_attention": additive(seen), "sliding_attention": additive(near)}
+            return additive(near, dtype)
+        return {"full_attention": additive(seen, dtype), "sliding_attention": additive(near, dtype)}
 
 
-class _Tree:
-    """Ancestors and positions of the slots fed since the last keep; below `base` (B,) every row is a chain."""
-
-    def __init__(self, base: Tensor):
-        self.base = base.unsqueeze(-1)  # (B, 1)
-        self.rows = torch.arange(base.shape[0], device=base.device)
-        self.ancestors = torch.zeros(
-            base.shape[0], 0, 0, dtype=torch.bool, device=base.device
-        )  # (B, P, P), itself included
-        self.position = torch.zeros(base.shape[0], 0, dtype=torch.int64, device=base.device)  # (B, P)
-
-    def grow(self, slots: Tensor, parents: Tensor) -> Tensor:
-        """Add the slots (B, n), which follow those added before, under the slots `parents`; returns their positions (B, n)."""
-        old, n = self.position.shape[1], slots.shape[1]
-        self.ancestors = torch.nn.functional.pad(self.ancestors, (0, n, 0, n))
-        self.position = torch.nn.functional.pad(self.position, (0, n))
-        inner = parents - self.base  # (B, n) index of the parent among the added slots, negative inside the chain
-        for column in range(n):  # a node's parent may be in the same block, so one after another
-            index, parent = old + column, inner[:, column]
-            inside = parent >= 0
-            known = self.ancestors[self.rows, parent.clamp(min=0)] & inside.unsqueeze(-1)
-            known[:, index] = True
-            self.ancestors[:, index] = known
-            above = torch.where(inside, self.position[self.rows, parent.clamp(min=0)], parents[:, column])
-            self.position[:, index] = above + 1
-        return self.position[:, old:]
-
-    def seen(self, slots: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """What each slot (B, n) attends to, bool (B, n, width), and the positions of all keys (B, 1, width)."""
-        inner = key - self.base  # (B, width)
-        place = inner.clamp(0, self.position.shape[1] - 1)
-        chain = inner < 0
-        queries = self.ancestors.gather(
-            1, (slots - self.base).unsqueeze(-1).expand(-1, -1, self.ancestors.shape[2])
-        )  # (B, n, P)
-        allowed = queries.gather(2, place.unsqueeze(1).expand(-1, slots.shape[1], -1))
-        beyond = inner >= self.position.shape[1]
-        seen = chain.unsqueeze(1) | (allowed & ~beyond.unsqueeze(1))
-        return seen, torch.where(chain, key, self.position.gather(1, place)).unsqueeze(1)
+def _columns(n: int, counts: list[int] | None, logits: bool, last: bool) -> list[int] | None:
+    """Tokens of a block whose logits are needed, ascending; None: all n."""
+    if logits and not last:
+        return None
+    if counts is None or not logits:
+        return [n - 1]
+    return sorted({max(count, 1) - 1 for count in counts})
 
 
 def _full_precision(logits: Tensor) -> Tensor:

@@ -151,12 +151,9 @@ def catch_up(drafter: Model, rows: list[Row]) -> Tensor:
     for row in rows:
         row.fed = len(row.stream)
     tokens, counts = padded(unfed, torch.device("cpu"))
-    logits = drafter.extend(tokens, counts=counts)
+    logits = drafter.extend(tokens, counts=counts, last=True)
     assert logits is not None
-    if min(counts) == max(counts):
-        return logits[:, -1]
-    last = torch.tensor(counts, device=logits.device) - 1
-    return logits[torch.arange(len(rows), device=logits.device), last]
+    return logits[:, -1]
 
 
 def settle(drafting: Drafting, fed: int | None, paths: list[list[int]], fresh: list[list[int]]) -> None:
