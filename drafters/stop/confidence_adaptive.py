@@ -27,10 +27,12 @@ def best_threshold(pairs: Pairs) -> float | None:
         return None
     candidates = [float("inf"), *sorted({q for q, _ in pairs}, reverse=True)]
 
-    def cost(threshold: float) -> float:
-        wrong = sum(q >= threshold and not accepted for q, accepted in pairs) / (len(pairs) - matches)
-        missed = sum(q < threshold and accepted for q, accepted in pairs) / matches
-        return wrong + MISSED_COSTS * missed
+    misses = len(pairs) - matches
+
+    def cost(threshold: float) -> float:  # times matches * misses: whole numbers, so that equals are equal
+        wrong = sum(q >= threshold and not accepted for q, accepted in pairs)
+        missed = sum(q < threshold and accepted for q, accepted in pairs)
+        return wrong * matches + MISSED_COSTS * missed * misses
 
     return min(candidates, key=cost)
 

@@ -1,0 +1,133 @@
+"""Policies with a classifier: its arithmetic, the cumulative rules, the closed form of independent drafts, the off switch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from drafters.stop.classifier import ACCEPTED, Classifier, parameter
+from drafters.stop.cost_aware import FIRST_WAIT, CostAware
+from drafters.stop.disco import Disco
+from drafters.stop.features import NAMES
+from drafters.stop.policy import StopError
+from drafters.stop.specdecpp import SpecDecPP
+
+ONE = torch.zeros(1, dtype=torch.int64)
+SOME = torch.zeros(1, len(NAMES))
+
+
+class Says:
+    """A classifier that says the same of every draft."""
+
+    def __init__(self, accepted, following=None):
+        self.answer = torch.tensor([[accepted, accepted if following is None else following]])
+
+    def __call__(self, features):
+        return self.answer.expand(len(features), 2)
+
+
+def drafts(policy, most=60):
+    """How many tokens a round would draft."""
+    go, drafted = bool(policy.should_continue(None, ONE)[0]), 0
+    while go and drafted < most:
+        drafted += 1
+        go = bool(policy.should_continue(SOME, ONE + drafted)[0])
+    return drafted
+
+
+def test_folding_changes_nothing(make_trained):
+    slopes = {"slope.accepted": 1.7, "shift.accepted": -0.3, "slope.next": 0.6, "shift.next": 0.2}
+    trained = make_trained(**slopes)
+    features = torch.randn(50, len(NAMES), generator=torch.Generator().manual_seed(1))
+    t = trained.tensors
+    hidden = F.relu(F.linear((features - t["mean"]) / t["scale"], t["layers.0.weight"], t["layers.0.bias"]))
+    logits = F.linear(hidden, t["layers.1.weight"], t["layers.1.bias"])
+    expected = (logits * torch.tensor([1.7, 0.6]) + torch.tensor([-0.3, 0.2])).sigmoid()
+    assert torch.allclose(Classifier(trained)(features), expected, atol=1e-5)
+
+
+def test_other_features_are_refused(make_trained):
+    trained = make_trained()
+    trained.config["features"][0] = "log_top0"
+    with pytest.raises(StopError, match=r"reads log_top0, .*train it again"):
+        Classifier(trained)
+
+
+def test_numbers_are_those_of_the_nearest_temperature(make_trained):
+    trained = make_trained(**{"rate.0": 2.0, "rate.0.7": 1.5, "rate.1": 1.2})
+    assert [parameter(trained, "rate", t) for t in (0.0, 0.3, 0.75, 5.0)] == [2.0, 2.0, 1.5, 1.2]
+    with pytest.raises(StopError, match="expected parameters first"):
+        parameter(trained, "first", 1.0)
+
+
+def test_disco_looks_at_one_draft_specdecpp_at_all():
+    assert drafts(Disco(Says(0.8), threshold=0.7, max_length=9)) == 60  # the engine ends it at max_length
+    assert drafts(Disco(Says(0.6), threshold=0.7)) == 1
+    # 1 - .8^k <= .5 for k <= 3
+    assert drafts(SpecDecPP(Says(0.8), threshold=0.5)) == 4
+
+
+@pytest.mark.parametrize("a", [0.3, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("c", [0.05, 0.15, 0.4])
+def test_independent_drafts_give_the_closed_form(a, c):
+    """k* maximises (1 - a^(k+1)) / ((1 - a)(1 + c k)) (Leviathan et al. 2023); the fixed point finds it without a search."""
+    speeds = [(1 - a ** (k + 1)) / ((1 - a) * (1 + c * k)) for k in range(200)]
+    best = max(range(200), key=speeds.__getitem__)
+    rate = 1.0
+    for _ in range(20):
+        policy = CostAware(Says(a), c=c, rate=rate, first=a)
+        policy.reset(ONE)
+        k = drafts(policy, most=199)
+        rate = (1 - a ** (k + 1)) / ((1 - a) * (1 + c * k))
+    assert k == best
+    assert rate == pytest.approx(speeds[best])
+    if k:  # largest k with a^k >= rate * c
+        assert a**k >= rate * c > a ** (k + 1)
+
+
+@pytest.mark.parametrize("c", [1.0, 3.0])
+def test_a_drafter_that_is_not_faster_is_never_called(c):
+    policy = CostAware(Says(0.99), c=c, rate=1.0, first=0.9)
+    policy.reset(ONE)
+    for _ in range(3000):
+        assert drafts(policy) == 0
+        policy.on_verified(ONE, ONE, ONE)
+
+
+def test_text_that_cannot_be_drafted_costs_two_percent_at_most():
+    """128 tokens as in a request, drafts never accepted: drafting ends, and is tried ever more rarely."""
+    c, policy = 0.15, CostAware(Says(0.3), c=0.15, rate=1.7, first=0.7)
+    policy.reset(ONE)
+    spent = {}
+    for token in range(1, 4097):
+        drafted = min(drafts(policy), 20)
+        policy.on_verified(ONE, ONE + drafted, ONE)
+        spent[token] = spent.get(token - 1, 0) + c * drafted
+    assert spent[128] / 128 < 0.02
+    assert (spent[4096] - spent[128]) / 3968 < 0.001
+
+
+def test_an_accepted_trial_brings_drafting_back():
+    policy = CostAware(Says(0.9), c=0.15, rate=1.0, first=0.7)
+    policy.reset(ONE)
+    while drafts(policy):
+        policy.on_verified(ONE, ONE + 1, ONE)
+    for _ in range(int(FIRST_WAIT)):
+        policy.on_verified(ONE, ONE, ONE)
+    for _ in range(60):
+        drafted = drafts(policy, most=5)
+        policy.on_verified(ONE + drafted, ONE + drafted, ONE)
+    assert all(drafts(policy) for _ in range(3))
+
+
+def test_rows_are_apart():
+    policy = CostAware(Says(0.5), c=0.3, rate=1.0, first=0.5)
+    policy.reset(torch.arange(2))
+    for _ in range(12):
+        policy.on_verified(torch.tensor([0]), torch.tensor([1]), torch.tensor([1]))
+    assert policy.should_continue(None, torch.zeros(2, dtype=torch.int64)).tolist() == [True, False]
+    policy.reset(torch.tensor([1]))
+    assert policy.should_continue(None, torch.zeros(2, dtype=torch.int64)).tolist() == [True, True]
+
+
+def test_accepted_is_the_first_output():
+    assert Says(0.1, 0.9)(SOME)[0, ACCEPTED] == pytest.approx(0.1)
