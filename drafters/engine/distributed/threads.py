@@ -1,0 +1,184 @@
+"""Servers as threads of this process, which share the weights: no speed is won on one device, but all of the logic runs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from drafters.engine.distributed.abandon import Abandoned, abandoning, checked_layers
+from drafters.engine.distributed.backend import DistributedError
+from drafters.engine.distributed.draft_server import DraftServer
+from drafters.engine.distributed.messages import (
+    Action,
+    Allow,
+    Cancel,
+    Draft,
+    Drafted,
+    Event,
+    Settle,
+    Task,
+)
+from drafters.engine.distributed.target_server import Request, TargetServer
+from drafters.engine.session import Pair
+from drafters.stop.policy import StopPolicy
+
+PATIENCE = 300.0  # seconds without any event after which a request is given up
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A thread met an exception that is no part of the protocol."""
+
+    error: BaseException
+
+
+class DraftLoop:
+    """The drafter's endless loop: drafts behind the newest order until told to stop. `post` takes the tokens."""
+
+    def __init__(self, server: DraftServer, post: Callable[[Drafted], None]):
+        self._server, self._post = server, post
+        self._changed = threading.Condition()
+        self._order: Draft | None = None
+        self._until, self._epoch = 0, 0
+        self._request: Request | None = None
+        self._closing = False
+        self._begun: Draft | None = None  # the order that the server drafts for
+
+    def tell(self, order: Request | Draft | Allow | Cancel) -> None:
+        """Take an order; returns at once."""
+        with self._changed:
+            match order:
+                case Request():
+                    self._request, self._order = order, None
+                case Draft(epoch=epoch, until=until):
+                    self._order, self._until, self._epoch = order, until, epoch
+                case Allow(epoch=epoch, until=until):
+                    if epoch == self._epoch:
+                        self._until = until
+                case Cancel(epoch=epoch):
+                    self._epoch = max(self._epoch, epoch)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the loop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Until closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_work)
+                if self._closing:
+                    return
+                request, self._request, order = self._request, None, self._order
+            if request is not None:
+                self._server.open(request)
+                self._begun = None
+            if order is None or order.epoch < self._epoch:
+                continue
+            if order is not self._begun:
+                self._server.begin(order.prefix)
+                self._begun = order
+            if self._server.position >= self._until or order is not self._order:
+                continue
+            self._draft(order)
+
+    def _has_work(self) -> bool:
+        if self._closing or self._request is not None:
+            return True
+        order = self._order
+        if order is None or order.epoch < self._epoch:
+            return False
+        return order is not self._begun or self._server.position < self._until
+
+    def _draft(self, order: Draft) -> None:
+        try:
+            with abandoning(lambda: order is self._order and order.epoch >= self._epoch):
+                drafted = self._server.next(order.epoch)
+        except Abandoned:
+            return
+        if drafted.closed:
+            with self._changed:
+                if order is self._order:
+                    self._order = None
+        self._post(drafted)
+
+
+class ThreadsBackend:
+    """See Backend. `open` begins a request on all servers; a context manager that ends the threads."""
+
+    def __init__(self, pair: Pair, stop: StopPolicy, servers: int, patience: float = PATIENCE):
+        self._events: queue.SimpleQueue[Event | Failed] = queue.SimpleQueue()
+        self._work: list[queue.SimpleQueue[Task | Settle | Request | None]] = []
+        self._threads: list[threading.Thread] = []
+        self._patience, self._epoch = patience, 0
+        self._drafter = DraftLoop(DraftServer(pair, stop), self._events.put)
+        self._hooks = checked_layers(getattr(pair, "target", None), getattr(pair, "drafter", None))
+        self._start(self._drafter.run)
+        for number in range(servers):
+            self._work.append(queue.SimpleQueue())
+            self._start(partial(self._serve, TargetServer(pair, number), self._work[number]))
+
+    def __enter__(self) -> ThreadsBackend:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._epoch = 1 << 62
+        self._drafter.tell(Cancel(self._epoch))
+        self._drafter.close()
+        for work in self._work:
+            work.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._hooks.__exit__(None, None, None)
+
+    def open(self, request: Request) -> None:
+        """Begin a request: every server reads its prompt, side by side."""
+        self._drafter.tell(request)
+        for work in self._work:
+            work.put(request)
+
+    def perform(self, action: Action) -> None:
+        """See Backend.perform."""
+        if isinstance(action, Task | Settle):
+            self._work[action.server].put(action)
+            return
+        if isinstance(action, Cancel):
+            self._epoch = action.epoch
+        self._drafter.tell(action)
+
+    def next(self) -> Event:
+        """See Backend.next. Raises DistributedError after an exception in a thread, or `patience` seconds of silence."""
+        try:
+            event = self._events.get(timeout=self._patience)
+        except queue.Empty:
+            raise DistributedError(f"nothing happened for {self._patience:g} s; is a model stuck?") from None
+        if isinstance(event, Failed):
+            raise DistributedError(f"a server failed: {type(event.error).__name__}: {event.error}") from event.error
+        return event
+
+    def _start(self, run: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException as error:
+                self._events.put(Failed(error))
+
+        self._threads.append(threading.Thread(target=guarded, daemon=True))
+        self._threads[-1].start()
+
+    def _serve(self, server: TargetServer, work: queue.SimpleQueue[Task | Settle | Request | None]) -> None:
+        while (item := work.get()) is not None:
+            if isinstance(item, Request):
+                server.open(item)
+            else:
+                self._events.put(server.verify(item, partial(self._wanted, item.epoch)))
+
+    def _wanted(self, epoch: int) -> bool:
+        return epoch >= self._epoch
