@@ -21,13 +21,13 @@ from drafters.package.components import (
     TAIL,
     VOCAB,
     StopModel,
-    Tail,
     check_vocabulary,
 )
 from drafters.package.manifest import file_sha256, list_files, write_manifest
 from drafters.package.model_folder import quiet
 from drafters.package.schema import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.prune import save_pruned
+from drafters.tail import Tail
 from drafters.vocab.alignment import VocabMap
 
 # What transformers notes about how a tokenizer was opened: nothing of the tokenizer itself, sometimes a path.

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from drafters.affinity import AffinityPrior
 from drafters.package.artifact import load
-from drafters.package.components import AFFINITY, load_affinity, load_stop
+from drafters.package.components import AFFINITY, TAIL, load_affinity, load_stop, load_tail
 from drafters.package.hub import REPOSITORY
 from drafters.package.manifest import NAME, list_files
 from drafters.package.model_folder import attention, quiet
@@ -24,6 +25,7 @@ from drafters.package.safe_load import read_json, read_tensors
 from drafters.package.writer import Origin, describe, folder_revision, plain_name, save_package
 from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
 from drafters.prune import load_pruned
+from drafters.tail import Tail
 from drafters.vocab.alignment import VocabMap
 from pipeline.stage import Context, Stage
 
@@ -91,9 +93,10 @@ def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None
         stop=own.stop,
         generation={key: own[key] for key in ("temperature", "top_k", "top_p", "lookahead")},
     )
+    model = load_pruned(folder / "model", dtype="auto", attn_implementation=attention(drafter.config))
     save_package(
         out,
-        model=load_pruned(folder / "model", dtype="auto", attn_implementation=attention(drafter.config)),
+        model=model,
         tokenizer=drafter.tokenizer,
         kept=maps["kept"],
         vocab=vocab,
@@ -109,6 +112,13 @@ def prior_of(folder: Path | None, vocab: VocabMap) -> AffinityPrior | None:
     if folder is None or not (folder / AFFINITY).is_file():
         return None
     return load_affinity(folder, len(vocab.to_target), len(vocab.to_drafter))
+
+
+def tail_of(folder: Path, kept: Tensor, vocabulary: int, hidden: int) -> Tail | None:
+    """The tail that the stage tail wrote beside the drafter; None where there is none."""
+    if not (folder / TAIL).is_file():
+        return None
+    return load_tail(folder, kept, vocabulary, hidden)
 
 
 def check(package: Path, folder: Path) -> str:

@@ -35,7 +35,7 @@ def error(tail, given):
 
 
 def test_full_rank_is_exact_and_more_rank_is_better(given):
-    weight, hidden, _, moments = given
+    weight, _, _, moments = given
     tails = [factorise(weight[IDS], None, IDS, moments, rank)[0] for rank in range(1, H + 1)]
     errors = [error(tail, given) for tail in tails]
     assert errors == sorted(errors, reverse=True)

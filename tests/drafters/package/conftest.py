@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from drafters.affinity import AffinityPrior
-from drafters.package.components import StopModel, Tail
+from drafters.package.components import StopModel
 from drafters.package.manifest import NAME, write_manifest
 from drafters.package.writer import Origin, describe, save_package
+from drafters.tail import Tail
 from drafters.vocab.alignment import identity, restrict
 
 VOCABULARY, HIDDEN, KEPT = 48, 16, [0, 1, 2, 3, 7, 11, 20, 33, 46]

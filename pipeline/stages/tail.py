@@ -1,0 +1,193 @@
+"""tail: give the pruned rows of a drafter's head back, as a low-rank approximation.
+
+The text is read in three parts, split by document: sums for the factorisation and the training come from the first, rank
+and form (training-free or trained) are chosen on the second, and what they are worth is measured on the third. Writes a
+directory in prune's layout with ``tail.safetensors`` beside it, and ``tail.json``: acceptances with intervals, bytes,
+singular values and stable ranks. Where there is nothing to give back it says why and writes no tail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import save
+from torch import Tensor
+
+from drafters.package.components import TAIL
+from drafters.package.forms import tail_form
+from drafters.package.model_folder import open_model, quiet
+from drafters.tail import Spectrum, Tail
+from eval.metrics import interval
+from pipeline import reading as texts
+from pipeline.errors import ConfigError
+from pipeline.reading import Reading, open_reading
+from pipeline.stage import Context, Stage, write_atomic
+from pipeline.tails import fitting
+from pipeline.tails.training import Plan, train
+
+REPORT = "tail.json"
+
+
+@dataclass
+class TailConfig:
+    """How much text is read, which ranks are tried, and how long the tail is trained."""
+
+    enabled: bool = True
+    source: str = "corpus"  # corpus | generations: the target's own text
+    tokens: int = 100_000  # of text, all three parts together
+    window: int = 256  # tokens read at once
+    windows_per_document: int = 2
+    rank: int | None = None  # null: that of `ranks` with the most tokens per weight read
+    ranks: list[int] = field(default_factory=lambda: [4, 8, 16, 32])
+    max_head_share: float = 0.35  # of the whole head's weights: no rank above that is chosen
+    steps: int = 0  # of training; 0: training-free
+    batch: int = 2  # windows per step
+    rate: float = 0.003  # of Adam
+    tv_from: float = 0.5  # share of the steps after which the loss goes over from KL to total variation
+
+
+def run(context: Context) -> None:
+    """Factorise, choose a rank, train, measure, write."""
+    settings, folder = context.cfg.tail, context.inputs.get("drafter", context.inputs["prune"])
+    carry(folder, context.out)
+    reading = open_reading(context.cfg, settings, context.inputs)
+    if isinstance(reading, str):
+        context.console.print(f"no tail: {reading}; the package goes without", highlight=False)
+        _write(context, {"tail": None, "reason": reading})
+        return
+    total = sum(len(part) for part in reading.texts.values()) + len(reading.texts["calibrate"]) * bool(settings.steps)
+    context.console.print(
+        f"reading {total} windows of up to {settings.window} tokens with both models, {settings.steps} training steps",
+        highlight=False,
+    )
+    with context.progress("Fitting the tail", total + settings.steps) as bar, quiet(always=True):
+        tail, report = _fit(context, reading, bar.advance)
+    write_atomic(context.out / TAIL, save(_tensors(tail)))
+    _write(context, report)
+    _say(context, report)
+
+
+def _fit(context: Context, reading: Reading, advance: fitting.Advance) -> tuple[Tail, dict[str, Any]]:
+    settings = context.cfg.tail
+    full = open_model(
+        reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
+    )
+    head = full.get_output_embeddings()
+    sums = fitting.moments(reading, advance)
+    ranks = list(settings.ranks) if settings.rank is None else [settings.rank]
+    tails, spectrum = fitting.candidates(reading, head, sums, ranks)
+    chosen = fitting.choose(reading, tails, settings.max_head_share, context.cfg.package.lookahead, advance)
+    free = next(tail for tail in tails if tail.rank == chosen["rank"])
+    forms = {"full": full, "tli": reading.drafter, "tail_free": tail_form(reading.drafter, free)}
+    tail, report = free, {**chosen, "tail": "training-free", "spectrum": _spectrum(spectrum)}
+    if settings.steps:
+        trained = _trained(context, reading, free, advance)
+        forms["tail_trained"] = tail_form(reading.drafter, trained)
+        both = {name: forms[name] for name in ("tail_free", "tail_trained")}
+        found = fitting.acceptances(reading, both, reading.texts["calibrate"], advance)
+        if fitting.mean(found["tail_trained"]) > fitting.mean(found["tail_free"]):
+            tail, report["tail"] = trained, "trained"
+        report["trained_spectrum"] = _spectrum(Spectrum(_product_values(trained)))
+    measured = fitting.acceptances(reading, forms, reading.texts["test"], advance)
+    report |= {"acceptance": {name: _interval(rows) for name, rows in measured.items()}}
+    report |= {"head_share": fitting.head_share(reading, tail), "head_share_short": fitting.head_share(reading, None)}
+    return tail, report | {"test_documents": len(measured["full"]), "test_tokens": int(measured["full"][:, 0].sum())}
+
+
+def _trained(context: Context, reading: Reading, free: Tail, advance: fitting.Advance) -> Tail:
+    """The tail after training from the training-free one; what a killed run had done is kept in ``.training``."""
+    settings = context.cfg.tail
+    student = tail_form(reading.drafter, free)
+    head: Any = student.get_output_embeddings()
+    trained = {"down": head.down, "up": head.up, "bias": head.tail_bias}
+    plan = Plan(
+        settings.steps,
+        settings.batch,
+        settings.rate,
+        settings.tv_from,
+        context.cfg.seed,
+        context.cfg.package.temperature,
+    )
+    windows = [ids for _, ids in reading.texts["fit"]]
+    train(student, trained, reading.target, windows, plan, context.out / ".training", advance)
+    down, up, bias = (trained[name].detach().float().cpu().clone() for name in ("down", "up", "bias"))
+    return Tail(free.ids, down, up, bias)
+
+
+def _product_values(tail: Tail) -> Tensor:
+    """Singular values of up @ down, through two small triangles: fp64 (R,)."""
+    left, right = (torch.linalg.qr(part.double()).R for part in (tail.up, tail.down.T))
+    return torch.linalg.svdvals(left @ right.T)
+
+
+def _spectrum(spectrum: Spectrum) -> dict[str, Any]:
+    """Deep networks are known to be biased to low rank (arXiv 2201.12760): what this slice says of itself."""
+    return {"stable_rank": spectrum.stable_rank, "values": [float(value) for value in spectrum.values]}
+
+
+def _interval(rows: Tensor) -> dict[str, float | None]:
+    low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
+    return {"mean": fitting.mean(rows), "low": low, "high": high}
+
+
+def carry(folder: Path, out: Path) -> None:
+    """The drafter in ``folder``, in prune's layout, as a part of ``out``: linked where the disk can, as nothing is changed."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_dir() or name.as_posix() == "manifest.json" or (out / name).exists():
+            continue
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, out / name)
+        except OSError:
+            shutil.copyfile(path, out / name)
+
+
+def _tensors(tail: Tail) -> dict[str, Tensor]:
+    parts = {"ids": tail.ids, "down": tail.down, "up": tail.up, "bias": tail.bias}
+    return {name: part.contiguous() for name, part in parts.items() if part is not None}
+
+
+def _write(context: Context, report: dict[str, Any]) -> None:
+    shutil.rmtree(context.out / ".training", ignore_errors=True)
+    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _say(context: Context, report: dict[str, Any]) -> None:
+    found = report["acceptance"]
+    parts = [f"{name.replace('_', ' ')} {item['mean']:.3f}" for name, item in found.items()]
+    context.console.print(
+        f"tail of rank {report['rank']}, {report['tail']}, {report['head_share']:.0%} of the whole head's weights "
+        f"(kept rows alone: {report['head_share_short']:.0%}); acceptance on unseen text: {', '.join(parts)}",
+        highlight=False,
+    )
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work, before anything is loaded."""
+    texts.check(cfg, "tail")
+    settings = cfg.tail
+    for rank in settings.ranks if settings.rank is None else [settings.rank]:
+        if rank < 1:
+            raise ConfigError(f"tail.rank: expected whole numbers from 1, got {rank}")
+    if settings.rank is None and not settings.ranks:
+        raise ConfigError("tail.ranks=[]: expected at least one rank to try, or tail.rank")
+    if settings.steps < 0 or settings.batch < 1 or not settings.rate > 0:
+        raise ConfigError("tail: expected steps from 0, batch from 1 and a rate above 0")
+
+
+STAGE = Stage(
+    name="tail",
+    run=run,
+    inputs=lambda cfg: texts.stage_inputs(cfg, "tail"),
+    config=lambda cfg: texts.key_values(cfg, "tail"),
+    external=lambda cfg: texts.external(cfg, "tail"),
+    check=check,
+)

@@ -1,0 +1,1 @@
+"""Fitting a low-rank tail: rank, training, measurement."""

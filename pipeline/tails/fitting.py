@@ -1,0 +1,122 @@
+"""The tail without training: moments of the text, a tail for every rank, and the rank that pays best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from drafters.heads import PrunedHead
+from drafters.package.forms import tail_form
+from drafters.probs import Sampling, warp
+from drafters.tail import Moments, Spectrum, Tail, factorise
+from pipeline.laws import pieces
+from pipeline.reading import Reading, Window
+
+Advance = Callable[[float], None]
+
+
+def moments(reading: Reading, advance: Advance) -> Moments:
+    """Sums over the fit part, at the target's plain law (T = 1): what it says, not what a warp leaves of it."""
+    width = reading.drafter.get_output_embeddings().weight.shape[1]
+    found = Moments(width, reading.vocab.to_drafter.shape[0])
+    text = [ids for _, ids in reading.texts["fit"]]
+    for piece in pieces(reading.target, reading.drafter, text, Sampling()):
+        found.add(piece.hidden, piece.p)
+        advance(1)
+    return found
+
+
+def candidates(
+    reading: Reading, head: torch.nn.Linear, sums: Moments, ranks: Sequence[int]
+) -> tuple[list[Tail], Spectrum]:
+    """A tail of every rank for the pruned rows of the unpruned drafter's head, smallest first."""
+    ids = (reading.vocab.to_drafter < 0).nonzero().flatten()
+    ids = ids[ids < min(len(head.weight), reading.checkpoint.vocabulary)]  # rows that only pad are no tokens
+    weight = head.weight.detach()[ids].cpu()
+    bias = None if head.bias is None else head.bias.detach()[ids].cpu()
+    found = [factorise(weight, bias, ids, sums, rank) for rank in sorted(ranks)]
+    return [tail for tail, _ in found], found[0][1]
+
+
+@torch.inference_mode()
+def acceptances(
+    reading: Reading, drafters: Mapping[str, PreTrainedModel], text: Sequence[Window], advance: Advance
+) -> dict[str, Tensor]:
+    """Acceptance sum_x min(p, q) of drafters, by document: of a short head's law (TLI), else of one over the target's ids.
+
+    Returns:
+        name -> fp64 (documents, 2): tokens, and the sum of acceptances over them.
+    """
+    found: dict[str, dict[int, Tensor]] = {name: {} for name in drafters}
+    for document, ids in text:
+        batch = ids.unsqueeze(0).to(reading.target.device)
+        p = warp(reading.target(input_ids=batch, use_cache=False).logits[0], reading.sampling)
+        for name, drafter in drafters.items():
+            q = warp(drafter(input_ids=batch, use_cache=False).logits[0], reading.sampling)
+            one = torch.minimum(_columns(p, drafter), q[:, : p.shape[-1]]).sum(dtype=torch.float64)
+            row = torch.tensor([float(len(ids)), float(one)], dtype=torch.float64)
+            found[name][document] = found[name].get(document, torch.zeros(2, dtype=torch.float64)) + row
+        advance(1)
+    return {name: torch.stack(list(rows.values())) for name, rows in found.items()}
+
+
+def _columns(p: Tensor, drafter: PreTrainedModel) -> Tensor:
+    """The target's law (n, V) on what the drafter's columns stand for."""
+    head: Any = drafter.get_output_embeddings()
+    return p[:, head.kept] if isinstance(head, PrunedHead) and not head.scatter else p[:, : drafter.config.vocab_size]
+
+
+def mean(rows: Tensor) -> float:
+    """Acceptance per token of `acceptances`' rows."""
+    tokens, total = rows.sum(0).tolist()
+    return total / tokens
+
+
+def tokens_per_weight(acceptance: float, lookahead: int, drafter: int, target: int) -> float:
+    """Tokens per weight read, of chains of `lookahead` drafts: decoding one request is bound by memory.
+
+    (1 - a^(G+1)) / (1 - a) tokens per round (Leviathan et al. 2023, equation 1), which reads the drafter G times and the
+    target once.
+    """
+    tokens = lookahead + 1.0 if acceptance >= 1 else (1 - acceptance ** (lookahead + 1)) / (1 - acceptance)
+    return tokens / (lookahead * drafter + target)
+
+
+def weights_read(model: PreTrainedModel) -> int:
+    """Weights that one token's forward reads: all but the input embedding, of which it reads one row."""
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    every = {id(part): part.numel() for part in model.parameters()}
+    every.pop(id(embedding), None)
+    return sum(every.values()) + (embedding.numel() if head is embedding else 0)
+
+
+def choose(reading: Reading, tails: Sequence[Tail], limit: float, lookahead: int, advance: Advance) -> dict[str, Any]:
+    """The rank with the most tokens per weight read on the calibrate part, among those within the head's share `limit`.
+
+    Returns:
+        JSON-ready: ``rank``, and ``ranks``: one row per candidate.
+    """
+    forms = {str(tail.rank): tail_form(reading.drafter, tail) for tail in tails}
+    found = acceptances(reading, forms, reading.texts["calibrate"], advance)
+    target, base = weights_read(reading.target), weights_read(reading.drafter)
+    rows = []
+    for tail in tails:
+        accepted = mean(found[str(tail.rank)])
+        worth = tokens_per_weight(accepted, lookahead, base + tail.numbers, target)
+        share = head_share(reading, tail)
+        rows.append({"rank": tail.rank, "acceptance": accepted, "head_share": share, "tokens_per_weight": worth})
+    allowed = [row for row in rows if row["head_share"] <= limit] or rows[:1]
+    best = max(allowed, key=lambda row: row["tokens_per_weight"])
+    return {"rank": best["rank"], "ranks": rows}
+
+
+def head_share(reading: Reading, tail: Tail | None) -> float:
+    """Weights that the short head, and its tail, read, as a share of the whole head's."""
+    head = reading.drafter.get_output_embeddings().weight
+    rows = reading.checkpoint.vocabulary
+    return (head.numel() + (0 if tail is None else tail.numbers)) / (rows * head.shape[1])
