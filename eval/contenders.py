@@ -128,8 +128,8 @@ def pairings(
     for drafter in others:
         yield drafter, (theirs := reference(drafter))
         for preset in presets:
-            wanted = ALSO_UNPRUNED if drafter.more.get("tail") else HETEROGENEOUS
-            also = compare and preset.label in wanted and preset.label != theirs.label
+            names = ALSO_UNPRUNED if drafter.more.get("tail") else HETEROGENEOUS
+            also = compare and preset.label in names and preset.label != theirs.label
             if also and applicable(preset, drafter) is not None:
                 yield drafter, preset
 
