@@ -7,7 +7,7 @@ zero drafts is a plain target step, so autoregressive decoding is the same loop 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -16,7 +16,15 @@ from torch import Tensor
 from drafters.coins import Coins, Key
 from drafters.engine.cache import Model
 from drafters.engine.limits import Limits
-from drafters.engine.opening import check_requests, check_stop, most_nodes, open_drafter, open_target
+from drafters.engine.opening import (
+    check_batch,
+    check_requests,
+    check_stop,
+    most_nodes,
+    open_drafter,
+    open_target,
+    refillable,
+)
 from drafters.engine.propose import Drafting, empty_draft, propose_chain, settle
 from drafters.engine.propose_tree import propose_tree
 from drafters.engine.rows import Row
@@ -55,21 +63,37 @@ class Executor(Protocol):
 
 @torch.inference_mode()
 def autoregressive(
-    pair: Pair, prompts: Sequence[Tensor], coins: Coins, limits: Limits, verifier: Verifier | None = None
+    pair: Pair,
+    prompts: Sequence[Tensor],
+    coins: Coins,
+    limits: Limits,
+    verifier: Verifier | None = None,
+    batch: int | None = None,
 ) -> Decoded:
     """Plain decoding: one token per target forward, drawn with position-keyed coins.
 
     `verifier`: who draws it, None for ExactMatch. With a positional one the tokens are those of its speculative decoding.
+    `batch`: see `speculative`.
     """
-    return _Run.open(pair, None, verifier or ExactMatch(), None, prompts, coins, limits).finish()
+    return _Run.open(pair, None, verifier or ExactMatch(), None, prompts, coins, limits, batch).finish()
 
 
 @torch.inference_mode()
 def speculative(
-    pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
+    pair: Pair,
+    sampler: Sampler,
+    stop: StopPolicy,
+    prompts: Sequence[Tensor],
+    coins: Coins,
+    limits: Limits,
+    batch: int | None = None,
 ) -> Decoded:
-    """Draft-then-verify decoding whose output has exactly plain decoding's law (Leviathan et al. 2023)."""
-    return _Run.open(pair, sampler, sampler.verifier, stop, prompts, coins, limits).finish()
+    """Draft-then-verify decoding whose output has exactly plain decoding's law (Leviathan et al. 2023).
+
+    `batch`: at most so many requests at once; the next one takes the place of the first that ends. None: all at once. Needs
+    KeyedCoins, by which a request's output is the same alone, in any batch and in any place of it. Raises RequestError.
+    """
+    return _Run.open(pair, sampler, sampler.verifier, stop, prompts, coins, limits, batch).finish()
 
 
 @dataclass(frozen=True)
@@ -101,11 +125,14 @@ class _Run:
     pair: Pair
     rows: list[Row]
     limits: Limits
-    coins: Coins
+    given: Coins  # of all requests
     verifier: Verifier
     target: Model
     drafting: Drafting | None  # None: plain decoding
     nodes: int  # of the largest draft
+    every: list[Row]  # all requests; `rows` are those in progress
+    requests: list[int]  # number of each row's request
+    coins: Coins = field(init=False)  # of the requests in progress
 
     @staticmethod
     def open(
@@ -116,32 +143,56 @@ class _Run:
         prompts: Sequence[Tensor],
         coins: Coins,
         limits: Limits,
+        batch: int | None = None,
     ) -> _Run:
         """Read the prompts."""
-        rows = [Row(tokens=prompt.tolist(), prompt=prompt.shape[0]) for prompt in prompts]
-        check_requests(pair, rows, limits)
-        if sampler is None or stop is None:
-            return _Run(pair, rows, limits, coins, verifier, open_target(pair, rows, limits, 0), None, 0)
-        check_stop(sampler, stop)
-        nodes = most_nodes(sampler, stop)
-        target = open_target(pair, rows, limits, nodes)
-        drafting = Drafting(
-            open_drafter(pair, rows, limits, nodes),
-            pair,
-            rows,
-            sampler,
-            stop,
-            limits.drafting,
-            torch.tensor(pair.eos, dtype=torch.int64, device=pair.device),
-        )
-        stop.reset(torch.arange(len(rows)))
-        return _Run(pair, rows, limits, coins, verifier, target, drafting, nodes)
+        every = [Row(tokens=prompt.tolist(), prompt=prompt.shape[0]) for prompt in prompts]
+        check_requests(pair, every, limits)
+        size = len(every) if batch is None else check_batch(batch, len(every))
+        rows = every[:size]
+        nodes = 0 if sampler is None or stop is None else most_nodes(sampler, stop)
+        drafting = None
+        if sampler is not None and stop is not None:
+            check_stop(sampler, stop)
+            eos = torch.tensor(pair.eos, dtype=torch.int64, device=pair.device)
+            drafter = open_drafter(pair, rows, every, limits, nodes)
+            drafting = Drafting(drafter, pair, rows, sampler, stop, limits.drafting, eos)
+            stop.reset(torch.arange(size))
+        target = open_target(pair, rows, every, limits, nodes)
+        run = _Run(pair, rows, limits, coins, verifier, target, drafting, nodes, every, list(range(size)))
+        run.deal()
+        return run
 
     def finish(self) -> Decoded:
         """Round after round until every request has ended."""
-        while not all(row.finished for row in self.rows):
+        following = len(self.rows)
+        while True:
             self.round()
-        return _decoded(self.rows)
+            ended = [slot for slot, row in enumerate(self.rows) if row.finished]
+            fresh = ended[: len(self.every) - following]
+            for number, slot in enumerate(fresh, following):
+                self.seat(slot, number)
+            following += len(fresh)
+            if fresh:
+                self.deal()
+            elif len(ended) == len(self.rows):
+                return _decoded(self.every)
+
+    def seat(self, slot: int, number: int) -> None:
+        """Give a row whose request has ended to the request `number`."""
+        row = self.every[number]
+        self.rows[slot], self.requests[slot] = row, number
+        self.target.restart(slot, row.tokens[:-1])
+        if self.drafting is not None:
+            self.drafting.drafter.restart(slot, row.stream[:-1])
+            self.drafting.stop.reset(torch.tensor([slot]))
+
+    def deal(self) -> None:
+        """Of the coins of all requests, give each row those of its own."""
+        self.coins = self.given
+        if len(self.every) > len(self.rows):
+            keyed = refillable(self.given)
+            self.coins = keyed.take(keyed.requests[torch.tensor(self.requests, device=keyed.requests.device)])
 
     def round(self) -> None:
         """Draft, verify, commit, roll both caches back."""

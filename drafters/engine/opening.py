@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from drafters.coins import Coins, KeyedCoins
 from drafters.engine.cache import Model
 from drafters.engine.limits import Limits
 from drafters.engine.rows import Row, padded
@@ -59,25 +60,39 @@ def most_nodes(sampler: Sampler, stop: StopPolicy) -> int:
     return sum(map(sum, sampler.shape.levels[: stop.max_length]))
 
 
-def open_target(pair: Pair, rows: list[Row], limits: Limits, nodes: int) -> Model:
-    """The target, with the prompts in its cache and room for drafts of `nodes` tokens."""
-    target = pair.open_target(len(rows), max(row.prompt for row in rows) + limits.max_new_tokens + nodes + 1)
+def open_target(pair: Pair, rows: list[Row], every: list[Row], limits: Limits, nodes: int) -> Model:
+    """The target with the prompts of `rows` in its cache, and room for any request of `every` with drafts of `nodes` tokens."""
+    target = pair.open_target(len(rows), max(row.prompt for row in every) + limits.max_new_tokens + nodes + 1)
     _prefill(target, [row.tokens for row in rows])
     return target
 
 
-def open_drafter(pair: Pair, rows: list[Row], limits: Limits, nodes: int) -> Model:
+def open_drafter(pair: Pair, rows: list[Row], every: list[Row], limits: Limits, nodes: int) -> Model:
     """The drafter, likewise; rows whose prompt exceeds its context will not draft."""
     limit = pair.context[1]
-    for row in rows:
+    for row in every:
         row.stream = list(pair.prompt(row.tokens))
         if limit is not None and len(row.stream) > limit:
             row.stop_drafting()
         row.fed = len(row.stream) - 1
-    need = max(len(row.stream) for row in rows) + limits.max_new_tokens * pair.expansion + nodes + 1
+    need = max(len(row.stream) for row in every) + limits.max_new_tokens * pair.expansion + nodes + 1
     drafter = pair.open_drafter(len(rows), need if limit is None else min(need, limit))
     _prefill(drafter, [row.stream for row in rows])
     return drafter
+
+
+def check_batch(batch: int, requests: int) -> int:
+    """Rows of the batch: no more than there are requests. Raises RequestError below 1."""
+    if batch < 1:
+        raise RequestError(f"batch: expected at least 1 request at once, got {batch}; None decodes all at once")
+    return min(batch, requests)
+
+
+def refillable(coins: Coins) -> KeyedCoins:
+    """Coins that can be given to other requests. Raises RequestError for those of a test, made for one batch."""
+    if not isinstance(coins, KeyedCoins):
+        raise RequestError(f"batch: expected KeyedCoins, whose requests can take turns, got {type(coins).__name__}")
+    return coins
 
 
 def _prefill(model: Model, streams: list[list[int]]) -> None:
