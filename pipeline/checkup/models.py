@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drafters.errors import DraftersError
 from drafters.package.hub import HUB_ID, REVISION
-from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint
 from pipeline.checkup.finding import Finding, fail, ok, option, warn
 
 ROLES = ("target", "drafter")
@@ -70,7 +70,8 @@ def _cached(where: str, revision: str) -> bool:
 def _opened(role: str, cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Iterator[Finding]:
     """Everything `load_pair` checks of one model, weights not read."""
     try:
-        settings = pair_settings({str(key): value for key, value in cfg.pair.items()})
+        # Of this role alone: the other one may be missing, which is said in its own line.
+        settings = {role: str(cfg.pair[role]), f"{role}_revision": cfg.pair.get(f"{role}_revision")}
         found = checkpoints[role] = open_checkpoint(role, settings)
     except DraftersError as error:
         yield fail(role, str(error), option(f"pair.{role}=DIR") + "  # with config.json, tokenizer.json, *.safetensors")
