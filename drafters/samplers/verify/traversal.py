@@ -50,7 +50,7 @@ class _Search:
         self.open = key.position >= 0  # (B,) rows that are at the node being visited
         self.depth = torch.zeros_like(key.position)
         self.path = torch.full((p.shape[0], max(1, draft.tokens.shape[1])), -1, dtype=torch.int64, device=p.device)
-        self.law = p[:, 0].double()  # of the token after the accepted path
+        self.law = p[:, 0].to(torch.float64, copy=True)  # of the token after the accepted path; written below
 
     def visit(self, node: int, mass: Tensor, path: list[int]) -> None:
         """Try the subtree of `node` (ROOT first) for the open rows; `mass` fp64 (B,)."""
