@@ -53,7 +53,7 @@ def subject(name: str) -> tuple[Blocks, Sampler]:
     for candidate in (worded, blocks([0, 2, 3], 72), blocks([0, 1, 2, 3], 70)):
         pair, prior = candidate.pair, random_prior(candidate.pair.vocab, seed=6)
         try:
-            sampler = build(name, pair.vocab, texts=pair.texts, affinity=prior)
+            sampler = build(name, pair.vocab, texts=pair.texts, affinity=prior, tail=True)
         except ValueError:
             continue
         whole = not isinstance(sampler.proposal, StringProposal) and sampler.token_proposal.total
@@ -118,7 +118,7 @@ def evidence(name: str, device: str = "cpu") -> Evidence:
         place = torch.device(device)
         chosen = Blocks(moved(chosen.pair, place), chosen.prompt)
         prior = random_prior(chosen.pair.vocab, seed=6)
-        sampler = small(build(name, chosen.pair.vocab, texts=chosen.pair.texts, affinity=prior), (2, 1))
+        sampler = small(build(name, chosen.pair.vocab, texts=chosen.pair.texts, affinity=prior, tail=True), (2, 1))
     law = joint_law(subject(name)[0])
     sequences = draw(chosen, sampler, samples_needed(law.size, BIAS))
     n = sequences.shape[0] * TRIPLES
