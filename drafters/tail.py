@@ -35,36 +35,43 @@ class Tail:
 
 
 class Moments:
-    """Sums over contexts: of hidden states, of their products, and of the target's law. No context is stored."""
+    """Sums over contexts: of hidden states, of their products, and of the target's law. No context is stored.
+
+    A context counts as much as the target's mass outside the kept tokens: where there is none, the tail's logits hardly
+    matter.
+    """
 
     def __init__(self, hidden: int, vocabulary: int):
         self.positions = 0
+        self.weight = 0.0
         self.total = torch.zeros(hidden, dtype=torch.float64)
         self.product = torch.zeros(hidden, hidden, dtype=torch.float64)
         self.mass = torch.zeros(vocabulary, dtype=torch.float64)
 
-    def add(self, hidden: Tensor, p: Tensor) -> None:
-        """Contexts with what the drafter's head read (n, H) and the target's laws (n, V)."""
+    def add(self, hidden: Tensor, p: Tensor, weight: Tensor | None = None) -> None:
+        """Contexts with what the drafter's head read (n, H), the target's laws (n, V), and their weights (n,), else 1."""
         states = hidden.double().cpu()
+        weights = torch.ones(len(states), dtype=torch.float64) if weight is None else weight.double().cpu()
         self.positions += len(states)
-        self.total += states.sum(0)
-        self.product += states.T @ states
+        self.weight += float(weights.sum())
+        self.total += weights @ states
+        self.product += states.T @ (states * weights.unsqueeze(1))
         self.mass += p.sum(0, dtype=torch.float64).cpu()
 
     @property
     def mean(self) -> Tensor:
         """fp64 (H,). Raises ValueError without contexts."""
         self._expect_contexts()
-        return self.total / self.positions
+        return self.total / self.weight
 
     def root(self, ridge: float = 1e-4) -> Tensor:
         """L (H, H) with L L^T the covariance of hidden states. The ridge, a share of the mean variance, keeps it invertible."""
-        covariance = self.product / self.positions - self.mean.outer(self.mean)
+        covariance = self.product / self.weight - self.mean.outer(self.mean)
         floor = ridge * covariance.diagonal().mean().clamp(min=1e-12)
         return torch.linalg.cholesky(covariance + floor * torch.eye(len(covariance), dtype=torch.float64))
 
     def _expect_contexts(self) -> None:
-        if not self.positions:
+        if not self.weight > 0:
             raise ValueError("moments of no context: add hidden states and laws first")
 
 

@@ -45,7 +45,7 @@ class TailConfig:
     window: int = 256  # tokens read at once
     windows_per_document: int = 2
     rank: int | None = None  # null: that of `ranks` with the most tokens per weight read
-    ranks: list[int] = field(default_factory=lambda: [4, 8, 16, 32])
+    ranks: list[int] = field(default_factory=lambda: [4, 8, 12, 16, 24, 32])
     max_head_share: float = 0.35  # of the whole head's weights: no rank above that is chosen
     steps: int = 0  # of training; 0: training-free
     batch: int = 2  # windows per step

@@ -25,7 +25,7 @@ def moments(reading: Reading, advance: Advance) -> Moments:
     found = Moments(width, reading.vocab.to_drafter.shape[0])
     text = [ids for _, ids in reading.texts["fit"]]
     for piece in pieces(reading.target, reading.drafter, text, Sampling()):
-        found.add(piece.hidden, piece.p)
+        found.add(piece.hidden, piece.p, 1 - piece.p[:, reading.kept].sum(-1).clamp(max=1))
         advance(1)
     return found
 

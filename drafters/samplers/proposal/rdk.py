@@ -38,6 +38,10 @@ class RDK:
             min=1e-300
         )  # stored in fp32, a row sums to one but for rounding
         self._share = torch.where(mapped, prior.share, 0.0).double()  # (D,)
+        self._common: Tensor | None = None  # (V,) the one row that all donors share
+        if len(self._index) == 1:
+            self._common = torch.zeros(self.vocabulary, dtype=torch.float64)
+            self._common.index_add_(0, self._index[0], self._weight[0])
 
     def lift(self, q: Tensor) -> Tensor:
         """(..., D) -> (..., V), rows sum to one."""
@@ -45,22 +49,22 @@ class RDK:
             self._to(q.device)
         if self.support is not None:
             q = q * self.support
-        given = q * self._share.to(q.dtype) * (q.amax(-1, keepdim=True) < 1.0)  # (..., D)
-        law = q.new_zeros(*q.shape[:-1], self.vocabulary)
-        law.index_add_(-1, self._image, q - given)
-        return self._spread(law, given)
+        given = q * self._share.to(q.dtype)  # (..., D)
+        given.mul_(q.amax(-1, keepdim=True) < 1.0)
+        return self._spread(given).index_add_(-1, self._image, q - given)
 
-    def _spread(self, law: Tensor, given: Tensor) -> Tensor:
-        """Add A^T given to law (..., V), in place."""
-        weight = self._weight.to(law.dtype)
-        if self._index.shape[0] == 1:
-            return law.index_add_(-1, self._index[0], given.sum(-1, keepdim=True) * weight[0])
-        flat = (given.unsqueeze(-1) * weight).flatten(-2)  # (..., D K)
+    def _spread(self, given: Tensor) -> Tensor:
+        """A^T given: (..., D) -> (..., V)."""
+        if self._common is not None:  # one pass over V, no scatter
+            return given.sum(-1, keepdim=True) * self._common.to(given.dtype)
+        law = given.new_zeros(*given.shape[:-1], self.vocabulary)
+        flat = (given.unsqueeze(-1) * self._weight.to(given.dtype)).flatten(-2)  # (..., D K)
         return law.index_add_(-1, self._index.flatten(), flat)
 
     def _to(self, device: torch.device) -> None:
         self._image, self._index = self._image.to(device), self._index.to(device)
         self._weight, self._share = self._weight.to(device), self._share.to(device)
+        self._common = None if self._common is None else self._common.to(device)
         self.support = None if self.support is None else self.support.to(device)
 
 
@@ -81,8 +85,8 @@ class RDKExact(RDK):
         self._matrix = torch.zeros(rows, self.vocabulary, dtype=torch.float64)
         self._matrix.scatter_add_(1, self._index.expand(rows, -1), self._weight.expand(rows, -1))
 
-    def _spread(self, law: Tensor, given: Tensor) -> Tensor:
-        return law.add_(given @ self._matrix.to(law.dtype))
+    def _spread(self, given: Tensor) -> Tensor:
+        return given @ self._matrix.to(given.dtype)
 
     def _to(self, device: torch.device) -> None:
         super()._to(device)
