@@ -19,8 +19,8 @@ from drafters.samplers.draft import Chain, Sampler, StringProposal
 from drafters.vocab.alignment import VocabMap
 from pipeline.errors import ConfigError
 
-# Stages that write a drafter in prune's layout, the latest first; those after prune run only where they are enabled.
-LATER = ("tail", "distill")
+# Stages that change the drafter's weights, the latest first; a tail leaves the kept rows as they are.
+LATER = ("distill",)
 PRIORED = ("rdk", "rdk_exact")  # samplers that need the prior of stage affinity
 
 
