@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drafters.coins import Coins
 from drafters.engine.decode import Decoded, Executor, Speculative, autoregressive
+from drafters.engine.distributed.executor import Distributed
 from drafters.engine.limits import Limits
 from drafters.engine.opening import allows
 from drafters.engine.session import Pair
@@ -82,7 +83,7 @@ def contenders(
             reads the laws of a chain, as string-level samplers are.
         presets: see `pairings`. compare: see there.
         rank_law: for presets whose `rank_law` is null.
-        executors: name -> executor, None for speculative decoding in this process.
+        executors: name -> executor, None for speculative decoding in this process; a distributed one leaves out what it cannot run.
     """
     executors = executors or {SPECULATIVE: Speculative()}
     found = []
@@ -97,6 +98,8 @@ def contenders(
                     continue
                 stop = whole_trees(policy, sampler)
                 for executor, engine in executors.items():
+                    if isinstance(engine, Distributed) and not engine.runs(sampler):
+                        continue
                     key = Configuration(
                         drafter.name, preset.name, executor, stop_name, temperature, drafter.kept, preset.label
                     )

@@ -158,6 +158,14 @@ def _speedup(name: str, own: Samples, base: Samples | None) -> Row:
     return {name: own.tokens_per_second / base.tokens_per_second, f"{name}_low": low, f"{name}_high": high}
 
 
+def per_device(rows: Iterable[Row], devices: Mapping[str, int]) -> None:
+    """Add the fields `devices` and `tokens_per_second_per_device`. `devices`: by executor, 1 where it is not said."""
+    for row in rows:
+        row["devices"] = devices.get(row["executor"], 1)
+        speed = row["tokens_per_second"]
+        row["tokens_per_second_per_device"] = None if speed is None else speed / row["devices"]
+
+
 def greedy_identity(records: Iterable[Record], exact: bool) -> Row:
     """How many greedy outputs equal plain decoding's.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from drafters.engine.decode import Decoded
 
-AUTOREGRESSIVE, SPECULATIVE = "autoregressive", "speculative"
+AUTOREGRESSIVE, SPECULATIVE, DISTRIBUTED = "autoregressive", "speculative", "distributed"
 UNPRUNED, PACKAGE = "unpruned", "package"  # names of the pair's own drafter and of the packaged one
 TAILED = "tail"  # the packaged one with its low-rank tail
 IDENTICAL, TIE, DIFFERENT = "identical", "tie", "different"

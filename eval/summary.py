@@ -15,7 +15,7 @@ from eval.harness import Warps
 from eval.laws import nodes
 from eval.losslessness.certificate import status
 from eval.optimum import Optimum, Ranks
-from eval.records import AUTOREGRESSIVE, Configuration
+from eval.records import SPECULATIVE, Configuration
 
 NOT_PROVEN, LOSSY = "not proven", "lossy"
 DEFINITIONS = {
@@ -94,7 +94,7 @@ def proved_since(report: Mapping[str, Any], certificate: Mapping[str, Any] | Non
 
 def by_costs(row: Mapping[str, Any], costs: Costs) -> float | None:
     """The row's speed-up if forwards were all the work."""
-    if row["executor"] == AUTOREGRESSIVE or not row["target_forwards"]:
+    if row["executor"] != SPECULATIVE or not row["target_forwards"]:  # servers work side by side: no sum of forwards
         return None
     return costs.speedup(row["drafter"], row["block_efficiency"], row["drafted"] / row["target_forwards"])
 

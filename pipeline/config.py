@@ -59,6 +59,7 @@ class BaseConfig:
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own
     stops: dict[str, Any] = field(default_factory=dict)  # all of conf/stop by name
+    executor: Any = MISSING  # how samplers are run: a file of conf/executor
     sampler: Any = None  # the one sampler to evaluate, a file of conf/sampler; null: eval.samplers
     samplers: dict[str, Any] = field(
         default_factory=dict

@@ -22,6 +22,7 @@ from eval.report import rounds
 from eval.report.page import NAME, render
 from eval.report.sources import Further
 from eval.report.write import assemble
+from pipeline import executors_of
 from pipeline.stage import Context, write_atomic
 from pipeline.tracking import log_report
 
@@ -39,6 +40,7 @@ def report(
     unpruned = next(item.drafter for item in harness.contenders if item.drafter is not None)
     rows = metrics.rows(records, reference(unpruned).label)
     vocabulary = len(package.vocab.to_drafter)
+    metrics.per_device(rows, executors_of.devices(cfg))
     summary.annotate(rows, harness.contenders, evidence, costs, vocabulary, harness.warps)
     head = {
         "device": harness.device.type,

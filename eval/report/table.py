@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.records import AUTOREGRESSIVE, PACKAGE, UNPRUNED
+from eval.records import AUTOREGRESSIVE, DISTRIBUTED, PACKAGE, SPECULATIVE, UNPRUNED
 from eval.report.comparisons import comparisons
 
 WIDE = 100  # columns of the terminal from which there is room between the table's
@@ -71,6 +71,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
             f"T = 0: {greedy['identical']} of {greedy['outputs']} outputs identical to plain greedy decoding, "
             f"{greedy['ties']} ties, {greedy['different']} different"
         )
+    said += _distributed(report["rows"])
     said += _proof(report)
     if hidden := len(report["rows"]) - len(main(report["rows"])):
         said.append(f"{hidden} further rows (other drafters, variants of samplers) are in report.csv")
@@ -91,6 +92,20 @@ def main(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             kept.append(row)
         seen.add(name)
     return kept
+
+
+def _distributed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On how many devices the distributed rows were measured, and what one device made."""
+    found = [row for row in rows if row["executor"] == DISTRIBUTED and row.get("devices")]
+    if not found:
+        return []
+    best = max(found, key=_speed)
+    devices = best["devices"]
+    return [
+        f"distributed: drafter and target servers on {devices} device{'s' if devices > 1 else ''}; the fastest, {best['sampler']} at "
+        f"T = {best['temperature']:g}: {_number(best['tokens_per_second'], 1)} tokens/s, "
+        f"{_number(best['tokens_per_second_per_device'], 1)} per device"
+    ]
 
 
 def _proof(report: Mapping[str, Any]) -> list[str]:
@@ -121,7 +136,7 @@ def _cells(row: Mapping[str, Any], wide: bool) -> list[str]:
     proof = row.get("lossless")
     return [
         f"{row['temperature']:g}",
-        "(AR)" if plain else row.get("preset") or row["sampler"],
+        "(AR)" if plain else _name(row),
         NONE if plain else f"{row['drafter']} {_thousands(row['kept'])}" if wide else row["drafter"],
         _rate(row),
         _number(row["block_efficiency"], 2),
@@ -130,6 +145,12 @@ def _cells(row: Mapping[str, Any], wide: bool) -> list[str]:
         _number(row["speedup_vs_unpruned"], 2, "x"),
         NONE if proof is None else SHORT.get(proof, proof),
     ]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """The sampler, and the executor where it is not the usual one."""
+    name = str(row.get("preset") or row["sampler"])
+    return name if row["executor"] == SPECULATIVE else f"{name} {row['executor']}"
 
 
 def _rate(row: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from eval.presets import Preset
 from eval.records import PACKAGE, TAILED, UNPRUNED
 from eval.report.table import show as show_report
 from eval.report.write import to_csv, to_json
-from pipeline import measuring, stops_of
+from pipeline import executors_of, measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.reporting import report, write_page
@@ -148,7 +148,8 @@ def _contenders(context: Context, drafters: list[Drafter], stops: Stops, laws: L
         return None if found is None else found.law
 
     chosen, compare = _presets(context.cfg), settings.compare
-    return contenders(drafters, stops, list(settings.temperatures), chosen, compare=compare, rank_law=rank_law)
+    executors, heats = executors_of.executors(context.cfg), list(settings.temperatures)
+    return contenders(drafters, stops, heats, chosen, compare=compare, rank_law=rank_law, executors=executors)
 
 
 def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:
@@ -207,6 +208,7 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     return {
         **values,
         "stops": stops_of.files(cfg),
+        "executor": executors_of.settings(cfg),
         "suite": _suite(cfg) | {"path": None},
         "seed": cfg.seed,
         "pair": cfg.pair.name,
@@ -255,6 +257,7 @@ def check(cfg: DictConfig) -> None:
         for temperature in settings.temperatures:
             Sampling(temperature, settings.top_k, settings.top_p)
         stops_of.check(cfg)
+        executors_of.check(cfg)
     except (ValueError, LossyError) as error:
         raise ConfigError(f"eval: {error}") from error
 

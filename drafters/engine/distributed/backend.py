@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from drafters.engine.distributed.coordinator import Coordinator
@@ -11,6 +13,14 @@ from drafters.errors import DraftersError
 
 class DistributedError(DraftersError):
     """The servers or the drafter cannot go on; the message says why and what helps."""
+
+
+@dataclass
+class Ledger:
+    """Numbers that the servers have not met yet."""
+
+    epoch: int = 0
+    ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
 class Backend(Protocol):

@@ -8,12 +8,12 @@ from torch import Tensor
 from drafters.coins import Key
 from drafters.engine.distributed.cached import CachedText
 from drafters.engine.distributed.messages import Drafted
-from drafters.engine.distributed.target_server import Request
+from drafters.engine.distributed.request import Request
 from drafters.engine.propose import draw_children, usable
 from drafters.engine.session import Pair
 from drafters.probs import warp
 from drafters.stop.features import UNKNOWN, describe, past_columns, shown_law
-from drafters.stop.policy import StopPolicy, reads_features
+from drafters.stop.policy import reads_features
 
 
 class DraftServer:
@@ -23,8 +23,8 @@ class DraftServer:
     verdicts, which come while later blocks are being drafted.
     """
 
-    def __init__(self, pair: Pair, stop: StopPolicy):
-        self.pair, self.stop = pair, stop
+    def __init__(self, pair: Pair):
+        self.pair = pair
         self._request: Request | None = None
 
     @torch.inference_mode()
@@ -41,7 +41,7 @@ class DraftServer:
         self._limit = self._capacity if limit is None else min(limit, self._capacity)
         self._text = CachedText(lambda: self.pair.open_drafter(1, self._limit))
         self._text.prefill(stream[: self._limit][:-1])
-        self.stop.reset(torch.arange(1))
+        request.stop.reset(torch.arange(1))
 
     def begin(self, tokens: tuple[int, ...]) -> None:
         """Draft behind these tokens, prompt included."""
@@ -86,15 +86,15 @@ class DraftServer:
 
     def _ends_block(self, q: Tensor, masked: Tensor, chance: Tensor) -> bool:
         """Whether the stop policy would not draft another token behind this one."""
-        step, features = torch.tensor([self._in_block], device=q.device), None
-        if reads_features(self.stop):
+        step, features, stop = torch.tensor([self._in_block], device=q.device), None, self._opened.stop
+        if reads_features(stop):
             sampling = self._opened.limits.drafting
             shown = shown_law(q, masked, sampling)
             likely = shown.amax(-1) if sampling.greedy else chance
             unknown = [torch.full((1,), value, device=q.device) for value in UNKNOWN]
             place = torch.tensor([len(self._tokens) - len(self._prompt)], device=q.device)
             features = describe(shown, likely, place, past_columns(step, *unknown), sampling.temperature)
-        goes_on = bool(self.stop.should_continue(features, step + 1)) and self._in_block + 1 < self.stop.max_length
+        goes_on = bool(stop.should_continue(features, step + 1)) and self._in_block + 1 < stop.max_length
         self._in_block = self._in_block + 1 if goes_on else 0
         return not goes_on
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from drafters.coins import Coins, KeyedCoins
 from drafters.engine.decode import Decoded
-from drafters.engine.distributed.backend import Backend, DistributedError, drive
+from drafters.engine.distributed.backend import Backend, DistributedError, Ledger, drive
 from drafters.engine.distributed.coordinator import Coordinator
 from drafters.engine.distributed.plan import Plan
-from drafters.engine.distributed.target_server import Request
+from drafters.engine.distributed.request import Request
 from drafters.engine.distributed.threads import ThreadsBackend
 from drafters.engine.limits import Limits
 from drafters.engine.opening import check_requests
@@ -32,13 +31,15 @@ from drafters.stop.policy import StopPolicy
 class Cluster(Backend, Protocol):
     """A backend that serves one request after the other."""
 
+    ledger: Ledger
+
     def open(self, request: Request) -> None:
         """Begin a request on every server and the drafter."""
         ...
 
 
-# The pair, the stop policy and the number of servers -> a cluster, given back at the end of the block.
-MakeCluster = Callable[[Pair, StopPolicy, int], AbstractContextManager[Cluster]]
+# The pair and the number of servers -> a cluster, given back at the end of the block.
+MakeCluster = Callable[[Pair, int], AbstractContextManager[Cluster]]
 VERIFIERS = (Race, ExactMatch, Rejection)
 
 
@@ -59,6 +60,10 @@ class Distributed:
     lookahead: int | None = None
     cluster: MakeCluster = ThreadsBackend
 
+    def runs(self, sampler: Sampler) -> bool:
+        """Whether `decode` takes this sampler."""
+        return _runs(sampler)
+
     def decode(
         self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
     ) -> Decoded:
@@ -73,21 +78,21 @@ class Distributed:
         check_requests(pair, [Row(prompt.tolist(), len(prompt)) for prompt in prompts], limits)
         if not isinstance(coins, KeyedCoins):
             raise DistributedError(f"servers need coins that are named by keys, KeyedCoins; got {type(coins).__name__}")
-        rows, epoch, ids = [], 0, itertools.count(1)
-        with self.cluster(pair, stop, plan.servers) as cluster:
+        rows = []
+        with self.cluster(pair, plan.servers) as cluster:
             for row, prompt in enumerate(prompts):
-                request = Request(tuple(prompt.tolist()), sampler, coins.take(coins.requests[row : row + 1]), limits)
+                request = Request(
+                    tuple(prompt.tolist()), sampler, stop, coins.take(coins.requests[row : row + 1]), limits
+                )
                 cluster.open(request)
-                coordinator = coordinate(request, plan, pair.eos, epoch, ids)
+                coordinator = coordinate(request, plan, pair.eos, cluster.ledger)
                 drive(coordinator, cluster)
                 rows.append(coordinator)
-                epoch = coordinator.epoch + 1
+                cluster.ledger.epoch = coordinator.epoch + 1
         return _decoded(rows)
 
 
-def coordinate(
-    request: Request, plan: Plan, eos: tuple[int, ...], epoch: int = 0, ids: itertools.count[int] | None = None
-) -> Coordinator:
+def coordinate(request: Request, plan: Plan, eos: tuple[int, ...], ledger: Ledger) -> Coordinator:
     """The coordinator of a request."""
     limits = request.limits
 
@@ -95,17 +100,21 @@ def coordinate(
         return limits.cut(new, 1, eos) is not None
 
     holds = request.sampler.verifier.needs_law
-    return Coordinator(request.prompt, ends, request.end, plan, holds, epoch=epoch, ids=ids)
+    return Coordinator(request.prompt, ends, request.end, plan, holds, epoch=ledger.epoch, ids=ledger.ids)
 
 
 def check_sampler(sampler: Sampler) -> None:
     """Raise DistributedError for a sampler whose verdicts cannot be taken position by position, on any server."""
-    runs = isinstance(sampler.verifier, VERIFIERS) and isinstance(sampler.shape, Chain)
-    if not runs or isinstance(sampler.proposal, StringProposal):
+    if not _runs(sampler):
         raise DistributedError(
             f"sampler {sampler.name!r} does not run distributed: servers verify chains of tokens by race, exact match or "
             "rejection; choose race, exact_match, standard, tli, union, rdk or rdk_exact, or executor=speculative"
         )
+
+
+def _runs(sampler: Sampler) -> bool:
+    chains = isinstance(sampler.verifier, VERIFIERS) and isinstance(sampler.shape, Chain)
+    return chains and not isinstance(sampler.proposal, StringProposal)
 
 
 def _decoded(rows: list[Coordinator]) -> Decoded:

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
+from drafters.coins import Key
 from drafters.engine.distributed.abandon import Abandoned, abandoning
 from drafters.engine.distributed.cached import CachedText
 from drafters.engine.distributed.messages import Drafted, Reply, Settle, Task
-from drafters.engine.limits import Limits
+from drafters.engine.distributed.request import Request
 from drafters.engine.session import Pair
 from drafters.probs import warp
 from drafters.samplers.draft import Draft, DrawnLaws, Laws, Sampler, Verdict
 
 ROWS_KEPT = 8  # held rows; only the newest can still be asked for, the rest are of epochs that are over
-
-
-@dataclass(frozen=True)
-class Request:
-    """What servers and drafter must know of a request before it begins."""
-
-    prompt: tuple[int, ...]
-    sampler: Sampler
-    coins: Coins  # of this request alone (B = 1)
-    limits: Limits
-
-    @property
-    def end(self) -> int:
-        """The position that no token reaches."""
-        return len(self.prompt) + self.limits.max_new_tokens
 
 
 class TargetServer:

@@ -8,22 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from drafters.engine.distributed.abandon import Abandoned, abandoning, checked_layers
-from drafters.engine.distributed.backend import DistributedError
+from drafters.engine.distributed.abandon import checked_layers
+from drafters.engine.distributed.backend import DistributedError, Ledger
+from drafters.engine.distributed.draft_loop import DraftLoop
 from drafters.engine.distributed.draft_server import DraftServer
 from drafters.engine.distributed.messages import (
     Action,
-    Allow,
     Cancel,
-    Draft,
-    Drafted,
     Event,
     Settle,
     Task,
 )
-from drafters.engine.distributed.target_server import Request, TargetServer
+from drafters.engine.distributed.request import Request
+from drafters.engine.distributed.target_server import TargetServer
 from drafters.engine.session import Pair
-from drafters.stop.policy import StopPolicy
 
 PATIENCE = 300.0  # seconds without any event after which a request is given up
 
@@ -35,89 +33,16 @@ class Failed:
     error: BaseException
 
 
-class DraftLoop:
-    """The drafter's endless loop: drafts behind the newest order until told to stop. `post` takes the tokens."""
-
-    def __init__(self, server: DraftServer, post: Callable[[Drafted], None]):
-        self._server, self._post = server, post
-        self._changed = threading.Condition()
-        self._order: Draft | None = None
-        self._until, self._epoch = 0, 0
-        self._request: Request | None = None
-        self._closing = False
-        self._begun: Draft | None = None  # the order that the server drafts for
-
-    def tell(self, order: Request | Draft | Allow | Cancel) -> None:
-        """Take an order; returns at once."""
-        with self._changed:
-            match order:
-                case Request():
-                    self._request, self._order = order, None
-                case Draft(epoch=epoch, until=until):
-                    self._order, self._until, self._epoch = order, until, epoch
-                case Allow(epoch=epoch, until=until):
-                    if epoch == self._epoch:
-                        self._until = until
-                case Cancel(epoch=epoch):
-                    self._epoch = max(self._epoch, epoch)
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """End the loop."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-
-    def run(self) -> None:
-        """Until closed."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._has_work)
-                if self._closing:
-                    return
-                request, self._request, order = self._request, None, self._order
-            if request is not None:
-                self._server.open(request)
-                self._begun = None
-            if order is None or order.epoch < self._epoch:
-                continue
-            if order is not self._begun:
-                self._server.begin(order.prefix)
-                self._begun = order
-            if self._server.position >= self._until or order is not self._order:
-                continue
-            self._draft(order)
-
-    def _has_work(self) -> bool:
-        if self._closing or self._request is not None:
-            return True
-        order = self._order
-        if order is None or order.epoch < self._epoch:
-            return False
-        return order is not self._begun or self._server.position < self._until
-
-    def _draft(self, order: Draft) -> None:
-        try:
-            with abandoning(lambda: order is self._order and order.epoch >= self._epoch):
-                drafted = self._server.next(order.epoch)
-        except Abandoned:
-            return
-        if drafted.closed:
-            with self._changed:
-                if order is self._order:
-                    self._order = None
-        self._post(drafted)
-
-
 class ThreadsBackend:
     """See Backend. `open` begins a request on all servers; a context manager that ends the threads."""
 
-    def __init__(self, pair: Pair, stop: StopPolicy, servers: int, patience: float = PATIENCE):
+    def __init__(self, pair: Pair, servers: int, patience: float = PATIENCE):
+        self.ledger = Ledger()
         self._events: queue.SimpleQueue[Event | Failed] = queue.SimpleQueue()
         self._work: list[queue.SimpleQueue[Task | Settle | Request | None]] = []
         self._threads: list[threading.Thread] = []
         self._patience, self._epoch = patience, 0
-        self._drafter = DraftLoop(DraftServer(pair, stop), self._events.put)
+        self._drafter = DraftLoop(DraftServer(pair), self._events.put)
         self._hooks = checked_layers(getattr(pair, "target", None), getattr(pair, "drafter", None))
         self._start(self._drafter.run)
         for number in range(servers):

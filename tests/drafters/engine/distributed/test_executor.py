@@ -99,8 +99,8 @@ class FaultyThreads(ThreadsBackend):
 
     seed = 0
 
-    def __init__(self, pair, stop, servers):
-        super().__init__(pair, stop, servers, patience=0.01)
+    def __init__(self, pair, servers):
+        super().__init__(pair, servers, patience=0.01)
         self.post = Unreliable(super(), Faults(), FaultyThreads.seed)
 
     def perform(self, action):
