@@ -64,7 +64,7 @@ def open_reading(cfg: DictConfig, settings: Any, inputs: dict[str, Path]) -> Rea
         return "nothing was pruned"
     where = choose_device(cfg.device)
     number = choose_dtype(cfg.dtype, where)
-    texts = parts(_documents(cfg, settings, target.tokenizer, inputs), settings)
+    texts = parts(documents(cfg, settings, target.tokenizer, inputs), settings)
     with quiet(always=True):
         big = open_model(target.source, target.config, number, where)
         small = load_pruned(folder / "model", dtype=number).to(where).eval().requires_grad_(False)
@@ -73,11 +73,11 @@ def open_reading(cfg: DictConfig, settings: Any, inputs: dict[str, Path]) -> Rea
     return Reading(big, short_form(small), drafter, maps["kept"], vocab, texts, sampling)
 
 
-def parts(documents: Iterable[Tensor], settings: TextSettings) -> dict[str, list[Window]]:
+def parts(sequences: Iterable[Tensor], settings: TextSettings) -> dict[str, list[Window]]:
     """Windows of each part, dealt out by document until the parts have their tokens."""
     found: dict[str, list[Window]] = {part: [] for part in PARTS}
     read = dict.fromkeys(PARTS, 0)
-    for number, ids in enumerate(documents):
+    for number, ids in enumerate(sequences):
         lacking = {part: PARTS[part] * settings.tokens - read[part] for part in PARTS}
         part = max(lacking, key=lacking.__getitem__)
         if lacking[part] <= 0:
@@ -90,7 +90,7 @@ def parts(documents: Iterable[Tensor], settings: TextSettings) -> dict[str, list
     return found
 
 
-def _documents(cfg: DictConfig, settings: TextSettings, tokenizer: Any, inputs: dict[str, Path]) -> Iterator[Tensor]:
+def documents(cfg: DictConfig, settings: TextSettings, tokenizer: Any, inputs: dict[str, Path]) -> Iterator[Tensor]:
     """int64 (n,) ids of each document, or of each of the target's own continuations with its prompt."""
     if settings.source == "generations":
         yield from (torch.cat([prompt, new]) for prompt, new in generations.read(inputs["generate"]))
@@ -111,7 +111,7 @@ def stage_inputs(cfg: DictConfig, name: str) -> dict[str, str]:
 def key_values(cfg: DictConfig, name: str) -> dict[str, Any]:
     """The settings of stage ``name``, the sampling that will be served, the text and the seed."""
     own: dict[str, Any] = OmegaConf.to_container(cfg[name], resolve=True)  # type: ignore[assignment]
-    own.pop("enabled")
+    own.pop("enabled", None)
     served = {key: cfg.package[key] for key in ("temperature", "top_k", "top_p", "lookahead")}
     text = {} if cfg[name].source == "generations" else {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
     return {**own, **served, **text, "seed": int(cfg.seed)}

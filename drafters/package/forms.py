@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from drafters.heads import PrunedHead, TailHead
@@ -24,6 +24,20 @@ def tail_form(model: PreTrainedModel, tail: Tail) -> PreTrainedModel:
     Raises TypeError as `short_form` does, PruneError for a tail that does not fit the head.
     """
     return _shell(model, TailHead(_rows(model), tail))
+
+
+def pruned_form(model: PreTrainedModel, kept: Tensor) -> PreTrainedModel:
+    """A D-column form of an unpruned model, int64 (D,) ascending ids; the model itself stays whole.
+
+    Raises TypeError for a model without a linear head at its top level, PruneError for ids outside its rows.
+    """
+    own = model.get_output_embeddings()
+    if not isinstance(own, nn.Linear) or own not in model._modules.values():
+        raise TypeError(f"{type(model).__name__} must have a linear head at its top level, got {type(own).__name__}")
+    rows = kept.to(own.weight.device)
+    bias = None if own.bias is None else own.bias.detach()[rows]
+    head = PrunedHead(own.weight.detach()[rows], bias, rows, len(own.weight)).requires_grad_(False)
+    return _shell(model, head)
 
 
 def _rows(model: PreTrainedModel) -> PrunedHead:

@@ -1,0 +1,256 @@
+"""sweep: acceptance against the share of kept tokens for every way to spend the pruned mass, and the size that pays here.
+
+All sizes and methods are judged on the same positions of text that nothing was fitted to, under every sampling. Writes
+``curve.json``: rows with 95 % intervals, paired gains over TLI, head weights and milliseconds, predicted tokens per second
+from this machine's measured forwards, and the knee per sampling. ``curve.csv`` holds the same rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from drafters.affinity import Statistics
+from drafters.devices import choose_device, choose_dtype
+from drafters.engine.session import TransformersPair
+from drafters.package.forms import pruned_form, tail_form
+from drafters.package.model_folder import open_model, quiet
+from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.probs import Sampling
+from drafters.tail import Moments, Tail
+from drafters.vocab.keep import rank
+from drafters.vocab.protected import protected_tokens
+from eval import curve
+from eval.costs import Costs, measure_costs
+from pipeline import reading as texts
+from pipeline.errors import ConfigError
+from pipeline.stage import Context, Stage, write_atomic
+from pipeline.tails.curve import Both, calibrate, fit, test
+from pipeline.tails.sizes import Size
+from pipeline.tails.training import Plan, train
+
+REPORT, TABLE = "curve.json", "curve.csv"
+
+
+@dataclass
+class SweepConfig:
+    """Sizes, methods and text of the curve."""
+
+    fractions: list[float] = field(default_factory=lambda: [1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01])
+    samplings: list[list[float]] = field(default_factory=lambda: [[1.0, 0.0, 1.0], [0.7, 0.0, 0.9]])  # T, top-k, top-p
+    source: str = "corpus"  # corpus | generations
+    tokens: int = 60_000  # of text: fit, calibrate and test together
+    window: int = 256
+    windows_per_document: int = 2
+    stride: int = 4  # every so many positions are judged
+    ranks: list[int] = field(default_factory=lambda: [8, 12, 16])  # of tails
+    trained_rank: int = 16
+    steps: int = 0  # of training the tail of each size; 0: none is trained
+    batch: int = 2
+    rate: float = 0.003
+    tv_from: float = 0.5
+    neighbours: int = 32  # K of the co-occurrence prior
+    kernel_contexts: int = 1000  # of the paper's covariance
+    kernel_bytes: int = 600_000_000  # for the paper's kernels of one size; larger sizes go without
+    cost_runs: int = 30
+
+
+def run(context: Context) -> None:
+    """Fit, calibrate and test all sizes; measure costs; write and say what pays."""
+    settings, pair = context.cfg.sweep, pair_settings(context.cfg.pair)
+    target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
+    if match_vocabularies(target, drafter, pair["foreign"])[2]:
+        raise ConfigError("stage=sweep compares laws token by token: expected a pair that shares a tokenizer")
+    where = choose_device(context.cfg.device)
+    number = choose_dtype(context.cfg.dtype, where)
+    with quiet(always=True):
+        big = open_model(target.source, target.config, number, where)
+        small = open_model(drafter.source, drafter.config, number, where)
+    both = Both(big, small, settings.stride)
+    parts = texts.parts(texts.documents(context.cfg, settings, target.tokenizer, context.inputs), settings)
+    sizes = _sizes(context, target, small)
+    sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
+    judged = len(parts["calibrate"]) + len(parts["test"])
+    total = len(parts["fit"]) + judged * len(sampled) + settings.steps * sum(not size.whole for size in sizes)
+    context.console.print(
+        f"{len(sizes)} sizes under {len(sampled)} samplings on {sum(map(len, parts.values()))} windows of text",
+        highlight=False,
+    )
+    with context.progress("Sweeping", total) as bar:
+        laws = fit(both, sizes, parts["fit"], settings.kernel_contexts, bar.advance)
+        for size in sizes:
+            size.fit(
+                small.get_output_embeddings(), list(settings.ranks), settings.neighbours, laws, settings.kernel_bytes
+            )
+            if settings.steps and not size.whole:
+                size.tails["tail_trained"] = _trained(context, both, size, parts["fit"], bar.advance)
+        costs = _costs(both, sizes, target, parts["test"][0][1], settings.cost_runs, context.cfg.package.lookahead)
+        found = []
+        for sampling in sampled:
+            chosen = calibrate(both, sizes, parts["calibrate"], sampling, bar.advance)
+            sums = test(both, sizes, chosen, parts["test"], sampling, bar.advance)
+            for size, kinds, methods in zip(sizes, chosen, sums, strict=True):
+                found += _rows(size, kinds, methods, sampling, costs, context.cfg.package.lookahead, small)
+    _write(context, found, costs)
+
+
+def _sizes(context: Context, target: Checkpoint, drafter: Any) -> list[Size]:
+    """Kept ids by the target's counts, protected tokens first, for every fraction."""
+    counts = load_file(context.inputs["count"] / "counts.safetensors")["counts"]
+    width = drafter.get_output_embeddings().weight.shape[1]
+    real = torch.zeros(len(counts), dtype=torch.bool)
+    real[: min(len(target.tokenizer), len(counts))] = True
+    protected = protected_tokens(target.tokenizer, target.eos, context.cfg.prune.protect)
+    order = rank(counts, protected, real)
+    found = []
+    for fraction in context.cfg.sweep.fractions:
+        kept = order[: max(len(protected), round(fraction * len(order)))].sort().values
+        kept = torch.arange(len(counts)) if fraction == 1 else kept
+        found.append(Size(kept, len(counts), Statistics(len(counts)), Moments(width, len(counts))))
+    return found
+
+
+def _trained(context: Context, both: Both, size: Size, text: list[texts.Window], advance: Any) -> Tail:
+    """The tail of `trained_rank` after training; a finished one is read back."""
+    settings, path = context.cfg.sweep, context.out / f"tail-{len(size.kept):06d}.safetensors"
+    name = f"tail_free_{settings.trained_rank}"
+    free = size.tails[name]
+    if path.exists():
+        advance(settings.steps)
+        return Tail(**load_file(path))
+    student = tail_form(pruned_form(both.drafter, size.kept), free)
+    head: Any = student.get_output_embeddings()
+    trained = {"down": head.down, "up": head.up, "bias": head.tail_bias}
+    plan = Plan(settings.steps, settings.batch, settings.rate, settings.tv_from, context.cfg.seed, 1.0)
+    train(student, trained, both.target, [ids for _, ids in text], plan, context.out / f".{path.stem}", advance)
+    parts = {key: part.detach().float().cpu().contiguous() for key, part in trained.items()} | {"ids": free.ids}
+    write_atomic(path, save(parts))
+    return Tail(**parts)
+
+
+def _costs(both: Both, sizes: list[Size], target: Checkpoint, prompt: Tensor, runs: int, lookahead: int) -> Costs:
+    """Forwards of the target, of the unpruned drafter, and of every size with and without tails."""
+    models = {"full": both.drafter}
+    for size in sizes:
+        if not size.whole:
+            models[f"{len(size.kept)}"] = pruned_form(both.drafter, size.kept)
+            models |= {f"{len(size.kept)}/{name}": model for name, model in size.forms(both.drafter).items()}
+    pairs = {name: TransformersPair(both.target, model, target.eos) for name, model in models.items()}
+    return measure_costs(pairs, prompt, [1, lookahead + 1], runs)
+
+
+def _rows(
+    size: Size,
+    kinds: dict[str, str],
+    methods: dict[str, curve.Sums],
+    sampling: Sampling,
+    costs: Costs,
+    lookahead: int,
+    drafter: Any,
+) -> list[dict[str, Any]]:
+    whole = drafter.get_output_embeddings().weight
+    verify, found = costs.target[lookahead + 1].median, []
+    for method, sums in methods.items():
+        if method == "full" and not size.whole:
+            continue
+        tail = size.tails.get(method)
+        name = "full" if method == "full" else f"{len(size.kept)}/{method}" if tail else f"{len(size.kept)}"
+        report = sums.report()
+        d, accepted = costs.drafters[name].median, report["acceptance"] or 0.0
+        numbers = len(size.kept) * whole.shape[1] + (0 if tail is None else tail.numbers)
+        speed = None if method == "oracle" else curve.tokens_per_second(accepted, lookahead, d, verify)
+        row = {
+            "temperature": sampling.temperature, "top_p": sampling.top_p, "kept": len(size.kept),
+            "kept_share": len(size.kept) / size.vocabulary, "method": method, "candidate": kinds.get(method), **report,
+            "head_share": numbers / whole.numel(), "d_milliseconds": 1e3 * d, "tokens_per_second": speed,
+        }  # fmt: skip
+        if "tli" in methods:
+            row["over_tli"] = curve.gain(sums, methods["tli"])
+        found.append(row)
+    return found
+
+
+def _write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
+    knees = []
+    for kind in dict.fromkeys((row["temperature"], row["top_p"]) for row in rows):
+        best = curve.knee([row for row in rows if (row["temperature"], row["top_p"]) == kind])
+        knees.append(None if best is None else dict(best))
+    report = {"rows": rows, "knees": knees, "t_milliseconds": {n: 1e3 * one.median for n, one in costs.target.items()}}
+    lines = io.StringIO()
+    plain = [{key: value for key, value in row.items() if key != "over_tli"} for row in rows]
+    writer = csv.DictWriter(lines, list(plain[0]))
+    writer.writeheader()
+    writer.writerows(plain)
+    write_atomic(context.out / TABLE, lines.getvalue().encode())
+    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+
+
+def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
+    """Print the curve and the knee."""
+    found = json.loads((directory / REPORT).read_text())
+    table = Table("T", "kept", "method", "acceptance", "95 %", "head", "ms/draft", "tok/s*", box=None, pad_edge=False)
+    for row in found["rows"]:
+        span = "" if row["low"] is None else f"{row['low']:.3f}-{row['high']:.3f}"
+        speed = "" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}"
+        table.add_row(
+            f"{row['temperature']:g}", f"{row['kept_share']:.0%}", row["method"].replace("_", " "), f"{row['acceptance']:.3f}",
+            span, f"{row['head_share']:.0%}", f"{row['d_milliseconds']:.2f}", speed,
+        )  # fmt: skip
+    console.print(table)
+    console.print("* predicted from the acceptance and this machine's forwards of both models", highlight=False)
+    for best in filter(None, found["knees"]):
+        console.print(
+            f"T = {best['temperature']:g}: keep {best['kept']:,} tokens ({best['kept_share']:.0%}), {best['method'].replace('_', ' ')}: "
+            f"the smallest head within 1 % of the most tokens per second (prune.size={best['kept']})",
+            highlight=False,
+        )
+    console.print(f"curve: {(directory / TABLE).resolve()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def key_config(cfg: DictConfig) -> dict[str, Any]:
+    """Settings, protected tokens, drafted length, text and seed."""
+    own: dict[str, Any] = texts.key_values(cfg, "sweep")
+    return {**own, "protect": OmegaConf.to_container(cfg.prune.protect)}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work, before anything is loaded."""
+    texts.check(cfg, "sweep")
+    settings = cfg.sweep
+    if not settings.fractions or not all(0 < share <= 1 for share in settings.fractions):
+        raise ConfigError(f"sweep.fractions={settings.fractions}: expected shares above 0 and up to 1")
+    if settings.steps and settings.trained_rank not in settings.ranks:
+        raise ConfigError(f"sweep.trained_rank={settings.trained_rank}: expected one of sweep.ranks={settings.ranks}")
+    try:
+        for temperature, top_k, top_p in settings.samplings:
+            Sampling(float(temperature), int(top_k), float(top_p))
+    except ValueError as error:
+        raise ConfigError(f"sweep.samplings: expected rows of temperature, top-k, top-p: {error}") from error
+
+
+def inputs(cfg: DictConfig) -> dict[str, str]:
+    """Counts rank the tokens; the target's own text where it is asked for."""
+    return {"count": "count"} | ({"generate": "generate"} if cfg.sweep.source == "generations" else {})
+
+
+STAGE = Stage(
+    name="sweep",
+    run=run,
+    inputs=inputs,
+    config=key_config,
+    external=lambda cfg: texts.external(cfg, "sweep"),
+    check=check,
+    measures=True,
+    show=show,
+)
