@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from drafters.engine.distributed.backend import Backend, DistributedError
+from drafters.engine.distributed.backend import Backend, DistributedError, SilenceError
 from drafters.engine.distributed.messages import (
     Action,
     Cancel,
@@ -34,12 +34,12 @@ class Faults:
 class Unreliable:
     """`backend` with faults. At least one server is always up, or about to return."""
 
-    def __init__(self, backend: Backend, faults: Faults, seed: int):
+    def __init__(self, backend: Backend, faults: Faults, seed: int, silences: int = 20):
         self._backend, self._faults, self._random = backend, faults, random.Random(seed)
         self._waiting: list[Event] = []
         self._work: dict[int, int] = {}  # ordered: id -> server
         self._buried: set[int] = set()  # ids whose replies died with their server
-        self._silences = 0  # in a row
+        self._silences, self._most = 0, silences  # in a row
         self.deaths = 0
 
     def perform(self, action: Action) -> None:
@@ -65,7 +65,7 @@ class Unreliable:
                     return event
             else:
                 self._silences += 1
-                if self._silences > 20:
+                if self._silences > self._most:
                     raise DistributedError("nothing happens any more and the request has not ended")
                 return DrafterLost()
 
@@ -73,7 +73,7 @@ class Unreliable:
         """Bring in what happens next, and the faults that it suffers."""
         try:
             event = self._backend.next()
-        except DistributedError:
+        except SilenceError:
             return
         self._waiting.append(event)
         if isinstance(event, Reply) and self._random.random() < self._faults.death:

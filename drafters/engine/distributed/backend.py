@@ -15,6 +15,10 @@ class DistributedError(DraftersError):
     """The servers or the drafter cannot go on; the message says why and what helps."""
 
 
+class SilenceError(DistributedError):
+    """Nothing happened for too long."""
+
+
 @dataclass
 class Ledger:
     """Numbers that the servers have not met yet."""
@@ -31,7 +35,7 @@ class Backend(Protocol):
         ...
 
     def next(self) -> Event:
-        """The next thing that happened; waits for it. Raises DistributedError where nothing can happen any more."""
+        """The next thing that happened; waits for it. Raises SilenceError where nothing happens any more."""
         ...
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from drafters.engine.distributed.abandon import checked_layers
-from drafters.engine.distributed.backend import DistributedError, Ledger
+from drafters.engine.distributed.backend import DistributedError, Ledger, SilenceError
 from drafters.engine.distributed.draft_loop import DraftLoop
 from drafters.engine.distributed.draft_server import DraftServer
 from drafters.engine.distributed.messages import (
@@ -110,7 +110,7 @@ class RayCluster:
     """See Backend and Cluster. Actors that die are started again, and what they were doing is done again."""
 
     def __init__(self, ray: Any, pair: Pair, servers: int, gpus: float = 0):
-        self.ledger = Ledger()
+        self.ledger, self.patience = Ledger(), PATIENCE
         self._ray, self._pair, self._gpus = ray, ray.put(pair), gpus
         self._refs: dict[Any, tuple[str, int, int]] = {}  # pending answer -> what it is, of whom, id
         self._ready: list[Event] = []
@@ -143,13 +143,14 @@ class RayCluster:
         self.actors[DRAFTER].tell.options(concurrency_group="control").remote(action)
 
     def next(self) -> Event:
-        """See Backend.next. Raises DistributedError after PATIENCE seconds of silence, or more than RESTARTS deaths."""
+        """See Backend.next.
+
+        Raises DistributedError where an actor failed or more than RESTARTS died, SilenceError after `patience` seconds of silence.
+        """
         while not self._ready:
-            done, _ = self._ray.wait(list(self._refs), num_returns=1, timeout=PATIENCE)
+            done, _ = self._ray.wait(list(self._refs), num_returns=1, timeout=self.patience)
             if not done:
-                raise DistributedError(
-                    f"nothing happened for {PATIENCE:.0f} s; are all actors placed? See `ray status`"
-                )
+                raise SilenceError(f"nothing happened for {self.patience:g} s; are all actors placed? See `ray status`")
             self._take(done[0])
         return self._ready.pop(0)
 

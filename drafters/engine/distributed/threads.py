@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from drafters.engine.distributed.abandon import checked_layers
-from drafters.engine.distributed.backend import DistributedError, Ledger
+from drafters.engine.distributed.backend import DistributedError, Ledger, SilenceError
 from drafters.engine.distributed.draft_loop import DraftLoop
 from drafters.engine.distributed.draft_server import DraftServer
 from drafters.engine.distributed.messages import (
@@ -41,7 +41,7 @@ class ThreadsBackend:
         self._events: queue.SimpleQueue[Event | Failed] = queue.SimpleQueue()
         self._work: list[queue.SimpleQueue[Task | Settle | Request | None]] = []
         self._threads: list[threading.Thread] = []
-        self._patience, self._epoch = patience, 0
+        self.patience, self._epoch = patience, 0
         self._drafter = DraftLoop(DraftServer(pair), self._events.put)
         self._hooks = checked_layers(getattr(pair, "target", None), getattr(pair, "drafter", None))
         self._start(self._drafter.run)
@@ -81,9 +81,9 @@ class ThreadsBackend:
     def next(self) -> Event:
         """See Backend.next. Raises DistributedError after an exception in a thread, or `patience` seconds of silence."""
         try:
-            event = self._events.get(timeout=self._patience)
+            event = self._events.get(timeout=self.patience)
         except queue.Empty:
-            raise DistributedError(f"nothing happened for {self._patience:g} s; is a model stuck?") from None
+            raise SilenceError(f"nothing happened for {self.patience:g} s; is a model stuck?") from None
         if isinstance(event, Failed):
             raise DistributedError(f"a server failed: {type(event.error).__name__}: {event.error}") from event.error
         return event

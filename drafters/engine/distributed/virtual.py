@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drafters.engine.distributed.backend import DistributedError
+from drafters.engine.distributed.backend import SilenceError
 from drafters.engine.distributed.messages import (
     Action,
     Allow,
@@ -90,7 +90,7 @@ class VirtualTimeBackend:
                     self._order = None
                 self._draft()
             return event
-        raise DistributedError("virtual time: nothing is going on and the request has not ended")
+        raise SilenceError("virtual time: nothing is going on and the request has not ended")
 
     def _draft(self) -> None:
         if self._drafting is not None or self._order is None or self._position >= self._until:

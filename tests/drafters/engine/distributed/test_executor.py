@@ -15,7 +15,8 @@ from drafters.probs import Sampling, residual, warp
 from drafters.samplers.catalog import build
 from drafters.samplers.verify.race import Race
 from drafters.stop.static import Static
-from eval.dsi.unreliable import Faults, Unreliable
+from eval.dsi.faulty import Faulty
+from eval.dsi.unreliable import Faults
 from eval.tables import foreign_pair, full_pair, pruned_pair
 
 LIMITS = Limits(10, Sampling(0.8))
@@ -94,30 +95,14 @@ def test_rejection_gives_its_canonical_tokens(name, kind):
         assert lists(found) == expected
 
 
-class FaultyThreads(ThreadsBackend):
-    """Real threads behind an unreliable post."""
-
-    seed = 0
-
-    def __init__(self, pair, servers):
-        super().__init__(pair, servers, patience=0.01)
-        self.post = Unreliable(super(), Faults(), FaultyThreads.seed)
-
-    def perform(self, action):
-        self.post.perform(action)
-
-    def next(self):
-        return self.post.next()
-
-
 @pytest.mark.parametrize("name", ["race", "standard"])
 def test_faults_change_nothing(name):
     pair = PAIRS["full"]()
     sampler, limits = build(name, pair.vocab), Limits(10, ignore_eos=True)
     expected = lists(Distributed(1).decode(pair, sampler, Static(1), PROMPTS, coins(), limits))
-    for seed in range(4):
-        FaultyThreads.seed = seed
-        found = Distributed(3, cluster=FaultyThreads).decode(pair, sampler, Static(2), PROMPTS, coins(), limits)
+    faulty = Faulty(ThreadsBackend, Faults(), patience=0.01)
+    for _ in range(4):
+        found = Distributed(3, cluster=faulty).decode(pair, sampler, Static(2), PROMPTS, coins(), limits)
         assert lists(found) == expected
 
 
