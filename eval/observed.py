@@ -102,4 +102,3 @@ def observe(sampler: Sampler) -> tuple[Sampler, Observer] | None:
         return None
     observer = Observer(sampler.verifier)
     return dataclasses.replace(sampler, verifier=observer), observer
-
