@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from drafters.engine.limits import Limits
+from drafters.engine.opening import allows
 from drafters.probs import Sampling
 from drafters.samplers.catalog import CATALOG
 from drafters.samplers.draft import Sampler, Tree
@@ -73,8 +74,9 @@ def cells(name: str) -> Iterator[Cell]:
         if tree and TOYS[toy].pair.texts:
             continue  # trees never see the texts: these pairs are two more foreign ones, and the largest
         shape = (1, 2) if tree else None
-        for stop in STOPS:
-            yield Cell(name, toy, stop, PLAIN, shape)
+        for stop, make in STOPS.items():
+            if allows(sampler, make()):
+                yield Cell(name, toy, stop, PLAIN, shape)
         for warp in WARPS:
             yield Cell(name, toy, "length 2", warp, shape)
         if tree and toy == "full":

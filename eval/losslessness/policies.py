@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from drafters.stop.confidence import Confidence
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 
@@ -41,4 +42,7 @@ STOPS: dict[str, Callable[[], StopPolicy]] = {
     "length 2": lambda: Static(2),
     "length 3": lambda: Static(3),
     "early stop": Wavering,
+    "reads the law": lambda: Confidence(
+        0.45, 3
+    ),  # a round's length depends on what was drawn; for chains of tokens alone
 }

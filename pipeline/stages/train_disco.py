@@ -181,6 +181,11 @@ def external(cfg: DictConfig) -> dict[str, str]:
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = cfg.train_disco
+    for name, path in settings.suites.items():
+        if prompts.named_suite(str(name), path).path is None:
+            raise ConfigError(
+                f"train_disco.suites.{name}: expected a local copy of its rows, train_disco.suites.{name}=FILE"
+            )
     for name in ("batch", "epochs", "patience", "devices", "max_length", "cost_runs", "suite_prompts", "clock_prompts"):
         if settings[name] < 1:
             raise ConfigError(f"train_disco.{name}={settings[name]}: expected a whole number from 1")

@@ -1,0 +1,23 @@
+"""The paper's settings compose without a network, and say what is missing."""
+
+import pytest
+
+from pipeline.config import load
+from pipeline.discovery import load_stage
+
+
+@pytest.mark.parametrize("name", ["disco_mbpp", "disco_cnn_dm", "disco_alpaca"])
+def test_the_settings_of_the_paper_compose(name):
+    cfg = load(["stage=train-disco", f"experiment={name}", "device=cpu"])
+    assert cfg.stage == "train-disco"
+    assert (cfg.traces.prompts, cfg.traces.validation, cfg.traces.test) == ("suite", 80, 80)
+    for stage in ("traces", "train-disco"):
+        load_stage(stage)[0].check(cfg)
+    assert 0.0 in cfg.traces.temperatures
+    assert cfg.suite.get("chat") is None
+
+
+def test_the_demo_makes_a_small_classifier():
+    cfg = load(["stage=eval", "experiment=demo"])
+    assert cfg.train_disco.enabled
+    assert cfg.traces.requests * cfg.traces.max_new_tokens * 2 < 2000
