@@ -67,14 +67,14 @@ class Statistics:
         self.mass = sums.index_add_(0, where, torch.cat([self.mass, mass[heavy]]))
         self.pair = keys
 
-    def receivers_of(self, vocab: VocabMap, min_documents: int) -> Tensor:
-        """bool (V,): pruned tokens with mass, in at least so many documents. Rarer ones could give a secret away."""
-        return (vocab.to_drafter < 0) & (self.documents >= min_documents) & (self.mean > 0)
+    def receivers_of(self, vocab: VocabMap) -> Tensor:
+        """bool (V,): pruned tokens with mass."""
+        return (vocab.to_drafter < 0) & (self.mean > 0)
 
 
-def mean_prior(statistics: Statistics, vocab: VocabMap, min_documents: int) -> AffinityPrior | None:
+def mean_prior(statistics: Statistics, vocab: VocabMap) -> AffinityPrior | None:
     """Rank one: all donors give by the target's mean law on the pruned tokens. None where nothing can receive."""
-    receiver = statistics.receivers_of(vocab, min_documents).nonzero().flatten()
+    receiver = statistics.receivers_of(vocab).nonzero().flatten()
     if not len(receiver):
         return None
     weight = statistics.mean[receiver]
@@ -88,9 +88,10 @@ def cooccurrence_prior(
     """Each donor gives to the K pruned tokens that the target favoured where the drafter favoured the donor.
 
     A donor's counts are smoothed by `smoothing` of its mass spread by the mean law; one without counts gives by the mean
-    law alone. Raises nothing; None where nothing can receive.
+    law alone. A pair counts if its receiver occurs in `min_documents` documents: a rarer one could give a secret away,
+    while frequencies of single tokens say no more than the list of kept ones. None where nothing can receive.
     """
-    allowed = statistics.receivers_of(vocab, min_documents)
+    allowed = statistics.receivers_of(vocab)
     if not bool(allowed.any()):
         return None
     rows, size = vocab.to_target.shape[0], statistics.vocabulary
@@ -101,7 +102,7 @@ def cooccurrence_prior(
     index = common.indices.repeat(rows, 1)
     weight = (common.values / common.values.sum()).repeat(rows, 1)
     donor, token = statistics.pair // size, statistics.pair % size
-    known = allowed[token]
+    known = allowed[token] & (statistics.documents[token] >= min_documents)
     donor, token, mass = donor[known], token[known], statistics.mass[known]
     begins = torch.searchsorted(donor, torch.arange(rows + 1))  # pairs are ascending, so a donor's stand together
     for row in range(rows):

@@ -1,38 +1,38 @@
 """affinity: the RDK prior of a pruned drafter: where the mass of its kept tokens should go, and how much of it.
 
-Text is read under teacher forcing in three parts, split by document: sums for the priors come from the first, the share
-given away is chosen on the second, and what that is worth is measured on the third, untouched, against TLI with a paired
-bootstrap. If the share that wins is 0, no prior is written and TLI stays.
+Text is read under teacher forcing in three parts, split by document: sums for the priors and the shares per donor come
+from the first, prior and share are chosen on the second, and what that is worth is measured on the third, untouched,
+against TLI with a paired bootstrap. If the share that wins is 0, no prior is written and TLI stays.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from drafters.affinity import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
-from drafters.devices import choose_device, choose_dtype
-from drafters.package.model_folder import open_model, quiet
-from drafters.pair import open_checkpoint, pair_settings
-from drafters.probs import Sampling, warp
-from drafters.prune import load_pruned
+from drafters.package.components import AFFINITY
+from drafters.package.model_folder import quiet
+from drafters.probs import warp
+from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
-from drafters.vocab.alignment import VocabMap
-from pipeline import corpus
-from pipeline.laws import pieces, windows
+from drafters.shares import ShareFit
+from pipeline import reading as texts
+from pipeline.laws import pieces
+from pipeline.reading import Reading, Window, open_reading
 from pipeline.stage import Context, Stage, write_atomic
+from pipeline.tails.fitting import Advance
 
-PRIOR, REPORT = "affinity.safetensors", "report.json"
-SHARES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8])
-PARTS = {"fit": 0.6, "calibrate": 0.2, "test": 0.2}  # of the tokens
+REPORT = "report.json"
+SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares
 BOOTSTRAPS = 2000
 
 
@@ -41,145 +41,145 @@ class AffinityConfig:
     """How much text is read, and what a prior may hold."""
 
     enabled: bool = True
+    source: str = "corpus"  # corpus | generations: the target's own text
     tokens: int = 100_000  # of text, all three parts together
     window: int = 256  # tokens read at once
     windows_per_document: int = 2
-    neighbours: int = 32  # K
-    min_documents: int = 5  # that a pruned token must occur in to receive anything
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What a stage reads: the models' laws on windows of documents."""
-
-    laws: Callable[[list[tuple[int, Tensor]]], Iterator[tuple[int, Tensor, Tensor, Tensor]]]
-    vocab: VocabMap
-    sampling: Sampling
+    neighbours: int = 32  # K of the co-occurrence prior
+    min_documents: int = 5  # that a pruned token must occur in before a donor may single it out
 
 
 def run(context: Context) -> None:
     """Estimate, calibrate, measure; write the prior if it wins, and the report either way."""
-    settings, folder = context.cfg.affinity, context.inputs["prune"]
-    pair = pair_settings(context.cfg.pair)
-    maps = load_file(folder / "vocab.safetensors")
-    vocab = VocabMap(maps["to_target"], maps["to_drafter"])
-    target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
-    own = target.tokenizer.get_vocab() == drafter.tokenizer.get_vocab()
-    if not own or not bool((vocab.to_drafter < 0).any()):
-        reason = "nothing was pruned" if own else "the tokenizers differ: laws cannot be compared token by token"
-        _finish(context, None, {"prior": None, "reason": reason})
+    settings = context.cfg.affinity
+    reading = open_reading(context.cfg, settings, context.inputs)
+    if isinstance(reading, str):
+        _finish(context, None, {"prior": None, "reason": reading})
         return
-    texts = _texts(context.cfg, target.tokenizer, settings)
-    where = choose_device(context.cfg.device)
-    number = choose_dtype(context.cfg.dtype, where)
-    with quiet(always=True):
-        big = open_model(target.source, target.config, number, where)
-        small = load_pruned(folder / "model", dtype=number).to(where).eval()
-    package = context.cfg.package
-    sampling = Sampling(package.temperature, package.top_k, package.top_p)
-
-    def laws(chosen: list[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        for (document, ids), piece in zip(
-            chosen, pieces(big, small, (ids for _, ids in chosen), sampling), strict=True
-        ):
-            yield document, ids, piece.p.cpu(), warp(piece.logits, sampling).cpu()
-
-    reading = _Reading(laws, vocab, sampling)
-    total = sum(len(part) for part in texts.values())
-    context.console.print(f"reading {total} windows of up to {settings.window} tokens with both models")
-    with context.progress("Fitting priors", total=total) as bar:
-        priors = _priors(reading, texts["fit"], settings, bar.advance)
-        chosen, share = _calibrated(reading, texts["calibrate"], priors, bar.advance)
-        measured = _measured(reading, texts["test"], priors, bar.advance, chosen, share)
-    _conclude(context, priors, chosen, share, measured)
+    if reading.sampling.greedy:
+        _finish(context, None, {"prior": None, "reason": "at temperature 0 all mass is on one token and stays there"})
+        return
+    parts = reading.texts
+    total = 2 * len(parts["fit"]) + len(parts["calibrate"]) + len(parts["test"])
+    context.console.print(
+        f"reading {total} windows of up to {settings.window} tokens with both models; only sums are kept",
+        highlight=False,
+    )
+    with context.progress("Fitting priors", total=total) as bar, quiet(always=True):
+        priors = _priors(context, reading, bar.advance)
+        chosen, scale = calibrated(reading, parts["calibrate"], priors, bar.advance)
+        measured = _measured(reading, parts["test"], None if chosen is None else priors[chosen], scale, bar.advance)
+    _conclude(context, priors, chosen, scale, measured)
 
 
-def _texts(cfg: DictConfig, tokenizer: Any, settings: DictConfig) -> dict[str, list[tuple[int, Tensor]]]:
-    """(document, window) of each part, dealt out by document until the parts have their tokens."""
-    found: dict[str, list[tuple[int, Tensor]]] = {part: [] for part in PARTS}
-    read = dict.fromkeys(PARTS, 0)
-    documents = corpus.documents(corpus.corpus_config(cfg), "train")
-    for number, document in enumerate(documents):
-        lacking = {part: PARTS[part] * settings.tokens - read[part] for part in PARTS}
-        part = max(lacking, key=lacking.__getitem__)
-        if lacking[part] <= 0:
-            break
-        ids = tokenizer(document.text[: 40 * settings.window], add_special_tokens=False)["input_ids"]
-        for _, window in windows([torch.tensor(ids)], settings.window, settings.windows_per_document):
-            found[part].append((number, window))
-            read[part] += len(window)
+def laws(reading: Reading, text: list[Window]) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """(document, ids (n,), p (n, V), q (n, D)) of each window, as they will be served."""
+    found = pieces(reading.target, reading.drafter, (ids for _, ids in text), reading.sampling)
+    for (document, ids), piece in zip(text, found, strict=True):
+        yield document, ids, piece.p.cpu(), warp(piece.logits, reading.sampling).cpu()
+
+
+def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, AffinityPrior]:
+    """The candidates by name, with the shares that are scaled; a pass that a killed run had finished is read back."""
+    settings, text = context.cfg.affinity, reading.texts["fit"]
+    first, second = (context.out / f".{name}.safetensors" for name in ("estimated", "shares"))
+    found = _read(first)
+    if found is None:
+        found = _estimated(reading, text, settings, advance)
+        write_atomic(first, save(_flat(found)))
+    else:
+        advance(len(text))
+    if "mean" in found:
+        more = _read(second)
+        if more is None:
+            fit = ShareFit(found["mean"], reading.vocab, len(text))
+            for _, _, p, q in laws(reading, text):
+                fit.step(p, q)
+                advance(1)
+            more = {"mean_per_donor": fit.result()}
+            write_atomic(second, save(_flat(more)))
+        else:
+            advance(len(text))
+        found |= more
+    first.unlink(missing_ok=True)
+    second.unlink(missing_ok=True)
     return found
 
 
-def _priors(
-    reading: _Reading, text: list[tuple[int, Tensor]], settings: DictConfig, advance: Callable[[int], None]
+def _estimated(
+    reading: Reading, text: list[Window], settings: DictConfig, advance: Advance
 ) -> dict[str, AffinityPrior]:
-    """The candidates by name."""
     statistics = Statistics(reading.vocab.to_drafter.shape[0])
     held: dict[int, list[Tensor]] = {}
-    for document, ids, p, q in reading.laws(text):
+    for document, ids, p, q in laws(reading, text):
         statistics.add(p, q, reading.vocab)
         held.setdefault(document, []).append(ids)
         advance(1)
     for parts in held.values():
         statistics.seen(torch.cat(parts))
-    minimum = min(settings.min_documents, max(1, len(held) // 4))
     found = {
-        "mean": mean_prior(statistics, reading.vocab, minimum),
-        "cooccurrence": cooccurrence_prior(statistics, reading.vocab, minimum, settings.neighbours),
+        "mean": mean_prior(statistics, reading.vocab),
+        "cooccurrence": cooccurrence_prior(statistics, reading.vocab, settings.min_documents, settings.neighbours),
     }
-    return {name: prior for name, prior in found.items() if prior is not None}
+    whole = {name: prior for name, prior in found.items() if prior is not None}
+    return {
+        name: AffinityPrior(prior.index, prior.weight, torch.ones_like(prior.share)) for name, prior in whole.items()
+    }
 
 
-def _spread(vocab: VocabMap, prior: AffinityPrior, q: Tensor) -> tuple[Tensor, Tensor]:
-    """q' over V, and all of q' given away by the prior: A^T q' as one sparse product, (n, D) -> (n, V) each."""
-    kept = TLI(vocab).lift(q)
-    if prior.index.shape[0] == 1:
-        given = q.new_zeros(kept.shape).index_copy_(-1, prior.index[0].long(), prior.weight.expand(len(q), -1))
-        return kept, given * q.sum(-1, keepdim=True)
-    rows, neighbours = prior.index.shape
-    where = torch.stack([prior.index.long().flatten(), torch.arange(rows).repeat_interleave(neighbours)])
-    matrix = torch.sparse_coo_tensor(where, prior.weight.flatten(), (kept.shape[-1], rows)).coalesce()
-    return kept, torch.sparse.mm(matrix, q.T.contiguous()).T
+def _flat(priors: dict[str, AffinityPrior]) -> dict[str, Tensor]:
+    return {
+        f"{name}/{field}": part.contiguous() for name, prior in priors.items() for field, part in vars(prior).items()
+    }
 
 
-def _calibrated(
-    reading: _Reading,
-    text: list[tuple[int, Tensor]],
-    priors: dict[str, AffinityPrior],
-    advance: Callable[[int], None],
+def _read(path: Any) -> dict[str, AffinityPrior] | None:
+    if not path.exists():
+        return None
+    parts = load_file(path)
+    names = dict.fromkeys(key.partition("/")[0] for key in parts)
+    return {
+        name: AffinityPrior(*(parts[f"{name}/{field}"] for field in ("index", "weight", "share"))) for name in names
+    }
+
+
+def calibrated(
+    reading: Reading, text: list[Window], priors: dict[str, AffinityPrior], advance: Advance
 ) -> tuple[str | None, float]:
-    """The prior and the share of the best mean acceptance; share 0 where none beats TLI."""
-    sums = {name: torch.zeros(len(SHARES), dtype=torch.float64) for name in priors}
-    for _, ids, p, q in reading.laws(text):
-        for name, prior in priors.items():
-            sums[name] += acceptance_by_share(p, *_spread(reading.vocab, prior, q), SHARES) * len(ids)
+    """The prior and the scale of its shares with the best mean acceptance; (None, 0) where none beats TLI."""
+    sums = {name: torch.zeros(len(SCALES), dtype=torch.float64) for name in priors}
+    lifts = {name: RDK(reading.vocab, prior) for name, prior in priors.items()}
+    for _, ids, p, q in laws(reading, text):
+        kept = TLI(reading.vocab).lift(q)
+        for name, rdk in lifts.items():
+            sums[name] += acceptance_by_share(p, kept, rdk.lift(q), SCALES) * len(ids)
         advance(1)
     best = max(priors, key=lambda name: float(sums[name].max()), default=None)
-    if best is None:
+    if best is None or int(sums[best].argmax()) == 0:
         return None, 0.0
-    share = float(SHARES[int(sums[best].argmax())])
-    return (best, share) if share > 0 else (None, 0.0)
+    return best, float(SCALES[int(sums[best].argmax())])
 
 
 def _measured(
-    reading: _Reading,
-    text: list[tuple[int, Tensor]],
-    priors: dict[str, AffinityPrior],
-    advance: Callable[[int], None],
-    chosen: str | None,
-    share: float,
+    reading: Reading, text: list[Window], prior: AffinityPrior | None, scale: float, advance: Advance
 ) -> dict[int, Tensor]:
     """Per document: fp64 (3,) tokens, summed acceptance of TLI, and with the prior."""
     found: dict[int, Tensor] = {}
-    shares = torch.tensor([0.0, share])
-    for document, ids, p, q in reading.laws(text):
+    if prior is None:
+        advance(len(text))
+        return found
+    rdk, scales = RDK(reading.vocab, scaled(prior, scale)), torch.tensor([0.0, 1.0])
+    for document, ids, p, q in laws(reading, text):
+        pair = acceptance_by_share(p, TLI(reading.vocab).lift(q), rdk.lift(q), scales)
+        row = torch.cat([torch.ones(1), pair]) * len(ids)
+        found[document] = found.get(document, torch.zeros(3, dtype=torch.float64)) + row
         advance(1)
-        if chosen is not None:
-            pair = acceptance_by_share(p, *_spread(reading.vocab, priors[chosen], q), shares)
-            row = torch.cat([torch.ones(1), pair]) * len(ids)
-            found[document] = found.get(document, torch.zeros(3, dtype=torch.float64)) + row
     return found
+
+
+def scaled(prior: AffinityPrior, scale: float) -> AffinityPrior:
+    """The prior with its shares multiplied."""
+    return AffinityPrior(prior.index, prior.weight, prior.share * scale)
 
 
 def paired_gain(documents: Tensor, seed: int = 0) -> tuple[float, float, float]:
@@ -193,52 +193,47 @@ def paired_gain(documents: Tensor, seed: int = 0) -> tuple[float, float, float]:
 
 
 def _conclude(
-    context: Context, priors: dict[str, AffinityPrior], chosen: str | None, share: float, measured: dict[int, Tensor]
+    context: Context, priors: dict[str, AffinityPrior], chosen: str | None, scale: float, measured: dict[int, Tensor]
 ) -> None:
     """Say what won, and write it."""
-    if chosen is None or not measured:
+    if chosen is None:
         _finish(context, None, {"prior": None, "reason": "no prior was better than TLI on the calibration text"})
         return
     rows = torch.stack(list(measured.values()))
     gain, low, high = paired_gain(rows, int(context.cfg.seed))
     tli, rdk = (float(rows[:, column].sum() / rows[:, 0].sum()) for column in (1, 2))
-    prior = priors[chosen]
+    prior = scaled(priors[chosen], scale)
     report = {
-        "prior": chosen, "share": share, "neighbours": prior.index.shape[1], "donors": prior.share.shape[0],
-        "acceptance_tli": tli, "acceptance_rdk": rdk, "gain": gain, "gain_low": low, "gain_high": high,
-        "test_tokens": int(rows[:, 0].sum()), "test_documents": len(rows),
+        "prior": chosen, "scale": scale, "mean_share": float(prior.share.mean()), "neighbours": prior.index.shape[1],
+        "donors": prior.share.shape[0], "acceptance_tli": tli, "acceptance_rdk": rdk, "gain": gain, "gain_low": low,
+        "gain_high": high, "test_tokens": int(rows[:, 0].sum()), "test_documents": len(rows),
     }  # fmt: skip
-    _finish(context, AffinityPrior(prior.index, prior.weight, torch.full_like(prior.share, share)), report)
+    _finish(context, prior, report)
 
 
 def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any]) -> None:
     """Write the prior, if there is one, and the report."""
     if prior is not None:
         tensors = {"index": prior.index, "weight": prior.weight, "share": prior.share}
-        write_atomic(context.out / PRIOR, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        write_atomic(context.out / AFFINITY, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         context.console.print(
-            f"prior '{report['prior']}' gives {report['share']:.0%} away: acceptance {report['acceptance_tli']:.3f} -> "
+            f"prior '{report['prior'].replace('_', ' ')}': acceptance {report['acceptance_tli']:.3f} -> "
             f"{report['acceptance_rdk']:.3f} on unseen text (gain {report['gain']:+.3f}, 95 % "
-            f"{report['gain_low']:+.3f} to {report['gain_high']:+.3f})"
+            f"{report['gain_low']:+.3f} to {report['gain_high']:+.3f})",
+            highlight=False,
         )
     else:
-        context.console.print(f"no prior: {report['reason']}; sampler tli stays, rdk has nothing to do")
+        context.console.print(
+            f"no prior: {report['reason']}; sampler tli stays, rdk has nothing to do", highlight=False
+        )
     write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
 
 
-def key_config(cfg: DictConfig) -> dict[str, Any]:
-    """The stage's settings, the sampling that will be served, the text and the seed."""
-    own: dict[str, Any] = OmegaConf.to_container(cfg.affinity, resolve=True)  # type: ignore[assignment]
-    own.pop("enabled")
-    served = {key: cfg.package[key] for key in ("temperature", "top_k", "top_p")}
-    return {**own, **served, "corpus": corpus.key_values(corpus.corpus_config(cfg)), "seed": int(cfg.seed)}
-
-
-def external(cfg: DictConfig) -> dict[str, str]:
-    """The target and the text; the drafter comes through prune."""
-    revision = cfg.pair.get("target_revision")
-    where = f"{cfg.pair.target}@{revision}" if revision else str(cfg.pair.target)
-    return {"target": where, **corpus.external(corpus.corpus_config(cfg))}
-
-
-STAGE = Stage(name="affinity", run=run, inputs=lambda cfg: {"prune": "prune"}, config=key_config, external=external)
+STAGE = Stage(
+    name="affinity",
+    run=run,
+    inputs=lambda cfg: texts.stage_inputs(cfg, "affinity"),
+    config=lambda cfg: texts.key_values(cfg, "affinity"),
+    external=lambda cfg: texts.external(cfg, "affinity"),
+    check=lambda cfg: texts.check(cfg, "affinity"),
+)

@@ -56,7 +56,7 @@ class Size:
         if self.whole:
             return
         found = {
-            "mean": mean_prior(self.statistics, self.vocab, 1),
+            "mean": mean_prior(self.statistics, self.vocab),
             "cooccurrence": cooccurrence_prior(self.statistics, self.vocab, 1, neighbours),
         }
         self.priors = {name: prior for name, prior in found.items() if prior is not None}

@@ -38,7 +38,7 @@ def test_sums_are_those_of_all_contexts(statistics):
 
 
 def test_the_mean_prior_is_the_targets_mean_law_on_pruned_tokens(statistics):
-    prior = mean_prior(statistics, VOCAB, 5)
+    prior = mean_prior(statistics, VOCAB)
     assert prior.index.tolist() == [[4, 5, 6, 7]]
     torch.testing.assert_close(
         prior.weight[0].double(), statistics.mean[4:] / statistics.mean[4:].sum(), rtol=0, atol=1e-7
@@ -60,16 +60,27 @@ def test_cooccurrence_finds_each_donors_own_receiver():
     assert float(law[0, 7]) > 0.4
 
 
-def test_rare_tokens_receive_nothing(statistics):
+def test_pairs_with_rare_tokens_are_not_told(statistics):
+    """A token in too few documents receives what its frequency says, and no donor of its own."""
+    whole = cooccurrence_prior(statistics, VOCAB, 5, neighbours=4)
     statistics.documents[6] = 4
-    assert 6 not in mean_prior(statistics, VOCAB, 5).index
-    assert 6 not in cooccurrence_prior(statistics, VOCAB, 5, neighbours=4).index
-    assert mean_prior(statistics, VOCAB, 6) is None
-    assert cooccurrence_prior(statistics, VOCAB, 6, neighbours=4) is None
+    prior = cooccurrence_prior(statistics, VOCAB, 5, neighbours=4)
+
+    def of_6(found):
+        return torch.stack([row[index == 6][0] for index, row in zip(found.index, found.weight, strict=True)])
+
+    assert float(of_6(whole).std()) > 0.001
+    assert float(of_6(prior).max()) <= 0.1 * float(statistics.mean[6] / statistics.mean[4:].sum()) + 1e-6
+
+
+def test_nothing_to_receive_is_no_prior():
+    found = Statistics(V)
+    assert mean_prior(found, VOCAB) is None
+    assert cooccurrence_prior(found, VOCAB, 1, neighbours=4) is None
 
 
 def test_acceptance_is_concave_in_the_share_and_tli_at_zero(statistics):
-    prior, q, p = mean_prior(statistics, VOCAB, 1), laws(30, 4, 7), laws(30, V, 8)
+    prior, q, p = mean_prior(statistics, VOCAB), laws(30, 4, 7), laws(30, V, 8)
     none, whole = (AffinityPrior(prior.index, prior.weight, torch.full((4,), e)) for e in (0.0, 1.0))
     shares = torch.linspace(0, 1, 21)
     curve = acceptance_by_share(p, RDK(VOCAB, none).lift(q), RDK(VOCAB, whole).lift(q), shares)
