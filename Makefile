@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
-STAGES := count generate prune traces train-disco package eval
+STAGES := count generate prune affinity tail traces train-disco package eval
 
 # glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
 pretrain: export MALLOC_MMAP_THRESHOLD_ := 4294967296
@@ -15,7 +15,7 @@ pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain dsi-sim clean $(STAGES)
+.PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain dsi-sim sweep clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,10 +42,15 @@ generate: $(STAMP) ## the target's own continuations of prompts
 prune: $(STAMP) ## the drafter with a head of the kept tokens only
 traces: $(STAMP) ## what drafts on the target's own text would have met: features and labels of stop policies
 train-disco: $(STAMP) ## the stop policies' classifier, calibrated and tuned; table of all policies
+affinity: $(STAMP) ## where pruned mass goes, and how much of it: the RDK prior, with its gain on unseen text
+tail: $(STAMP) ## the pruned rows given back by a low-rank approximation
 package: $(STAMP) ## the shippable drafter directory
 eval: $(STAMP) ## every sampler against the baselines: acceptance, speed, report
 $(STAGES):
 	@$(RUN) stage=$@ $(ARGS)
+
+sweep: $(STAMP) ## acceptance and predicted speed against the share of kept tokens; picks the size for this machine
+	@$(RUN) stage=sweep $(ARGS)
 
 lossless: $(STAMP) ## prove every sampler: exact laws, samples, planted bugs; writes the certificate (minutes)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.lossless $(ARGS)

@@ -36,7 +36,7 @@ from eval.costs import Costs, measure_costs
 from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.stage import Context, Stage, write_atomic
-from pipeline.tails.curve import Both, calibrate, fit, test
+from pipeline.tails.curve import Both, calibrate, fit, refine, test
 from pipeline.tails.sizes import Size
 from pipeline.tails.training import Plan, train
 
@@ -81,7 +81,7 @@ def run(context: Context) -> None:
     parts = texts.parts(texts.documents(context.cfg, settings, target.tokenizer, context.inputs), settings)
     sizes = _sizes(context, target, small)
     sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
-    judged = len(parts["calibrate"]) + len(parts["test"])
+    judged = sum(map(len, parts.values()))
     total = len(parts["fit"]) + judged * len(sampled) + settings.steps * sum(not size.whole for size in sizes)
     context.console.print(
         f"{len(sizes)} sizes under {len(sampled)} samplings on {sum(map(len, parts.values()))} windows of text",
@@ -98,10 +98,11 @@ def run(context: Context) -> None:
         costs = _costs(both, sizes, target, parts["test"][0][1], settings.cost_runs, context.cfg.package.lookahead)
         found = []
         for sampling in sampled:
+            refine(both, sizes, parts["fit"], sampling, bar.advance)
             chosen = calibrate(both, sizes, parts["calibrate"], sampling, bar.advance)
             sums = test(both, sizes, chosen, parts["test"], sampling, bar.advance)
             for size, kinds, methods in zip(sizes, chosen, sums, strict=True):
-                found += _rows(size, kinds, methods, sampling, costs, context.cfg.package.lookahead, small)
+                found += _rows(size, kinds, methods, sampling, costs, small, context.cfg.package.lookahead)
     _write(context, found, costs)
 
 
@@ -156,8 +157,8 @@ def _rows(
     methods: dict[str, curve.Sums],
     sampling: Sampling,
     costs: Costs,
-    lookahead: int,
     drafter: Any,
+    lookahead: int,
 ) -> list[dict[str, Any]]:
     whole = drafter.get_output_embeddings().weight
     verify, found = costs.target[lookahead + 1].median, []

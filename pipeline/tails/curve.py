@@ -48,6 +48,20 @@ def fit(both: Both, sizes: list[Size], text: list[Window], kernel_contexts: int,
 
 
 @torch.inference_mode()
+def refine(both: Both, sizes: list[Size], text: list[Window], sampling: Sampling, advance: Advance) -> None:
+    """Fit shares per donor of every size, in a second pass over the fit part."""
+    fits = [size.refine(len(text)) for size in sizes]
+    for _, _, p, logits, _ in both.read(text, sampling):
+        for size, one in zip(sizes, fits, strict=True):
+            if one is not None:
+                one.step(p, warp(logits[:, size.kept], sampling))
+        advance(1)
+    for size, one in zip(sizes, fits, strict=True):
+        if one is not None:
+            size.priors["mean_per_donor"] = one.result()
+
+
+@torch.inference_mode()
 def calibrate(both: Both, sizes: list[Size], text: list[Window], sampling: Sampling, advance: Advance) -> list[Chosen]:
     """For each size the candidate of the best mean acceptance: of all priors and shares, share 0 (TLI) included, and of kernels."""
     sums: list[dict[str, float]] = [defaultdict(float) for _ in sizes]

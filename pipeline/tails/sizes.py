@@ -15,10 +15,11 @@ from drafters.package.forms import pruned_form, tail_form
 from drafters.probs import Sampling, warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
+from drafters.shares import ShareFit
 from drafters.tail import Moments, Tail, factorise
 from drafters.vocab.alignment import VocabMap, identity, restrict
 
-SHARES = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
+SCALES = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)  # of a prior's shares
 TAUS = (1e-6, 1e-5, 1e-4, 1e-3)  # of the paper's kernel; Omega's entries are small
 
 
@@ -59,7 +60,11 @@ class Size:
             "mean": mean_prior(self.statistics, self.vocab),
             "cooccurrence": cooccurrence_prior(self.statistics, self.vocab, 1, neighbours),
         }
-        self.priors = {name: prior for name, prior in found.items() if prior is not None}
+        self.priors = {
+            name: AffinityPrior(prior.index, prior.weight, torch.ones_like(prior.share))
+            for name, prior in found.items()
+            if prior is not None
+        }
         if 4 * len(self.kept) * self.vocabulary * len(TAUS) <= kernel_bytes:
             omega = covariance(laws, self.kept)
             self.kernels = {tau: softmax_kernel(omega, tau) for tau in TAUS}
@@ -68,12 +73,16 @@ class Size:
         for rank in ranks:
             self.tails[f"tail_free_{rank}"] = factorise(head.weight.detach()[ids], bias, ids, self.moments, rank)[0]
 
+    def refine(self, steps: int) -> ShareFit | None:
+        """To be fed with the fit part once more: shares per donor for the mean prior."""
+        return ShareFit(self.priors["mean"], self.vocab, steps) if "mean" in self.priors else None
+
     def laws(
         self, logits: Tensor, sampling: Sampling, wanted: tuple[str, ...] | None = None
     ) -> Iterator[tuple[str, Tensor]]:
-        """(candidate, law (n, V)) of TLI, of every prior with every share, and of every kernel, from logits (n, V).
+        """(candidate, law (n, V)) of TLI, of every prior at every scale, and of every kernel, from logits (n, V).
 
-        Candidates are called tli, rdk/<prior>/<share>, rdk_exact/<tau>; `wanted`: only these.
+        Candidates are called tli, rdk/<prior>/<scale>, rdk_exact/<tau>; `wanted`: only these.
         """
         q = warp(logits[:, self.kept], sampling)
         tli = TLI(self.vocab).lift(q)
@@ -84,11 +93,11 @@ class Size:
         if asked("tli"):
             yield "tli", tli
         for name, prior in self.priors.items():
-            shares = [share for share in SHARES if asked(f"rdk/{name}/{share:g}")]
-            if shares:
-                given = RDK(self.vocab, AffinityPrior(prior.index, prior.weight, torch.ones_like(prior.share))).lift(q)
-            for share in shares:
-                yield f"rdk/{name}/{share:g}", tli + (given - tli) * share
+            scales = [scale for scale in SCALES if asked(f"rdk/{name}/{scale:g}")]
+            if scales:
+                given = RDK(self.vocab, prior).lift(q)
+            for scale in scales:
+                yield f"rdk/{name}/{scale:g}", tli + (given - tli) * scale
         for tau, kernel in self.kernels.items():
             if asked(f"rdk_exact/{tau:g}"):
                 yield f"rdk_exact/{tau:g}", q @ kernel
