@@ -79,7 +79,7 @@ class Hub:
             return self.api(
                 method, self.repo("/".join(parts[2:4]), token), "/".join(parts[2:4]), parts[4:], query, body
             )
-        if parts[2] == "resolve":
+        if len(parts) > 3 and parts[2] == "resolve":
             return self.resolve(self.repo("/".join(parts[:2]), token), parts[3:])
         raise Answer(404, {"error": f"no such endpoint {parts}"})
 

@@ -225,9 +225,10 @@ KINDS = {"500": 1e9, "429": 1e9, "drop": 1e9, "lost": 1, "timeout": 1}  # lastin
 def test_no_fault_at_any_request_leaves_half_a_revision(api, hub, folder, kind, length, monkeypatch):
     old = start(api, folder, monkeypatch)
     old_head, old_tags, stored = hub.repos[REPO].refs["main"], dict(hub.repos[REPO].tags), dict(hub.objects)
-    assert length >= 15  # five kinds at each of them: 75 faults and more
+    assert length >= 15  # five kinds at each of them, or every second: 67 faults and more
     survived = 0
-    for place in range(length):
+    places = range(0, length, 2 if kind == "timeout" else 1)  # a timeout takes its time
+    for place in places:
         repo = hub.repos[REPO]
         repo.refs = {"main": old_head}
         repo.tags, repo.requests, repo.history = dict(old_tags), {}, [old_head]
@@ -239,8 +240,8 @@ def test_no_fault_at_any_request_leaves_half_a_revision(api, hub, folder, kind, 
         assert published(repo) == files(folder)
         assert repo.tags[TAG] == receipt.commit
         assert len(repo.history) == 2, "one commit on main, however often it was tried"
-    assert survived < length, "the faults did nothing"
-    print(f"{length} faults of kind {kind}: {survived} overcome by the client itself, all others by the next call")
+    assert survived < len(places), "the faults did nothing"
+    print(f"{len(places)} faults of kind {kind}: {survived} overcome by the client itself, all others by the next call")
 
 
 def test_the_fault_test_sees_a_publication_in_parts(api, hub, folder, monkeypatch):

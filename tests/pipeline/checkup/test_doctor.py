@@ -119,7 +119,10 @@ def test_a_mistyped_option_and_the_exit_status(capsys):
 def test_a_token_is_never_shown(monkeypatch, capsys):
     secret = "hf_" + "s3cret" * 6
     monkeypatch.setenv("HF_TOKEN", secret)
-    doctor.main([f"pair.name={secret}"])
+    cfg = copy.deepcopy(composed())
+    cfg.pair.name = secret
+    monkeypatch.setattr(config, "load", lambda overrides: cfg)
+    doctor.main([])
     captured = capsys.readouterr()
     assert secret not in captured.out + captured.err
     assert "pair=***" in captured.out
