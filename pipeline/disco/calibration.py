@@ -16,8 +16,11 @@ ROC_POINTS = 64
 def platt(logits: Tensor, label: Tensor) -> tuple[float, float]:
     """Slope and shift that make sigmoid(slope * logit + shift) fit best (Platt 1999): (N,), (N,) -> two numbers.
 
-    Labels may be probabilities. The slope stays positive: calibration must not turn the order round.
+    Labels may be probabilities. The slope stays positive: calibration must not turn the order round. Without any row the scores
+    stay as they are.
     """
+    if not len(logits):
+        return 1.0, 0.0
     logits, label = logits.double(), label.double()
     raw = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log slope, shift
     optimiser = torch.optim.LBFGS([raw], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)

@@ -67,12 +67,15 @@ class DiscoModule(L.LightningModule):
         self.log("val_loss", loss, batch_size=len(features), sync_dist=True)
         for output, measure in enumerate((self.accepted, self.next)):
             rows = known[:, output]
+            if not bool(rows.any()):
+                continue  # nothing was accepted here, so no next draft was met
             measure.update(logits[rows, output].sigmoid(), happened[rows, output])
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's measures."""
         for measure in (self.accepted, self.next):
-            self.log_dict(measure.compute(), sync_dist=False)
+            if measure["auroc"].update_called:
+                self.log_dict(measure.compute(), sync_dist=False)
             measure.reset()
 
 

@@ -144,6 +144,8 @@ def _classifier(context: Context, splits: Splits) -> tuple[StopModel, list[dict[
         said = classifier(test.features)
         for output, name in enumerate(OUTPUTS):
             known = test.known[:, output]
+            if not bool(known.any()):
+                continue  # no draft was accepted: nothing to compare the second output with
             error = expected_calibration_error(said[known, output], test.happened[known, output])
             drawn = curves(said[known, output], test.happened[known, output])
             quality.append(
