@@ -37,7 +37,7 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
     console.print(f"expected calibration error on the test split: {errors}", highlight=False, soft_wrap=True)
     console.print(
         "speed: tokens per plain target forward's time, by measured costs, decisions included; gap: of the way from the best "
-        "static length to the oracle, which knows what will be accepted; tok/fwd: per target forward; drafts: per round; wasted: "
+        "static length to the oracle, which knows what will be accepted; tok/fw: tokens per target forward; drafts: per round; wasted: "
         "share of them that did not become output; early: rounds that ended before they had to; tok/s, vs AR: really run",
         highlight=False,
         soft_wrap=True,
@@ -46,8 +46,10 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
 
 def _table(part: Mapping[str, Any], clock: Mapping[str | None, Mapping[str, Any]], static: int) -> Table:
     title = f"{part['suite']}, T = {part['temperature']:g}, {part['requests']} requests"
-    found = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    names = ("policy", "speed", "gap", "tok/fwd", "drafts", "wasted", "early", "tok/s", "vs AR")
+    found = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )
+    names = ("policy", "speed", "gap", "tok/fw", "drafts", "wasted", "early", "tok/s", "vs AR")
     for number, name in enumerate(names):
         found.add_column(name, justify="right" if number else "left", no_wrap=True, min_width=None if number else 19)
     for row in part["rows"]:

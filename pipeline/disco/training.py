@@ -82,5 +82,6 @@ def _quiet() -> None:
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory.*",
+        ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
