@@ -29,6 +29,10 @@ SOURCES = ("corpus", "generations")
 Window = tuple[int, Tensor]  # the document's number, int64 (n,)
 
 
+class TextShortage(ConfigError):
+    """The corpus is too small to be split by document."""
+
+
 class TextSettings(Protocol):
     """What a stage's configuration says of its text."""
 
@@ -64,7 +68,10 @@ def open_reading(cfg: DictConfig, settings: Any, inputs: dict[str, Path]) -> Rea
         return "nothing was pruned"
     where = choose_device(cfg.device)
     number = choose_dtype(cfg.dtype, where)
-    texts = parts(documents(cfg, settings, target.tokenizer, inputs), settings)
+    try:
+        texts = parts(documents(cfg, settings, target.tokenizer, inputs), settings)
+    except TextShortage as error:  # a small corpus is no reason to stop the pipeline
+        return str(error)
     with quiet(always=True):
         big = open_model(target.source, target.config, number, where)
         small = load_pruned(folder / "model", dtype=number).to(where).eval().requires_grad_(False)
@@ -86,7 +93,7 @@ def parts(sequences: Iterable[Tensor], settings: TextSettings) -> dict[str, list
             found[part].append((number, window))
             read[part] += len(window)
     if not all(found.values()):
-        raise ConfigError(f"text for {', '.join(PARTS)} is needed, got none for some: choose a larger corpus")
+        raise TextShortage(f"text for {', '.join(PARTS)} is needed, got none for some: choose a larger corpus")
     return found
 
 
