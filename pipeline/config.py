@@ -46,6 +46,14 @@ class TrackingConfig:
 
 
 @dataclass
+class HardwareConfig:
+    """Who does the work that many processes can share."""
+
+    backend: str = "local"  # local | ray
+    address: str | None = None  # of a running Ray cluster; null: Ray is started on this machine
+
+
+@dataclass
 class BaseConfig:
     """What every stage may read; the schema adds ``corpus``, ``suite`` and one field per stage."""
 
@@ -59,6 +67,7 @@ class BaseConfig:
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own
     stops: dict[str, Any] = field(default_factory=dict)  # all of conf/stop by name
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
     executor: Any = MISSING  # how samplers are run: a file of conf/executor
     sampler: Any = None  # the one sampler to evaluate, a file of conf/sampler; null: eval.samplers
     samplers: dict[str, Any] = field(

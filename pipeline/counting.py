@@ -14,7 +14,8 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.vocab.counts import count_tokens
+from drafters.vocab.counts import MakeFanout, count_tokens
+from drafters.vocab.fanout import Fanout
 from pipeline.corpus import Split
 from pipeline.errors import ConfigError
 from pipeline.python_source import Document
@@ -72,6 +73,7 @@ def count_stream(
     shard_bytes: int,
     workers: int | None,
     on_bytes: Callable[[int], None],
+    fanout: MakeFanout = Fanout,
 ) -> Totals:
     """Count a stream, writing ``<prefix>-00000.safetensors`` ... and reading the shards that are there already.
 
@@ -86,7 +88,9 @@ def count_stream(
                 on_bytes(utf8_bytes(text))
             part = _load(path, vocabulary)
         else:
-            found = count_tokens(tokenizer, texts, vocabulary=vocabulary, workers=workers, on_bytes=on_bytes)
+            found = count_tokens(
+                tokenizer, texts, vocabulary=vocabulary, workers=workers, on_bytes=on_bytes, fanout=fanout
+            )
             for label, counts in found.domains.items():
                 split, _, domain = label.partition("/")
                 part.add(split, domain, counts)

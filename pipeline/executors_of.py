@@ -44,6 +44,8 @@ def devices(cfg: DictConfig) -> dict[str, int]:
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
     """`executor` as a dictionary."""
+    if OmegaConf.is_missing(cfg, "executor") or "executor" not in cfg:
+        return {"name": SPECULATIVE}
     values: Any = OmegaConf.to_container(cfg.executor, resolve=True, throw_on_missing=True)
     return values if isinstance(values, dict) else {"name": values}
 

@@ -7,6 +7,7 @@ only the distinct pieces are encoded, on all cores; otherwise every text is, and
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias, cast
@@ -18,13 +19,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.vocab.expressions import NotLocal
-from drafters.vocab.fanout import Fanout
-from drafters.vocab.pretokens import plan
+from drafters.vocab.fanout import Fanout, Others
+from drafters.vocab.pretokens import Plan, plan
 from drafters.vocab.tally import Tally, private_copy, well_formed
 
 AnyTokenizer: TypeAlias = Tokenizer | PreTrainedTokenizerBase
 Text = tuple[str, str]  # domain, text
 Counts = dict[str, np.ndarray]  # domain -> int64 (V,)
+MakeFanout = Callable[[int, str, Plan, int], AbstractContextManager[Others]]  # processes, tokenizer.json, plan, V
 BATCH_CHARACTERS = 1_000_000
 CHECKED_CHARACTERS = 200_000  # of the stream's own first texts, on which the fast path must agree with plain encoding
 ALONE_CHARACTERS = 8_000_000  # below this a second process costs more than it brings
@@ -54,6 +56,7 @@ def count_tokens(
     vocabulary: int | None = None,
     workers: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
+    fanout: MakeFanout = Fanout,
 ) -> TokenCounts:
     """Count the tokens of `texts`, per domain.
 
@@ -62,6 +65,7 @@ def count_tokens(
         texts: (domain, text) pairs; read once, never held together. Lone surrogates count as U+FFFD.
         vocabulary: V, number of counts; default: one past the tokenizer's largest id.
         workers: processes, this one included; default: all cores.
+        fanout: makes the other processes; those of this machine unless another is given.
         on_bytes: called with the UTF-8 bytes of each batch of texts that was handed out.
 
     Raises:
@@ -82,7 +86,7 @@ def count_tokens(
             "the tokenizer is not a Rust one",
         )
     else:
-        counts, method, reason = _count(backend, meter, size, workers)
+        counts, method, reason = _count(backend, meter, size, workers, fanout)
     domains = {name: torch.from_numpy(counts[name]) for name in sorted(counts)}
     total = sum(domains.values(), torch.zeros(size, dtype=torch.int64))
     return TokenCounts(total, domains, meter.documents, meter.bytes, method, reason)
@@ -138,7 +142,7 @@ def _vocabulary(tokenizer: AnyTokenizer, vocabulary: int | None) -> int:
     return size
 
 
-def _count(backend: Tokenizer, meter: _Meter, size: int, workers: int) -> tuple[Counts, str, str]:
+def _count(backend: Tokenizer, meter: _Meter, size: int, workers: int, fanout: MakeFanout) -> tuple[Counts, str, str]:
     spec = backend.to_str()
     try:
         if backend.encode_special_tokens:
@@ -153,11 +157,11 @@ def _count(backend: Tokenizer, meter: _Meter, size: int, workers: int) -> tuple[
     if not _same(tally.finish(), expected):
         rest = _plain(backend, meter.batches(), size)
         return _add(expected, rest), "plain", "fast and plain counts differ on the first texts"
-    counts, plain_texts = _fast(tally, spec, meter, workers)
+    counts, plain_texts = _fast(tally, spec, meter, workers, fanout)
     return counts, cuts.family, f"{plain_texts} texts encoded plainly" if plain_texts else ""
 
 
-def _fast(tally: Tally, spec: str, meter: _Meter, workers: int) -> tuple[Counts, int]:
+def _fast(tally: Tally, spec: str, meter: _Meter, workers: int, fanout: MakeFanout) -> tuple[Counts, int]:
     """This process counts too: alone for the first megabytes, then what the other processes' queue has no room for."""
     batches = meter.batches()
     for batch in islice(batches, ALONE_CHARACTERS // BATCH_CHARACTERS if workers > 1 else None):
@@ -165,7 +169,7 @@ def _fast(tally: Tally, spec: str, meter: _Meter, workers: int) -> tuple[Counts,
     following = next(batches, None)
     if following is None:
         return tally.finish(), tally.plain_texts
-    with Fanout(workers - 1, spec, tally.plan, tally.size) as others:
+    with fanout(workers - 1, spec, tally.plan, tally.size) as others:
         while following is not None:
             if not others.offer(following):
                 tally.extend(following)

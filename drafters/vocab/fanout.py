@@ -4,6 +4,7 @@ import multiprocessing
 import queue
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,22 @@ from drafters.vocab.pretokens import Plan
 from drafters.vocab.tally import Tally, private_copy
 
 WAITING = 2  # batches in the queue per process: enough to keep it busy, little enough to bound memory
+
+
+class Others(Protocol):
+    """Processes that count batches of texts for this one."""
+
+    def offer(self, batch: list[tuple[str, str]]) -> bool:
+        """Hand over a batch of (domain, text); False where none of them has room for it."""
+        ...
+
+    def close(self) -> None:
+        """Say that there is no more text."""
+        ...
+
+    def results(self) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+        """Counts per domain and the number of plainly encoded texts, part by part."""
+        ...
 
 
 class Fanout:

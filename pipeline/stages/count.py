@@ -91,9 +91,24 @@ def _count(context: Context, prefix: str, side: Checkpoint) -> Totals:
             side.vocabulary,
             context.out / f".part-{prefix}counts",
             shard_bytes=settings.shard_bytes,
-            workers=settings.workers,
             on_bytes=bar.advance,
+            **_processes(context.cfg),
         )
+
+
+def _processes(cfg: DictConfig) -> dict[str, Any]:
+    """Who counts beside this process."""
+    workers = cfg.count.workers
+    if _backend(cfg) == "local":
+        return {"workers": workers}
+    from pipeline.scale.counting import cluster_workers, ray_fanout  # here: Ray is an extra
+
+    address = cfg.hardware.address
+    return {"workers": workers or cluster_workers(address), "fanout": ray_fanout(address)}
+
+
+def _backend(cfg: DictConfig) -> str:
+    return str(OmegaConf.select(cfg, "hardware.backend", default="local"))
 
 
 def _items(context: Context) -> Iterator[Item]:
@@ -201,6 +216,8 @@ def external(cfg: DictConfig) -> dict[str, str]:
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = cfg.count
+    if _backend(cfg) not in ("local", "ray"):
+        raise ConfigError(f"hardware.backend={_backend(cfg)}: choose one of: local, ray")
     if settings.source not in SOURCES:
         raise ConfigError(f"count.source={settings.source}: choose one of: {', '.join(SOURCES)}")
     for name in ("workers", "max_bytes", "shard_bytes"):
