@@ -49,6 +49,11 @@ def heuristic(context: Context, length: int = 5, max_length: int = 20, persist: 
     return Heuristic(length, max_length, persist)
 
 
+def heuristic_transient(context: Context, length: int = 5, max_length: int = 20) -> StopPolicy:
+    """The same schedule, every request from the start."""
+    return Heuristic(length, max_length, False)
+
+
 def disco(context: Context, threshold: float | None = None, max_length: int | None = None) -> StopPolicy:
     """The paper's rule; None: as tuned."""
     longest = int(context.tuned("disco_max_length", max_length))
@@ -89,6 +94,7 @@ def _plain(kind: Callable[..., StopPolicy]) -> Callable[..., StopPolicy]:
 CATALOG: dict[str, Callable[..., StopPolicy]] = {
     "static": _plain(Static),
     "heuristic": heuristic,
+    "heuristic_transient": heuristic_transient,
     "confidence": _plain(Confidence),
     "confidence_adaptive": _plain(AdaptiveConfidence),
     "adaedl": _plain(AdaEDL),
