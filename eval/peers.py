@@ -1,0 +1,117 @@
+"""What transformers itself offers for the same models: generate, assisted generation, and assistants of another tokenizer.
+
+It tells neither acceptance nor forwards, so the models' own calls are counted from outside.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+GENERATE, ASSISTED, DYNAMIC, FOREIGN = "generate", "assisted", "assisted_dynamic", "assisted_foreign"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to call `target.generate`."""
+
+    name: str
+    target: PreTrainedModel
+    drafter: PreTrainedModel | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # of generate
+
+    @torch.inference_mode()
+    def run(self, ids: Tensor, temperature: float, new_tokens: int) -> Tensor:
+        """Continue a prompt int64 (n,): new tokens int64 (m,). An EOS ends it where the target's generation config has one."""
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} | dict(self.options)
+        else:
+            sampling |= {key: value for key, value in self.options.items() if key != "top_k"}
+        if self.drafter is not None:
+            sampling["assistant_model"] = self.drafter
+        out = self.target.generate(
+            ids.unsqueeze(0),
+            attention_mask=torch.ones_like(ids).unsqueeze(0),
+            max_new_tokens=new_tokens,
+            pad_token_id=0,
+            **sampling,
+        )
+        return out[0, len(ids) :]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Forwards of one run, the prompt's first ones included."""
+
+    tokens: int
+    target_forwards: int
+    drafter_forwards: int
+
+    @property
+    def accepted(self) -> int:
+        """Drafted tokens in the output: all but the one that each target forward gives itself."""
+        return max(self.tokens - self.target_forwards, 0)
+
+
+def same_tokenizer(target: PreTrainedModel, drafter: PreTrainedModel, length: int) -> list[Peer]:
+    """generate, assisted generation with a constant draft `length`, and with the library's own defaults (20, threshold 0.4)."""
+    constant, default = _assistant(drafter), _assistant(drafter)
+    constant.generation_config.update(
+        num_assistant_tokens=length, num_assistant_tokens_schedule="constant", assistant_confidence_threshold=0.0
+    )
+    return [Peer(GENERATE, target), Peer(ASSISTED, target, constant), Peer(DYNAMIC, target, default)]
+
+
+def foreign_tokenizer(
+    target: PreTrainedModel,
+    drafter: PreTrainedModel,
+    target_tokenizer: PreTrainedTokenizerBase,
+    drafter_tokenizer: PreTrainedTokenizerBase,
+    length: int,
+) -> Peer:
+    """Its assistants of another tokenizer: texts handed over at temperature 0, tokens of both vocabularies above."""
+    own = copy.deepcopy(drafter)  # it is pruned and wrapped in place by generate
+    own.generation_config.update(
+        num_assistant_tokens=length, num_assistant_tokens_schedule="constant", assistant_confidence_threshold=0.0
+    )
+    # Copies: what it makes of a drafter is remembered under its tokenizers, and would be taken for any other drafter's.
+    tokenizers = {"tokenizer": copy.deepcopy(target_tokenizer), "assistant_tokenizer": copy.deepcopy(drafter_tokenizer)}
+    return Peer(FOREIGN, target, own, tokenizers)
+
+
+def counted(peer: Peer, ids: Tensor, temperature: float, new_tokens: int) -> Counts:
+    """Run once and count the models' calls."""
+    with _calls(peer.target) as target, _calls(peer.drafter) as drafter:
+        out = peer.run(ids, temperature, new_tokens)
+    return Counts(len(out), target(), drafter())
+
+
+def _assistant(drafter: PreTrainedModel) -> PreTrainedModel:
+    """The same weights under a generation config of its own."""
+    other = copy.copy(drafter)
+    other.generation_config = copy.deepcopy(drafter.generation_config)
+    return other
+
+
+@contextmanager
+def _calls(model: nn.Module | None) -> Iterator[Callable[[], int]]:
+    count = 0
+
+    def note(*_: Any) -> None:
+        nonlocal count
+        count += 1
+
+    handle = None if model is None else model.register_forward_pre_hook(note)
+    try:
+        yield lambda: count
+    finally:
+        if handle is not None:
+            handle.remove()
