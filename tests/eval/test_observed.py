@@ -37,7 +37,7 @@ def summary(sampler: Sampler, seen: Observed):
 @pytest.mark.parametrize("name", [name for name in CATALOG if name not in ("slem", "rdk", "rdk_exact")])
 def test_watching_changes_nothing_and_rounds_do_what_their_laws_let_expect(name):
     pair = PAIRS["full" if name == "standard" else "pruned"]
-    sampler = build(name, pair.vocab)
+    sampler = build(name, pair.vocab, tail=True)
     tokens, seen = watch(sampler, pair)
     coins = KeyedCoins(0, torch.arange(ROWS))
     prompts = [torch.tensor([row % 5, row % 3]) for row in range(ROWS)]

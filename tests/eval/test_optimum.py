@@ -13,7 +13,7 @@ from eval.one_round import one_round, random_laws
 from eval.optimum import _ACCEPTANCE, best, draft_law, expected, optimum, ranks
 from eval.rank_law import race_speedup_ceiling, rank_law
 
-SAMPLERS = {name: build(name, identity(4)) for name in CATALOG if name not in ("slem", "rdk", "rdk_exact")}
+SAMPLERS = {name: build(name, identity(4), tail=True) for name in CATALOG if name not in ("slem", "rdk", "rdk_exact")}
 CASE_C = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).double(), torch.tensor([[0.1, 0.2, 0.3, 0.4]]).double()
 
 

@@ -29,7 +29,7 @@ NUMBERS = {
 
 
 def policy(name, trained):
-    options = {"length": 2} if name in ("static", "heuristic") else {}
+    options = {"length": 2} if name in ("static", "heuristic", "heuristic_transient") else {}
     return build(name, options | ({"max_length": 3} if name != "static" else {}), trained=trained)
 
 

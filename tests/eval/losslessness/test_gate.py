@@ -64,7 +64,7 @@ def test_a_run_over_one_sampler(monkeypatch):
     assert len(done) == gate.size(["standard"])
     entry = verdicts.proofs["standard"].entry()
     assert entry["status"] == "exact"
-    assert entry["cells"] == 13
+    assert entry["cells"] == len(list(gate.cells("standard"))) > 10
     assert entry["exact_error"] <= 1e-12
 
 
