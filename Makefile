@@ -27,7 +27,7 @@ demo: $(STAMP) ## the whole pipeline on the embedded pair, on CPU, in minutes
 	@$(RUN) experiment=demo $(ARGS)
 
 test: $(STAMP) ## run the tests
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## style, types and the dependency rule
 	@$(VENV)/bin/ruff check .
