@@ -25,6 +25,7 @@ from drafters.engine.opening import (
     open_target,
     refillable,
 )
+from drafters.engine.outcome import depth, slots_above, to_host
 from drafters.engine.propose import Drafting, empty_draft, propose_chain, settle
 from drafters.engine.propose_tree import propose_tree
 from drafters.engine.rows import Row
@@ -203,7 +204,7 @@ class _Run:
         key = Key(position=position, round=committed, purpose="draft")
         draft, settle_drafter = self.propose(key)
         verdict = self.verify(draft, key)
-        paths, above, fresh = _to_host(draft, verdict)
+        paths, above, fresh = to_host(draft, verdict)
 
         # The root's slot is the last committed token's, node m's is m + 1 behind it; a finished row stays where it is.
         self.target.keep(
@@ -217,7 +218,7 @@ class _Run:
         if self.drafting is not None:
             took = torch.tensor([number for number, new in enumerate(emitted) if new])
             accepted, depths = (
-                torch.tensor([measure(x) for x in lists]) for measure, lists in ((len, paths), (_depth, above))
+                torch.tensor([measure(x) for x in lists]) for measure, lists in ((len, paths), (depth, above))
             )
             self.drafting.stop.on_verified(accepted[took], depths[took], took)
 
@@ -248,7 +249,7 @@ class _Run:
         assert key.round is not None
         roots = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.pair.device)
         tree = self.drafting is not None and isinstance(self.drafting.sampler.shape, Tree)
-        parents = _slots_above(draft, key.round) if tree else None
+        parents = slots_above(draft, key.round) if tree else None
         logits = self.target.extend(torch.cat([roots, draft.tokens.clamp(min=0)], 1), parents)  # (B, M + 1, V)
         assert logits is not None
         return self.verifier.verify(warp(logits, self.limits.sampling), draft, self.coins, key)
@@ -279,13 +280,6 @@ def _decoded(rows: list[Row]) -> Decoded:
     )
 
 
-def _slots_above(draft: Draft, committed: Tensor) -> Tensor:
-    """The target's slot that each of root and nodes follows: int64 (B, M + 1)."""
-    root = committed.unsqueeze(-1) - 1
-    above = torch.where(draft.parent > ROOT, root + 1 + draft.parent, root)
-    return torch.cat([root - 1, above], 1)
-
-
 def _rooms(drafting: Drafting, limits: Limits, nodes: int) -> list[int]:
     """Tokens each row may draft; a row whose drafter context is full stops drafting and frees its place in the cache."""
     rows, drafter = drafting.rows, drafting.drafter
@@ -295,23 +289,3 @@ def _rooms(drafting: Drafting, limits: Limits, nodes: int) -> list[int]:
             row.fed = 1
             drafter.keep([[0] if other == number else [] for other in range(len(rows))])
     return [row.room(limits) for row in rows]
-
-
-def _depth(parents: list[int]) -> int:
-    """Levels of one row's tree."""
-    depths: list[int] = []
-    for parent in parents:
-        depths.append(0 if parent == ABSENT else 1 if parent == ROOT else depths[parent] + 1)
-    return max(depths, default=0)
-
-
-def _to_host(draft: Draft, verdict: Verdict) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-    """One transfer per round: accepted paths, the drafted nodes' parents, and the tokens each row gained."""
-    nodes, width = draft.tokens.shape[1], verdict.nodes.shape[1]
-    spelled = draft.tokens.gather(1, verdict.nodes.clamp(min=0)) if draft.tokens.shape[1] else verdict.nodes
-    counts = torch.stack([verdict.accepted, verdict.next_token], 1)
-    table = torch.cat([counts, draft.parent, verdict.nodes, spelled], 1).tolist()
-    begin, tokens = 2 + nodes, 2 + nodes + width
-    paths = [row[begin : begin + row[0]] for row in table]
-    fresh = [[*row[tokens : tokens + row[0]], row[1]] for row in table]
-    return paths, [row[2:begin] for row in table], fresh
