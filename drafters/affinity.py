@@ -125,7 +125,9 @@ def acceptance_by_share(p: Tensor, kept: Tensor, given: Tensor, shares: Tensor) 
     Returns:
         float64 (E,).
     """
+    moved = given - kept
     found = [
-        torch.minimum(p, kept + (given - kept) * float(share)).sum(-1, dtype=torch.float64).mean() for share in shares
+        torch.minimum(p, torch.add(kept, moved, alpha=float(share))).sum(-1, dtype=torch.float64).mean()
+        for share in shares
     ]
     return torch.stack(found)

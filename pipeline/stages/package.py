@@ -103,6 +103,7 @@ def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None
         description=description,
         licence=text,
         affinity=prior_of(affinity, vocab),
+        tail=tail_of(folder, maps["kept"], target.vocabulary, model.config.get_text_config().hidden_size),
         stop=None if stop is None else load_stop(stop),
     )
 

@@ -82,15 +82,16 @@ class RDKExact(RDK):
                 f"rdk_exact: its matrix of {rows:,} x {self.vocabulary:,} needs {size / 2**30:.1f} GiB, at most "
                 f"{LARGEST_MATRIX / 2**30:.0f} are allowed; use sampler=rdk, which draws from the same law."
             )
-        self._matrix = torch.zeros(rows, self.vocabulary, dtype=torch.float64)
-        self._matrix.scatter_add_(1, self._index.expand(rows, -1), self._weight.expand(rows, -1))
+        self._matrix: Tensor | None = None  # (D, V) in the dtype and on the device of the laws last seen
 
     def _spread(self, given: Tensor) -> Tensor:
-        return given @ self._matrix.to(given.dtype)
-
-    def _to(self, device: torch.device) -> None:
-        super()._to(device)
-        self._matrix = self._matrix.to(device)
+        matrix = self._matrix
+        if matrix is None or matrix.dtype != given.dtype or matrix.device != given.device:
+            rows = len(self._share)
+            matrix = given.new_zeros(rows, self.vocabulary)
+            matrix.scatter_add_(1, self._index.expand(rows, -1), self._weight.expand(rows, -1).to(given.dtype))
+            self._matrix = matrix  # converted once: a conversion per law would cost more than the product
+        return given @ matrix
 
 
 def _check(vocab: VocabMap, prior: AffinityPrior) -> None:

@@ -1,0 +1,215 @@
+"""Stages affinity, tail, distill and sweep on a real pair: what they measure is so, a kill costs nothing, the package holds it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+import drafters
+from drafters.pair import load_pair
+from drafters.prune import save_pruned
+from drafters.samplers.proposal.rdk import RDK
+from drafters.samplers.proposal.tli import TLI
+from drafters.vocab.alignment import identity, restrict
+from pipeline import config
+from pipeline.reading import open_reading
+from pipeline.stage import Context
+from pipeline.stages import affinity, package, sweep, tail
+from pipeline.tails import training
+
+DATA = Path(__file__).parents[4] / "shared" / "data"
+TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
+pytestmark = pytest.mark.skipif(not TARGET.is_dir(), reason=f"the real models are not at {DATA}")
+V = 512
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return load_pair(target=TARGET, drafter=DRAFTER, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def inputs(pair, tmp_path_factory):
+    """What prune and count leave: every second token kept, counts falling with the id."""
+    folder, counted = tmp_path_factory.mktemp("prune"), tmp_path_factory.mktemp("count")
+    kept = torch.cat([torch.arange(0, V, 2), torch.tensor([1])]).unique()
+    vocab = restrict(identity(V), kept)
+    drafter = load_pair(target=TARGET, drafter=DRAFTER, device="cpu").drafter
+    save_pruned(drafter, kept, folder / "model")
+    tensors = {"kept": kept, "to_target": vocab.to_target, "to_drafter": vocab.to_drafter}
+    save_file({name: part.clone() for name, part in tensors.items()}, folder / "vocab.safetensors")
+    (folder / "report.json").write_text(json.dumps({"coverage": 0.75}))
+    save_file({"counts": torch.arange(V, 0, -1)}, counted / "counts.safetensors")
+    return {"prune": folder, "count": counted}
+
+
+@pytest.fixture(scope="module")
+def cfg(pair, tmp_path_factory):
+    """The target's own text as a corpus: what it was trained on it says best."""
+    from drafters.coins import KeyedCoins
+    from drafters.engine.decode import autoregressive
+    from drafters.engine.limits import Limits
+    from drafters.engine.session import TransformersPair
+
+    one = TransformersPair(pair.target, pair.target, ())
+    said = autoregressive(one, [torch.tensor([1])] * 48, KeyedCoins(0, torch.arange(48)), Limits(100)).tokens
+    texts = tmp_path_factory.mktemp("text") / "said.jsonl"
+    lines = [json.dumps({"text": pair.target_tokenizer.decode(ids, skip_special_tokens=True)}) for ids in said]
+    texts.write_text("\n".join(lines))
+    return [
+        "stage=tail", "pair=local", f"pair.target={TARGET}", f"pair.drafter={DRAFTER}", "corpus=local", f"corpus.path={texts}",
+        "device=cpu", "dtype=fp32",
+        *(f"{name}.{key}={value}" for name in ("tail", "affinity", "sweep") for key, value in (("tokens", 2000), ("window", 64))),
+        "tail.ranks=[4,8,16]", "tail.max_head_share=1.0", "affinity.min_documents=2",
+    ]  # fmt: skip
+
+
+def run(stage, cfg, inputs, out, *changes):
+    """The stage's output folder, what it said, and its configuration."""
+    out.mkdir(exist_ok=True)
+    console = Console(record=True, width=200)
+    settings = config.load([*cfg, *changes])
+    stage.STAGE.check(settings)
+    stage.run(Context(settings, inputs, out, console))
+    return console.export_text(), settings
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tailed(cfg, inputs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tail")
+    said, settings = run(tail, cfg, inputs, out, "tail.steps=12")
+    return out, said, settings
+
+
+def test_the_tail_wins_back_acceptance_and_says_what_it_costs(tailed):
+    out, said, _ = tailed
+    report = json.loads((out / "tail.json").read_text())
+    found = {name: row["mean"] for name, row in report["acceptance"].items()}
+    assert found["tli"] + 0.05 < found["tail_free"] <= found["full"] + 0.02
+    assert all(row["low"] < row["mean"] < row["high"] for row in report["acceptance"].values())
+    ranks = report["ranks"]
+    assert [row["rank"] for row in ranks] == [4, 8, 16]
+    assert [row["acceptance"] for row in ranks] == sorted(row["acceptance"] for row in ranks)
+    assert report["rank"] == max(ranks, key=lambda row: row["tokens_per_weight"])["rank"]
+    assert report["head_share_short"] == pytest.approx(257 / 512)
+    assert 1 < report["spectrum"]["stable_rank"] < 64
+    assert f"tail of rank {report['rank']}" in said
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(tailed, cfg, inputs, tmp_path, monkeypatch):
+    """Killed twice between two checkpoints: the weights are those of a run in one go."""
+    settings = ["tail.steps=12", "tail.rank=8"]
+    run(tail, cfg, inputs, tmp_path / "whole", *settings)
+    clean, real = training.Fitting.training_step, training.ModelCheckpoint
+    monkeypatch.setattr(training, "ModelCheckpoint", lambda **more: real(**{**more, "every_n_train_steps": 3}))
+    for last in (5, 10):
+
+        def killed(self, batch, index, last=last):
+            if self.global_step == last:
+                raise KeyboardInterrupt
+            return clean(self, batch, index)
+
+        monkeypatch.setattr(training.Fitting, "training_step", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(tail, cfg, inputs, tmp_path / "parts", *settings)
+        assert (tmp_path / "parts" / ".training" / "last.ckpt").exists()
+    monkeypatch.setattr(training.Fitting, "training_step", clean)
+    run(tail, cfg, inputs, tmp_path / "parts", *settings)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_the_prior_is_measured_as_it_will_be_drawn(cfg, inputs, tmp_path):
+    said, settings = run(affinity, cfg, inputs, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["prior"] is not None
+    assert report["gain"] > 0
+    assert "on unseen text" in said
+    reading = open_reading(settings, settings.affinity, inputs)
+    prior = affinity.AffinityPrior(**load_file(tmp_path / "out" / "affinity.safetensors"))
+    sums = torch.zeros(3, dtype=torch.float64)
+    with torch.inference_mode():
+        for _, ids in reading.texts["test"]:  # again, from the models
+            p, q = (model(input_ids=ids[None]).logits[0].softmax(-1) for model in (reading.target, reading.drafter))
+            both = (TLI(reading.vocab).lift(q), RDK(reading.vocab, prior).lift(q))
+            sums += torch.tensor([len(ids), *(float(torch.minimum(p, law).sum()) for law in both)])
+    assert report["acceptance_tli"] == pytest.approx(float(sums[1] / sums[0]), abs=1e-5)
+    assert report["acceptance_rdk"] == pytest.approx(float(sums[2] / sums[0]), abs=1e-5)
+    assert report["gain_low"] < report["gain"] < report["gain_high"]
+
+
+def test_a_killed_affinity_goes_on_to_the_same_bytes(cfg, inputs, tmp_path, monkeypatch):
+    run(affinity, cfg, inputs, tmp_path / "whole")
+    clean = affinity.calibrated
+    monkeypatch.setattr(affinity, "calibrated", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    clean_step = affinity.ShareFit.step
+    monkeypatch.setattr(affinity.ShareFit, "step", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(affinity, cfg, inputs, tmp_path / "parts")
+    assert (tmp_path / "parts" / ".estimated.safetensors").exists()
+    monkeypatch.setattr(affinity, "_estimated", None)  # is not asked again
+    monkeypatch.setattr(affinity.ShareFit, "step", clean_step)
+    monkeypatch.setattr(affinity, "calibrated", clean)
+    run(affinity, cfg, inputs, tmp_path / "parts")
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_at_temperature_zero_there_is_no_prior(cfg, inputs, tmp_path):
+    said, _ = run(affinity, cfg, inputs, tmp_path / "out", "package.temperature=0.0")
+    assert "no prior: at temperature 0" in said
+    assert not (tmp_path / "out" / "affinity.safetensors").exists()
+
+
+def test_the_package_drafts_with_the_tail(pair, tailed, inputs, tmp_path):
+    """Through the user's call: greedy output is the target's own, and sampled drafts are accepted more often than TLI's."""
+    from drafters.package.manifest import write_manifest
+
+    out, _, settings = tailed
+    (tmp_path / "package").mkdir()
+    given = {"prune": inputs["prune"], "drafter": out}
+    package.run(Context(settings, given, tmp_path / "package", Console(quiet=True)))
+    write_manifest(tmp_path / "package", kind="package", key="0", config={}, inputs={})
+    loaded = drafters.load(tmp_path / "package", device="cpu", dtype="fp32")
+    assert loaded.tailed(input_ids=torch.tensor([[1, 5]])).logits.shape == (1, 2, V)
+    prompts = [torch.tensor([1, ids]) for ids in (403, 407, 410, 365)]
+    plain = pair.target.generate(prompts[0][None], max_new_tokens=24, do_sample=False)[0, 2:]
+    greedy = drafters.generate(pair.target, loaded, prompts[:1], sampler="tail", temperature=0.0, max_new_tokens=24)
+    assert greedy.tokens[0].tolist() == plain.tolist()
+    rates = {}
+    for name in ("tail", "tli"):
+        found = drafters.generate(pair.target, loaded, prompts * 4, sampler=name, max_new_tokens=60, seed=1)
+        rates[name] = float(found.accepted.sum() / found.drafted.sum())
+    assert rates["tail"] > rates["tli"] + 0.05
+    bare = dataclasses.replace(loaded, tail=None, tailed=None)
+    with pytest.raises(ValueError, match="sampler 'tail' needs a drafter whose head has a tail: run stage=tail"):
+        drafters.generate(pair.target, bare, prompts[:1], sampler="tail", max_new_tokens=2)
+
+
+def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
+    changes = [
+        "stage=sweep", "sweep.fractions=[1.0,0.5,0.25]", "sweep.samplings=[[1.0,0.0,1.0],[0.7,0.0,0.9]]", "sweep.stride=2",
+        "sweep.ranks=[16]", "sweep.steps=6", "sweep.cost_runs=2", "sweep.kernel_contexts=100",
+    ]  # fmt: skip
+    run(sweep, cfg[1:], inputs, tmp_path / "out", *changes)
+    found = json.loads((tmp_path / "out" / "curve.json").read_text())
+    rows = {(row["temperature"], row["kept"], row["method"]): row for row in found["rows"]}
+    for heat in (1.0, 0.7):
+        full = rows[heat, 512, "full"]["acceptance"]
+        for kept in (256, 128):
+            acceptance = {method: row["acceptance"] for (t, d, method), row in rows.items() if (t, d) == (heat, kept)}
+            assert set(acceptance) == {"oracle", "tli", "rdk", "rdk_exact", "tail_free_16", "tail_trained"}
+            assert acceptance["oracle"] >= max(acceptance["tli"], acceptance["rdk"], acceptance["rdk_exact"])
+            assert acceptance["rdk"] >= acceptance["tli"] - 0.01
+            assert acceptance["tli"] < acceptance["tail_free_16"] <= full + 0.02
+    assert rows[1.0, 128, "rdk"]["over_tli"]["gain"] > 0
+    assert len(found["knees"]) == 2
+    console = Console(record=True, width=140)
+    sweep.show(tmp_path / "out", {}, console)
+    assert "prune.size=" in console.export_text()
