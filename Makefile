@@ -15,7 +15,7 @@ pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless report export publish inspect doctor pretrain dsi-sim sweep clean $(STAGES)
+.PHONY: help setup demo test lint lossless bench report export publish inspect doctor pretrain dsi-sim sweep clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ sweep: $(STAMP) ## acceptance and predicted speed against the share of kept toke
 
 lossless: $(STAMP) ## prove every sampler: exact laws, samples, planted bugs; writes the certificate (minutes)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.lossless $(ARGS)
+
+bench: $(STAMP) ## speed as ratios inside one run, rivals and ceilings beside it: ARGS="only=engine,steps" for some (half an hour for all)
+	@$(VENV)/bin/python -m eval.bench $(ARGS)
 
 report: $(STAMP) ## the last evaluation and all that was measured beside it, as one HTML page
 	@$(VENV)/bin/python -m eval.report $(ARGS)

@@ -1,6 +1,7 @@
 """The user's one call: continue prompts with a target model and a drafter package, losslessly."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -46,6 +47,7 @@ def generate(
     lookahead: int | None = None,
     stop_strings: Sequence[str] = (),
     target_tokenizer: PreTrainedTokenizerBase | None = None,
+    compile: bool = False,
 ) -> Decoded:
     """Continue prompts with exactly the law that plain decoding of ``target`` has.
 
@@ -58,6 +60,8 @@ def generate(
         seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
         stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
             tokenizer, unless ``target`` was loaded from a local folder that holds it.
+        compile: compile the forwards that recur (torch.compile): one prompt at a time, tens of seconds per shape, then about
+            1.6x the speed on a CPU; the same law, logits within rounding.
 
     Returns:
         Decoded: ``tokens``, a list of int64 (n,), new ones only; ``accepted``, ``drafted``, ``target_forwards``
@@ -77,7 +81,7 @@ def generate(
     if package.drafter.device != device:
         package.to(device)
     drafter, vocab, with_tail = _form(package, sampler)
-    pair = _pair(target, package, drafter, target_tokenizer)
+    pair = replace(_pair(target, package, drafter, target_tokenizer), compile=compile)
     prompts = _prompts(input_ids, vocabulary_size(target.config))
     limits = Limits(
         max_new_tokens=max_new_tokens,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,15 @@ AR = "autoregressive"
 class Options:
     """Of one run; the defaults are those of the README's table."""
 
-    prompts: int = 16
-    tokens: int = 96
-    rounds: int = 5
+    prompts: int = 8
+    tokens: int = 64
+    rounds: int = 3
     length: int = 5  # of the comparison with assisted generation
-    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 7])
+    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])
     temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
-    samples: int = 600  # of the gate on peers
+    samples: int = 300  # of the gate on peers
     threads: int = 1
+    compile: bool = True  # our forwards that recur; false: transformers' own, as the peers have them
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Setting:
         suite = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
         texts = suites.load(suite, models.target_tokenizer, options.prompts)
         prompts = [suites.encode(text, models.target_tokenizer, 256) for text in texts]
-        return Setting(models, foreign, pair_of(models), peers, prompts)
+        return Setting(models, foreign, pair_of(models, compile=options.compile), peers, prompts)
 
     def plain(self, number: int, temperature: float, tokens: int) -> Decoded:
         """Our plain decoding of a prompt."""
@@ -99,9 +100,10 @@ def measure(options: Options) -> dict[str, Any]:
     result: dict[str, Any] = {"embedded_pair": setting.models.ids, "options": vars(options), "temperatures": tables}
     for key in ("vs_transformers_assisted", "vs_transformers_generate", "vs_autoregressive"):
         result[key] = median([table[key]["median"] for table in tables.values()])
+    simple = replace(setting, pair=pair_of(setting.models))  # hooks do not go with compiled forwards
     result["outside_forwards"] = outside_forwards(
         [setting.models.target, setting.models.drafter],
-        lambda: setting.drafted(0, options.temperatures[-1], options.tokens, options.length),
+        lambda: simple.drafted(0, options.temperatures[-1], options.tokens, options.length),
     )
     result["gate"] = gate(setting.models, setting.foreign, options.samples, options.length)
     return result | environment()

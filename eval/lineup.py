@@ -26,27 +26,30 @@ def lineup(
     others: Mapping[str, str],
     device: str,
     dtype: str,
+    compile: bool = False,
 ) -> Iterator[Drafter]:
     """The unpruned drafter, the packaged one, the same with its tail, then `others`; all share the target of `models`.
 
     Args:
         settings: of the pair, see `drafters.pair.pair_settings`.
         others: name -> folder, or org/name@<40 hex digits>.
+        compile: compile the forwards that recur, see `drafters.generate`.
 
     Raises:
         PackageError: a folder that is not there, not safe to load or not a causal LM.
         PairError: a drafter that does not fit the target.
     """
-    yield Drafter(UNPRUNED, pair_of(models), full_map(models), {"texts": _texts(models)})
+    made = partial(pair_of, compile=compile)
+    yield Drafter(UNPRUNED, made(models), full_map(models), {"texts": _texts(models)})
     more = {"texts": _texts(models, package.kept), "affinity": package.affinity}
-    yield Drafter(PACKAGE, pair_of(models, package.drafter), package.vocab, more)
+    yield Drafter(PACKAGE, made(models, package.drafter), package.vocab, more)
     if package.tailed is not None:
         yield Drafter(
-            TAILED, pair_of(models, package.tailed), package.tailed_vocab, {"texts": _texts(models), "tail": True}
+            TAILED, made(models, package.tailed), package.tailed_vocab, {"texts": _texts(models), "tail": True}
         )
     for name, where in others.items():
         other = _with_drafter(settings, models, where, device, dtype)
-        yield Drafter(str(name), pair_of(other), full_map(other), {"texts": _texts(other)})
+        yield Drafter(str(name), made(other), full_map(other), {"texts": _texts(other)})
 
 
 def _with_drafter(settings: Mapping[str, Any], models: ModelPair, where: str, device: str, dtype: str) -> ModelPair:

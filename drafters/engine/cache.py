@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from drafters.engine.compiled import rounded, steps_of
 from drafters.engine.masks import Stairs, Tree, additive
-from drafters.errors import DraftersError
+from drafters.engine.support import attention_window, check_supported, text_config
 from drafters.pair import context_length
 
 PAD = -1  # a token that a row does not have
@@ -64,7 +65,7 @@ class _Layer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate on first use: only then are head count, head size and dtype known."""
-        shape = (self.owner.rows, key_states.shape[1], self.owner.capacity + 1)  # the spare slot takes PAD
+        shape = (self.owner.rows, key_states.shape[1], self.owner.allocated + 1)  # the spare slot takes PAD
         self.keys = key_states.new_zeros(*shape, key_states.shape[-1])
         self.values = value_states.new_zeros(*shape, value_states.shape[-1])
         self.is_initialized = True
@@ -98,16 +99,14 @@ class _Layer(CacheLayerMixin):
         return self.owner.capacity
 
 
-class UnsupportedModel(DraftersError):
-    """The model cannot roll back, or does not compute the same from this cache; the message says why."""
-
-
 class TransformersModel:
     """A transformers causal LM with its cache (see Model). Raises UnsupportedModel for models that cannot roll back."""
 
-    def __init__(self, model: PreTrainedModel, rows: int, capacity: int):
+    def __init__(self, model: PreTrainedModel, rows: int, capacity: int, compile: bool = False):
         check_supported(model)
         self.model, self.rows, self.capacity = model, rows, capacity
+        self.steps = steps_of(model) if compile and rows == 1 and attention_window(model)[0] is None else None
+        self.allocated = capacity if self.steps is None else rounded(capacity)  # few shapes to compile for
         self.device = model.get_input_embeddings().weight.device
         self.lengths = [0] * rows
         # Of the forward in progress: its rows (None: all), its first slot where all have the same, the slots seen.
@@ -115,9 +114,9 @@ class TransformersModel:
         self.begin: int | None = 0
         self.width = 0
         self.slots = self.row_index = torch.zeros(0)
-        self.cache = Cache(layers=[_Layer(self) for _ in range(_text_config(model).num_hidden_layers)])
+        self.cache = Cache(layers=[_Layer(self) for _ in range(text_config(model).num_hidden_layers)])
         self._tree: Tree | None = None  # what was fed since the last keep, if it is not a chain
-        self._window, self._mask_by_type = _window(model)
+        self._window, self._mask_by_type = attention_window(model)
         self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._numbers = torch.arange(capacity + 1, device=self.device)
         self._stairs: Stairs | None = None
@@ -196,6 +195,14 @@ class TransformersModel:
 
     def _forward(self, tokens: Tensor, position: Tensor, columns: list[int] | None) -> Tensor:
         """Logits fp32 (B, len(columns), V or D) of the tokens in these places of the block, None for all n."""
+        if (
+            self.steps is not None
+            and self._simple(tokens.shape[1])
+            and self.steps.ready(tokens.shape[1], self.allocated)
+        ):
+            logits = self.steps.run(self.cache, tokens.to(self.device), self.slots[0])
+            if logits is not None:
+                return _full_precision(logits if columns is None else logits[:, columns])
         options: dict[str, Any] = {}
         if columns is not None and self._keep_argument:  # never 0, which would mean "all"
             options["logits_to_keep"] = torch.tensor(columns, device=self.device)
@@ -213,11 +220,16 @@ class TransformersModel:
         logits = out.logits if columns is None or self._keep_argument else out.logits[:, columns]
         return _full_precision(logits)
 
+    def _simple(self, n: int) -> bool:
+        """A chain without PAD, on a cache that a prompt has filled."""
+        filled = self.cache.layers[0].is_initialized and self._tree is None
+        return filled and self.begin is not None and self.width == self.begin + n
+
     def _mask(self, position: Tensor, n: int) -> Any:
         """Additive mask (B or 1, 1, n, width), or one per layer type."""
         dtype = self.model.dtype
         plain = self._tree is None and self._window is None and self.begin is not None
-        if plain and n <= Stairs.LONGEST and self.width == self.begin + n:  # type: ignore[operator]
+        if plain and n <= Stairs.LONGEST and self.width == (self.begin or 0) + n:
             self._stairs = self._stairs or Stairs(self.capacity, dtype, self.device)
             return self._stairs.mask(self.width - n, n)
         key = self._numbers[: self.width]
@@ -244,65 +256,3 @@ def _columns(n: int, counts: list[int] | None, logits: bool, last: bool) -> list
 
 def _full_precision(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _text_config(model: PreTrainedModel) -> Any:
-    return model.config.get_text_config(decoder=True)
-
-
-def _window(model: PreTrainedModel) -> tuple[int | None, bool]:
-    """(window or None, whether the model wants one mask per layer type)."""
-    config = _text_config(model)
-    types = set(getattr(config, "layer_types", None) or [])
-    window = getattr(config, "sliding_window", None)
-    if "sliding_attention" in types and window:
-        return int(window), "full_attention" in types or model.config.model_type.startswith("gemma")
-    if not types and window and getattr(config, "use_sliding_window", True):
-        return int(window), False
-    return None, False
-
-
-def check_supported(model: PreTrainedModel) -> None:
-    """Raise UnsupportedModel if the model keeps a recurrent state or derives positions from its own counter."""
-    name = model.config.model_type
-    if getattr(model, "_is_stateful", False):
-        raise UnsupportedModel(
-            f"{name}: keeps a recurrent state that cannot be rolled back; choose an attention-only model."
-        )
-    parameters = inspect.signature(model.forward).parameters
-    if "position_ids" not in parameters:
-        raise UnsupportedModel(
-            f"{name}: takes no position_ids, so rows of different lengths cannot be placed; choose another model."
-        )
-    types = set(getattr(_text_config(model), "layer_types", None) or [])
-    unknown = types - {"full_attention", "sliding_attention"}
-    if unknown:
-        raise UnsupportedModel(
-            f"{name}: layer types {sorted(unknown)} cannot be rolled back; choose an attention-only model."
-        )
-
-
-@torch.inference_mode()
-def self_test(model: PreTrainedModel, tolerance: float = 2e-3) -> None:
-    """Compare logits from this cache, after a roll-back and in rows of different lengths, with uncached ones.
-
-    Raises UnsupportedModel with the difference found. Catches what attributes do not tell: hidden state, ignored positions.
-    """
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    tokens = (torch.arange(24) * 7919 % vocabulary).view(2, 12).to(model.get_input_embeddings().weight.device)
-    session = TransformersModel(model, rows=2, capacity=16)
-    session.extend(tokens[:, :6], logits=False)
-    session.extend(tokens[:, 9:12])  # to be rolled back
-    session.keep([[5], [3]])
-    ragged = torch.stack([tokens[0, 6:10], tokens[1, 4:8]])
-    got = session.extend(ragged)
-    assert got is not None
-    for row, path in enumerate((tokens[:1, :10], tokens[1:, :8])):
-        expected = _full_precision(model(input_ids=path, use_cache=False).logits[0, -4:])
-        scale = expected.abs().max().clamp(min=1.0) * (1.0 if model.dtype in (torch.float32, torch.float64) else 30.0)
-        worst = (got[row] - expected).abs().max() / scale
-        if not worst <= tolerance:
-            raise UnsupportedModel(
-                f"{model.config.model_type}: logits from the cache differ from uncached ones by {float(worst):.2g} of their scale "
-                f"(expected <= {tolerance}); this architecture cannot be rolled back here. Choose another model."
-            )

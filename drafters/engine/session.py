@@ -69,6 +69,7 @@ class TransformersPair:
     eos: tuple[int, ...]
     table: FeedTable | None = None  # None: one tokenizer, tokens are fed as they are
     models: ModelPair | None = None  # for prompts of foreign pairs
+    compile: bool = False  # compile the forwards that recur; for B = 1
 
     @property
     def device(self) -> torch.device:
@@ -87,11 +88,11 @@ class TransformersPair:
 
     def open_target(self, rows: int, capacity: int) -> Model:
         """A fresh cache on the target."""
-        return TransformersModel(self.target, rows, capacity)
+        return TransformersModel(self.target, rows, capacity, self.compile)
 
     def open_drafter(self, rows: int, capacity: int) -> Model:
         """A fresh cache on the drafter."""
-        return TransformersModel(self.drafter, rows, capacity)
+        return TransformersModel(self.drafter, rows, capacity, self.compile)
 
     def prompt(self, ids: list[int]) -> list[int]:
         """See Pair."""
@@ -113,10 +114,10 @@ class TransformersPair:
         return torch.where(single, ids[begin.clamp(max=ids.shape[0] - 1)], -1)
 
 
-def pair_of(models: ModelPair, drafter: PreTrainedModel | None = None) -> TransformersPair:
+def pair_of(models: ModelPair, drafter: PreTrainedModel | None = None, compile: bool = False) -> TransformersPair:
     """A loaded pair as the engine sees it; `drafter` replaces the pair's own, e.g. by one with a pruned head."""
     foreign = models if models.foreign else None
-    return TransformersPair(models.target, drafter or models.drafter, models.eos, models.feed, foreign)
+    return TransformersPair(models.target, drafter or models.drafter, models.eos, models.feed, foreign, compile)
 
 
 def full_map(models: ModelPair) -> VocabMap:

@@ -7,7 +7,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from drafters.engine.cache import TransformersModel, UnsupportedModel, check_supported, self_test
+from drafters.engine.cache import TransformersModel
+from drafters.engine.self_test import self_test
+from drafters.engine.support import UnsupportedModel, check_supported
 
 V = 61
 NAMES = ["llama", "qwen2", "gpt2", "gpt-neox", "mistral-window", "gemma2", "opt", "phi", "gpt-bigcode", "bitnet"]

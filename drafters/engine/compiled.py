@@ -1,0 +1,116 @@
+"""Compiled forwards for the shapes that recur: B = 1, a fixed number of tokens, a cache of fixed size (torch.compile, Inductor).
+
+Most of a small model's forward is calls into it, not arithmetic; compiled it takes about half the time. Compiling takes tens
+of seconds per number of tokens, so that only what has been asked for HOT times is compiled, and everything else (prompts,
+trees, batches) runs as it is, in the same cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+HOT = 8  # times that a number of tokens has come before it is compiled
+LONGEST = 16  # tokens; longer ones are prompts
+SMALLEST = 512  # slots of a cache
+_known: WeakKeyDictionary[PreTrainedModel, Steps] = WeakKeyDictionary()
+_log = logging.getLogger(__name__)
+
+
+def rounded(capacity: int) -> int:
+    """Slots to allocate: the next power of two, so that requests of many lengths share a shape."""
+    return max(SMALLEST, 1 << (capacity - 1).bit_length())
+
+
+def steps_of(model: PreTrainedModel) -> Steps:
+    """The compiled forwards of a model, which outlive its caches."""
+    if model not in _known:
+        _known[model] = Steps(model)
+    return _known[model]
+
+
+class Steps:
+    """One model's compiled forwards, one per number of tokens and size of cache."""
+
+    def __init__(self, model: PreTrainedModel):
+        self._model = ref(model)  # weak, as the table that holds this is
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._broken = False
+        # One table of compiled code serves all models and shapes; past the usual 8 of them it would silently stop compiling.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        self._forward = torch.compile(_forward, dynamic=False)
+
+    def ready(self, n: int, capacity: int) -> bool:
+        """Whether a forward of n tokens is, or is now to be, compiled."""
+        if self._broken or n > LONGEST:
+            return False
+        self._seen[n, capacity] += 1
+        return self._seen[n, capacity] > HOT
+
+    def run(self, cache: Cache, tokens: Tensor, slots: Tensor) -> Tensor | None:
+        """Logits (1, n, V) of tokens int64 (1, n) written to `slots` int64 (n,); None, for good, where compiling fails."""
+        layers = [_Fixed(layer) for layer in cache.layers]
+        try:
+            # A copy: a view into a longer array would be one more shape to compile for.
+            return self._forward(self._model(), tokens.clamp(min=0), slots.clone(), layers)
+        except Exception as error:  # whatever Dynamo, Inductor or the C++ compiler raise
+            self._broken = True
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            _log.warning("compiling failed, going on without (compile=False saves the attempt): %s", reason[:300])
+            return None
+
+
+class _Fixed(CacheLayerMixin):
+    """A layer of the engine's cache with nothing in it that changes from step to step but tensors."""
+
+    is_sliding = False
+
+    slots: Tensor  # int64 (n,) to be written
+
+    def __init__(self, layer: Any):
+        super().__init__()
+        self.keys, self.values, self.is_initialized = layer.keys, layer.values, True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the engine's layer was filled by the prompt."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the slots, and show all of the cache: the mask hides the rest."""
+        self.keys.index_copy_(2, self.slots, key_states)
+        self.values.index_copy_(2, self.slots, value_states)
+        return self.keys, self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Key length and offset."""
+        return self.keys.shape[2], 0
+
+    def get_seq_length(self) -> int:
+        """Not asked for: positions are given."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Slots allocated."""
+        return self.keys.shape[2]
+
+
+def _forward(model: PreTrainedModel, tokens: Tensor, slots: Tensor, layers: list[_Fixed]) -> Tensor:
+    for layer in layers:
+        layer.slots = slots
+    places = torch.arange(layers[0].keys.shape[2], device=slots.device)
+    hidden = places > slots.unsqueeze(-1)  # (n, capacity)
+    mask = torch.zeros(hidden.shape, dtype=model.dtype, device=slots.device)
+    mask = mask.masked_fill(hidden, torch.finfo(model.dtype).min)
+    return model(
+        input_ids=tokens,
+        attention_mask=mask[None, None],
+        position_ids=slots.unsqueeze(0),
+        past_key_values=Cache(layers=layers),
+        use_cache=True,
+    ).logits

@@ -1,0 +1,51 @@
+"""Which models the engine's cache can hold: what their configuration says of it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from drafters.errors import DraftersError
+
+
+class UnsupportedModel(DraftersError):
+    """The model cannot roll back, or does not compute the same from this cache; the message says why."""
+
+
+def text_config(model: PreTrainedModel) -> Any:
+    """The part that describes the decoder."""
+    return model.config.get_text_config(decoder=True)
+
+
+def attention_window(model: PreTrainedModel) -> tuple[int | None, bool]:
+    """(window or None, whether the model wants one mask per layer type)."""
+    config = text_config(model)
+    types = set(getattr(config, "layer_types", None) or [])
+    window = getattr(config, "sliding_window", None)
+    if "sliding_attention" in types and window:
+        return int(window), "full_attention" in types or model.config.model_type.startswith("gemma")
+    if not types and window and getattr(config, "use_sliding_window", True):
+        return int(window), False
+    return None, False
+
+
+def check_supported(model: PreTrainedModel) -> None:
+    """Raise UnsupportedModel if the model keeps a recurrent state or derives positions from its own counter."""
+    name = model.config.model_type
+    if getattr(model, "_is_stateful", False):
+        raise UnsupportedModel(
+            f"{name}: keeps a recurrent state that cannot be rolled back; choose an attention-only model."
+        )
+    parameters = inspect.signature(model.forward).parameters
+    if "position_ids" not in parameters:
+        raise UnsupportedModel(
+            f"{name}: takes no position_ids, so rows of different lengths cannot be placed; choose another model."
+        )
+    types = set(getattr(text_config(model), "layer_types", None) or [])
+    unknown = types - {"full_attention", "sliding_attention"}
+    if unknown:
+        raise UnsupportedModel(
+            f"{name}: layer types {sorted(unknown)} cannot be rolled back; choose an attention-only model."
+        )

@@ -1,0 +1,190 @@
+"""The cost model: tokens per second predicted from measured costs and logged acceptance, against what was measured.
+
+A round of k drafts takes o + k (o1 + d) + t(k + 1): d and t from the models alone, o and o1 (what the engine does around them)
+from rounds on other prompts than those predicted. Besides: t(n) and d of shapes of real models, with random weights.
+
+python -m eval.bench_costs [key=value ...]   keys: prompts tokens lengths rounds threads shapes
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from drafters.coins import KeyedCoins
+from drafters.engine.decode import Decoded, autoregressive, speculative
+from drafters.engine.limits import Limits
+from drafters.engine.session import TransformersPair, full_map, pair_of
+from drafters.pair import load_pair
+from drafters.probs import Sampling
+from drafters.prune import prune_head
+from drafters.samplers.catalog import build
+from drafters.stop.static import Static
+from eval import suites
+from eval.bench_output import environment, main_of
+from eval.costs import Costs, measure_costs
+from eval.timing import alternate, median
+
+ZOO = Path(__file__).resolve().parents[1] / "drafters" / "zoo" / "pycode"
+SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
+# Published sizes; the weights are random, which time does not depend on.
+SHAPES = {
+    "vicuna-68m": (32_000, 768, 3072, 2, 12, 12),
+    "Qwen2.5-0.5B": (151_936, 896, 4864, 24, 14, 2),
+}
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
+
+
+@dataclass
+class Options:
+    """Of one run."""
+
+    prompts: int = 12  # half to learn the engine's own cost from, half to predict
+    tokens: int = 64
+    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])
+    rounds: int = 3
+    threads: int = 1
+    shapes: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """Requests of one length: rounds, drafts, tokens, seconds."""
+
+    length: int
+    rounds: int
+    drafted: int
+    tokens: int
+    seconds: float
+
+    @property
+    def per_round(self) -> float:
+        """Drafts."""
+        return self.drafted / self.rounds
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Predicted over measured tokens/s per length on held-out prompts, T = 1, embedded pair, fp32, B = 1."""
+    torch.set_num_threads(options.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models = load_pair(target=ZOO / "target", drafter=ZOO / "drafter", device=device, dtype="fp32")
+    for model in (models.target, models.drafter):
+        model.generation_config.eos_token_id = model.config.eos_token_id = None
+    pair = pair_of(models)
+    texts = suites.load(SUITE, models.target_tokenizer, options.prompts)
+    prompts = [suites.encode(text, models.target_tokenizer, 192) for text in texts]
+    costs = measure_costs({"drafter": pair}, prompts[0], range(1, max(options.lengths) + 2), 40)
+    half = len(prompts) // 2
+    known = _runs(pair, full_map(models), prompts[:half], options, 0)
+    unknown = _runs(pair, full_map(models), prompts[half:], options, half)
+    around = fit(known, costs)
+    rows = {}
+    for run in unknown:
+        predicted = run.tokens / (run.rounds * round_seconds(run.per_round, costs, around))
+        measured = run.tokens / run.seconds
+        rows[str(run.length)] = {
+            "predicted_tokens_per_second": predicted,
+            "measured_tokens_per_second": measured,
+            "error": predicted / measured - 1,
+            "forwards_alone": run.tokens / (run.rounds * round_seconds(run.per_round, costs, (0.0, 0.0))) / measured
+            - 1,
+        }
+    return {
+        "options": vars(options),
+        "lengths": rows,
+        "worst_error": max(abs(row["error"]) for row in rows.values()),
+        "seconds": {
+            "t": costs.t,
+            "d": costs.drafters["drafter"].median,
+            "per_round": around[0],
+            "per_draft": around[1],
+        },
+        "shapes": {name: _shape(values, device) for name, values in SHAPES.items()} if options.shapes else {},
+    } | environment()
+
+
+def round_seconds(drafts: float, costs: Costs, around: tuple[float, float]) -> float:
+    """o + k (o1 + d) + t(k + 1)."""
+    lengths = sorted(costs.target)
+    verify = float(np.interp(drafts + 1, lengths, [costs.target[n].median for n in lengths]))
+    return around[0] + drafts * (around[1] + costs.drafters["drafter"].median) + verify
+
+
+def fit(runs: list[Run], costs: Costs) -> tuple[float, float]:
+    """(o, o1) by least squares over what a round takes besides its forwards."""
+    rest = [run.seconds / run.rounds - round_seconds(run.per_round, costs, (0.0, 0.0)) for run in runs]
+    ones = np.array([[1.0, run.per_round] for run in runs])
+    found = np.linalg.lstsq(ones, np.array(rest), rcond=None)[0]
+    return float(found[0]), float(found[1])
+
+
+def _runs(pair: TransformersPair, vocab: Any, prompts: list[Tensor], options: Options, first: int) -> list[Run]:
+    sampler, limits = build("standard", vocab), Limits(options.tokens, Sampling(1.0), ignore_eos=True)
+
+    def decode(length: int) -> list[Decoded]:
+        coins = [KeyedCoins(0, torch.tensor([first + n], device=pair.device)) for n in range(len(prompts))]
+        if length == 0:
+            return [autoregressive(pair, [ids], coins[n], limits) for n, ids in enumerate(prompts)]
+        return [speculative(pair, sampler, Static(length), [ids], coins[n], limits) for n, ids in enumerate(prompts)]
+
+    lengths = [0, *options.lengths]
+    seconds = alternate({str(k): partial(decode, k) for k in lengths}, options.rounds, pair.device)
+    found = []
+    for length in lengths:
+        made = decode(length)
+        rounds, drafted = (
+            sum(int(getattr(one, name).sum()) for one in made) for name in ("target_forwards", "drafted")
+        )
+        tokens = sum(len(one.tokens[0]) for one in made)
+        found.append(Run(length, rounds, drafted, tokens, median(seconds[str(length)])))
+    return found
+
+
+def _shape(sizes: tuple[int, ...], device: str) -> dict[str, Any]:
+    """t(n) and d, whole and with a quarter of the head, of one published shape."""
+    config = LlamaConfig(**dict(zip(SIZES, sizes, strict=True)), tie_word_embeddings=True)
+    model = LlamaForCausalLM(config).eval().to(device)
+    prompt = torch.arange(64)
+    whole = measure_costs({"drafter": TransformersPair(model, model, ())}, prompt, (1, 4, 8), 7)
+    pruned = prune_head(model, torch.arange(0, config.vocab_size, 4))
+    quarter = measure_costs({"drafter": TransformersPair(pruned, pruned, ())}, prompt, (1,), 7)
+    return {
+        "weights": "random",
+        "t_n_ms": {str(n): 1e3 * timing.median for n, timing in whole.target.items()},
+        "d_ms": 1e3 * whole.drafters["drafter"].median,
+        "d_quarter_ms": 1e3 * quarter.drafters["drafter"].median,
+    }
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """What is printed."""
+    found = ["drafts per round: tokens/s predicted, measured, error (of forwards alone)"]
+    for length, row in result["lengths"].items():
+        found.append(
+            f"{int(length):3}: {row['predicted_tokens_per_second']:6.1f} {row['measured_tokens_per_second']:6.1f} "
+            f"{row['error']:+.1%} ({row['forwards_alone']:+.1%})"
+        )
+    for name, row in result["shapes"].items():
+        steps = ", ".join(f"t({n}) {ms:.1f}" for n, ms in row["t_n_ms"].items())
+        found.append(f"{name} (random weights): {steps}, a quarter of the head {row['d_quarter_ms']:.1f} ms")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main_of("costs", Options, measure, lines, sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""Compiled forwards: the same tokens, for shapes that recur only; where compiling fails, decoding goes on without."""
+
+import copy
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from drafters.coins import KeyedCoins
+from drafters.engine import compiled
+from drafters.engine.decode import autoregressive, speculative
+from drafters.engine.limits import Limits
+from drafters.probs import Sampling
+from drafters.samplers.catalog import build
+from drafters.stop.static import Static
+from drafters.vocab.alignment import identity
+
+V = 61
+LIMITS = Limits(24, Sampling(1.0))
+
+
+@pytest.fixture
+def pair(pairs):
+    """Models of its own: what is compiled stays with a model."""
+    shared, _ = pairs("full")
+    return replace(shared, target=copy.deepcopy(shared.target), drafter=copy.deepcopy(shared.drafter), compile=True)
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Dynamo's graph run as it is: everything but the C++ compiler, in a second instead of a minute."""
+    compile_ = torch.compile
+    runs = []
+
+    def through(function, **options):
+        fast = compile_(function, backend="eager", **options)
+
+        def run(model, tokens, slots, layers):
+            runs.append((type(model).__name__, tokens.shape[1]))
+            return fast(model, tokens, slots, layers)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", through)
+    return runs
+
+
+def plain(pair, prompt):
+    return autoregressive(replace(pair, compile=False), [prompt], KeyedCoins(2, torch.tensor([0])), LIMITS)
+
+
+def test_the_same_tokens(pair, prompts, captured, monkeypatch):
+    monkeypatch.setattr(compiled, "HOT", 2)
+    coins, sampler = KeyedCoins(2, torch.tensor([0])), build("exact_match", identity(V))
+    expected = plain(pair, prompts[0]).tokens[0]
+    out = autoregressive(pair, [prompts[0]], coins, LIMITS)
+    assert out.tokens[0].tolist() == expected.tolist()
+    assert len(captured) == 24 - 2  # the first ones are not worth it yet
+    captured.clear()
+    out = speculative(pair, sampler, Static(2), [prompts[0]], coins, LIMITS)
+    assert out.tokens[0].tolist() == expected.tolist()
+    assert {n for _, n in captured} >= {1, 3}
+
+
+def test_a_failing_compiler_is_reported_once_and_decoding_goes_on(pair, prompts, monkeypatch, caplog):
+    def broken(function, **options):
+        def run(*arguments):
+            raise RuntimeError("no C++ compiler found")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with caplog.at_level(logging.WARNING, logger="drafters"):
+        out = autoregressive(pair, [prompts[0]], KeyedCoins(2, torch.tensor([0])), LIMITS)
+    assert out.tokens[0].tolist() == plain(pair, prompts[0]).tokens[0].tolist()
+    assert [record.getMessage() for record in caplog.records] == [
+        "compiling failed, going on without (compile=False saves the attempt): no C++ compiler found"
+    ]
+
+
+def test_batches_are_not_compiled(pair, prompts, captured, monkeypatch):
+    monkeypatch.setattr(compiled, "HOT", 0)
+    autoregressive(pair, prompts, KeyedCoins(2, torch.arange(4)), LIMITS)
+    assert not captured
+
+
+def test_sizes_are_few():
+    assert [compiled.rounded(n) for n in (1, 512, 513, 1024, 1025)] == [512, 512, 1024, 1024, 2048]
