@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drafters.hashing import FIRST, SECOND, STEP, mix, mix_host, mix_int, signed, uniform, uniform_host
+from drafters.hashing import FIRST, MASK, SECOND, STEP, mix, mix_host, mix_int, signed, uniform, uniform_host
 from drafters.shared_noise import SharedNoise
 
 _STEP, _START, _PLACE = (np.array([signed(x)], np.int64).view(np.uint64) for x in (STEP, FIRST, SECOND))
@@ -99,6 +99,8 @@ class KeyedCoins:
 
     def _uniform_host(self, base: np.ndarray, key: Key) -> np.ndarray:
         """`uniform` in uint64 on the CPU: the same bits."""
+        if len(base) == 1 and isinstance(key.node, int) and key.position.ndim == 1:
+            return np.array([self._uniform_one(int(base[0]), key, key.node)])
         position, node = _unsigned(key.position), _unsigned(key.node)
         if key.position.ndim == 2 or isinstance(key.node, Tensor):
             base = base[:, None]
@@ -109,6 +111,15 @@ class KeyedCoins:
             start = start[:, None] if bits.ndim == 2 else start
             bits = mix_host(bits + start * _START + node * _PLACE + _STEP)
         return uniform_host(bits)
+
+    @staticmethod
+    def _uniform_one(base: int, key: Key, node: int) -> float:
+        """`uniform` of one request in Python's integers: the same bits, a tenth of the time that arrays of one take."""
+        constant = mix_int(PURPOSES[key.purpose] << 32 | key.draw)
+        bits = mix_int(base ^ ((int(key.position) * STEP + constant) & MASK))
+        if key.round is not None:
+            bits = mix_int((bits + int(key.round) * FIRST + node * SECOND + STEP) & MASK)
+        return (bits >> 11) * 2.0**-53
 
     def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
         """See Coins.accept."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-_MASK = (1 << 64) - 1
+MASK = (1 << 64) - 1
 
 
 def signed(value: int) -> int:
     """The int64 with the low 64 bits of `value`."""
-    value &= _MASK
+    value &= MASK
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -36,8 +36,8 @@ def mix(x: Tensor) -> Tensor:
 
 def mix_int(x: int) -> int:
     """`mix` on one Python integer in [0, 2^64)."""
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
     return x ^ (x >> 31)
 
 
