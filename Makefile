@@ -15,7 +15,7 @@ pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless bench report export publish inspect doctor pretrain dsi-sim sweep clean $(STAGES)
+.PHONY: help setup demo test lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: $(STAMP) ## the whole pipeline on the embedded pair, on CPU, in minutes
 
 test: $(STAMP) ## run the tests
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --dist loadfile $(ARGS)
+
+test-ray: $(STAMP) ## the tests that start Ray processes; needs: .venv/bin/pip install -c constraints.txt ray
+	@DRAFTERS_TEST_RAY=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 0 -m ray $(ARGS)
 
 lint: $(STAMP) ## style, types and the dependency rule
 	@$(VENV)/bin/ruff check .

@@ -41,6 +41,11 @@ SHAPES = {
     "vicuna-68m": (32_000, 768, 3072, 2, 12, 12),
     "Qwen2.5-0.5B": (151_936, 896, 4864, 24, 14, 2),
 }
+LARGE = {  # on a GPU, in bf16
+    "Llama-3.2-1B": (128_256, 2048, 8192, 16, 32, 8),
+    "Llama-3.1-8B": (128_256, 4096, 14_336, 32, 32, 8),
+    "Qwen2.5-7B": (152_064, 3584, 18_944, 28, 28, 4),
+}
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -94,6 +99,7 @@ def measure(options: Options) -> dict[str, Any]:
     known = _runs(pair, full_map(models), prompts[:half], options, 0)
     unknown = _runs(pair, full_map(models), prompts[half:], options, half)
     around = fit(known, costs)
+    shapes = {**SHAPES, **(LARGE if device == "cuda" else {})} if options.shapes else {}
     rows = {}
     for run in unknown:
         predicted = run.tokens / (run.rounds * round_seconds(run.per_round, costs, around))
@@ -115,7 +121,7 @@ def measure(options: Options) -> dict[str, Any]:
             "per_round": around[0],
             "per_draft": around[1],
         },
-        "shapes": {name: _shape(values, device) for name, values in SHAPES.items()} if options.shapes else {},
+        "shapes": {name: _shape(sizes, device) for name, sizes in shapes.items()},
     } | environment()
 
 
@@ -159,13 +165,16 @@ def _runs(pair: TransformersPair, vocab: Any, prompts: list[Tensor], options: Op
 def _shape(sizes: tuple[int, ...], device: str) -> dict[str, Any]:
     """t(n) and d, whole and with a quarter of the head, of one published shape."""
     config = LlamaConfig(**dict(zip(SIZES, sizes, strict=True)), tie_word_embeddings=True)
-    model = LlamaForCausalLM(config).eval().to(device)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    with torch.device(device):
+        model = LlamaForCausalLM(config).to(dtype).eval()
     prompt = torch.arange(64)
     whole = measure_costs({"drafter": TransformersPair(model, model, ())}, prompt, (1, 4, 8), 7)
-    pruned = prune_head(model, torch.arange(0, config.vocab_size, 4))
+    pruned = prune_head(model, torch.arange(0, config.vocab_size, 4, device=device))
     quarter = measure_costs({"drafter": TransformersPair(pruned, pruned, ())}, prompt, (1,), 7)
     return {
         "weights": "random",
+        "dtype": str(dtype),
         "t_n_ms": {str(n): 1e3 * timing.median for n, timing in whole.target.items()},
         "d_ms": 1e3 * whole.drafters["drafter"].median,
         "d_quarter_ms": 1e3 * quarter.drafters["drafter"].median,
