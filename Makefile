@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
-STAGES := count generate prune affinity tail traces train-disco package eval
+STAGES := count generate prune distill affinity tail traces train-disco package eval
 
 # glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
 pretrain: export MALLOC_MMAP_THRESHOLD_ := 4294967296
@@ -45,6 +45,7 @@ generate: $(STAMP) ## the target's own continuations of prompts
 prune: $(STAMP) ## the drafter with a head of the kept tokens only
 traces: $(STAMP) ## what drafts on the target's own text would have met: features and labels of stop policies
 train-disco: $(STAMP) ## the stop policies' classifier, calibrated and tuned; table of all policies
+distill: $(STAMP) ## heal the pruned drafter: its kept head rows and norms, towards the target's law
 affinity: $(STAMP) ## where pruned mass goes, and how much of it: the RDK prior, with its gain on unseen text
 tail: $(STAMP) ## the pruned rows given back by a low-rank approximation
 package: $(STAMP) ## the shippable drafter directory

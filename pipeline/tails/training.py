@@ -1,10 +1,10 @@
-"""Training of a tail: its numbers alone, towards the target's laws; the drafter stays frozen."""
+"""Training of a part of a drafter towards the target's laws, all else frozen: a tail, or kept head rows and norms."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,15 @@ class Fitting(L.LightningModule):
     """Trains the parameters `trained` of `student`; both models stay out of checkpoints."""
 
     def __init__(
-        self, student: PreTrainedModel, trained: dict[str, torch.nn.Parameter], teacher: PreTrainedModel, plan: Plan
+        self,
+        student: PreTrainedModel,
+        trained: dict[str, torch.nn.Parameter],
+        teacher: PreTrainedModel,
+        plan: Plan,
+        kept: Tensor | None = None,
     ):
         super().__init__()
+        self.kept = kept  # int64 (D,): ids of the student's columns; None: all
         self.trained = torch.nn.ParameterDict(trained)
         self.__dict__["student"], self.__dict__["teacher"], self.plan = student, teacher, plan
 
@@ -91,6 +97,9 @@ class Fitting(L.LightningModule):
         done, start = self.global_step / self.plan.steps, self.plan.tv_from
         weight = min(1.0, max(0.0, (done - start) / max(1e-9, (1 - start) / 2)))
         heat = self.plan.temperature or 1.0
+        if self.kept is not None:  # the law of a short head: what it has no column for it cannot draft
+            wide = torch.full_like(teacher, -torch.inf)
+            student = wide.index_copy(-1, self.kept.to(wide.device), student)
         loss, accepted = loss_of(student / heat, teacher / heat, weight)
         self.log_dict({"loss": loss.detach(), "acceptance": accepted})
         return loss
@@ -104,14 +113,17 @@ def train(
     plan: Plan,
     folder: Path,
     advance: Callable[[float], None] = lambda amount: None,
+    callbacks: Sequence[L.Callback] = (),
+    kept: Tensor | None = None,
 ) -> None:
     """Train in place; `folder` keeps what a killed run needs to go on, and the end result is the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for parameter in trained.values():
         parameter.requires_grad_(True)
-    module = Fitting(student, trained, teacher, plan)
+    module = Fitting(student, trained, teacher, plan, kept)
     last = folder / "last.ckpt"
-    first = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"]) if last.exists() else 0
+    saved: dict[str, Any] = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else {}
+    first = int(saved.get("global_step", 0))
     loader = DataLoader(Batches(windows, plan, first), batch_size=None)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for known in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
@@ -119,10 +131,12 @@ def train(
     torch.manual_seed(plan.seed)
     advance(first)
     if first < plan.steps:
-        trainer = _trainer(folder, plan, _Steps(advance), student.device.type)
+        trainer = _trainer(folder, plan, [_Steps(advance), *callbacks], student.device.type)
         trainer.fit(module, loader, ckpt_path=str(last) if first else None, weights_only=True)
     else:
-        module.load_state_dict(torch.load(last, weights_only=True)["state_dict"])
+        module.load_state_dict(saved["state_dict"])
+        for callback in callbacks:
+            callback.load_state_dict(saved["callbacks"][callback.state_key])
     for parameter in trained.values():
         parameter.requires_grad_(False)
 
@@ -136,7 +150,7 @@ class _Steps(L.Callback):
         self.advance(1)
 
 
-def _trainer(folder: Path, plan: Plan, steps: L.Callback, device: str) -> L.Trainer:
+def _trainer(folder: Path, plan: Plan, callbacks: list[L.Callback], device: str) -> L.Trainer:
     keep = ModelCheckpoint(
         dirpath=folder,
         filename="last",
@@ -149,7 +163,7 @@ def _trainer(folder: Path, plan: Plan, steps: L.Callback, device: str) -> L.Trai
         devices=1,
         max_steps=plan.steps,
         logger=CSVLogger(folder, name="log", version=""),
-        callbacks=[steps, keep],
+        callbacks=[*callbacks, keep],
         gradient_clip_val=1.0,
         enable_progress_bar=False,
         enable_model_summary=False,

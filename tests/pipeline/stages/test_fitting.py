@@ -16,10 +16,12 @@ from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from drafters.vocab.alignment import identity, restrict
 from pipeline import config
+from pipeline.errors import ConfigError
 from pipeline.reading import open_reading
 from pipeline.stage import Context
-from pipeline.stages import affinity, package, sweep, tail
+from pipeline.stages import affinity, distill, package, sweep, tail
 from pipeline.tails import training
+from pipeline.tails.best import Best
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
@@ -63,7 +65,8 @@ def cfg(pair, tmp_path_factory):
     return [
         "stage=tail", "pair=local", f"pair.target={TARGET}", f"pair.drafter={DRAFTER}", "corpus=local", f"corpus.path={texts}",
         "device=cpu", "dtype=fp32",
-        *(f"{name}.{key}={value}" for name in ("tail", "affinity", "sweep") for key, value in (("tokens", 2000), ("window", 64))),
+        *(f"{name}.tokens=2000" for name in ("tail", "affinity", "sweep", "distill")),
+        *(f"{name}.window=64" for name in ("tail", "affinity", "sweep", "distill")),
         "tail.ranks=[4,8,16]", "tail.max_head_share=1.0", "affinity.min_documents=2",
     ]  # fmt: skip
 
@@ -213,3 +216,61 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     console = Console(record=True, width=140)
     sweep.show(tmp_path / "out", {}, console)
     assert "prune.size=" in console.export_text()
+
+
+HEAL = [
+    "distill.source=corpus", "distill.tokens=6000", "distill.steps=24", "distill.every=6", "distill.rate=0.003", "distill.batch=2",
+]  # fmt: skip
+
+
+def test_healing_trains_head_and_norms_alone_and_keeps_the_best(cfg, inputs, tmp_path):
+    said, settings = run(distill, cfg, inputs, tmp_path / "out", *HEAL)
+    report = json.loads((tmp_path / "out" / "distill.json").read_text())
+    found = {name: row["mean"] for name, row in report["acceptance"].items()}
+    assert report["distilled"]
+    assert found["after"] > found["before"]
+    assert "healed: acceptance on unseen text" in said
+    best = max(report["calibration"], key=lambda row: row["acceptance"])
+    assert report["steps"] == best["step"] > 0
+    before, after = (
+        load_file(folder / "model" / "model.safetensors") for folder in (inputs["prune"], tmp_path / "out")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "norm" in name or name == "lm_head.weight"}
+    # The next stages go on from it.
+    settings.distill.enabled = True
+    assert tail.STAGE.inputs(settings)["drafter"] == "distill"
+
+
+def test_a_training_without_gain_is_stopped_and_changes_nothing(cfg, inputs, tmp_path, monkeypatch):
+    series = iter([0.5, 0.4, 0.4, 0.4, 0.9])
+    monkeypatch.setattr(distill, "Best", lambda measure, *rest: Best(lambda: next(series), *rest))
+    said, _ = run(distill, cfg, inputs, tmp_path / "out", *HEAL)
+    report = json.loads((tmp_path / "out" / "distill.json").read_text())
+    assert [row["step"] for row in report["calibration"]] == [0, 6, 12, 18]  # patience 3
+    assert not report["distilled"]
+    assert "no gain" in said
+    assert files(tmp_path / "out" / "model") == files(inputs["prune"] / "model")
+
+
+def test_a_killed_healing_goes_on_to_the_same_bytes(cfg, inputs, tmp_path, monkeypatch):
+    run(distill, cfg, inputs, tmp_path / "whole", *HEAL)
+    clean, real = training.Fitting.training_step, training.ModelCheckpoint
+    monkeypatch.setattr(training, "ModelCheckpoint", lambda **more: real(**{**more, "every_n_train_steps": 3}))
+
+    def killed(self, batch, index):
+        if self.global_step == 14:
+            raise KeyboardInterrupt
+        return clean(self, batch, index)
+
+    monkeypatch.setattr(training.Fitting, "training_step", killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(distill, cfg, inputs, tmp_path / "parts", *HEAL)
+    monkeypatch.setattr(training.Fitting, "training_step", clean)
+    run(distill, cfg, inputs, tmp_path / "parts", *HEAL)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_healing_refuses_settings_that_cannot_work(cfg):
+    with pytest.raises(ConfigError, match="patience from 1"):
+        distill.STAGE.check(config.load([*cfg, "distill.patience=0"]))

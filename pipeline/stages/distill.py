@@ -1,0 +1,154 @@
+"""distill: heal a pruned drafter, by a short training of its kept head rows and its norms towards the target's law.
+
+Everything else stays as it was, so that the input embedding, shared with the unpruned drafter, needs no second copy. The text is
+the target's own (contexts that drafts are verified in), in three parts split by document: trained on the first, stopped by the
+acceptance on the second, and worth what it is on the third. Writes a directory in prune's layout and ``distill.json``; a training that does
+not help leaves the drafter as it was and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from drafters.package.forms import short_form
+from drafters.package.model_folder import open_model, quiet
+from drafters.prune import load_pruned, save_pruned
+from eval.metrics import interval
+from pipeline import reading as texts
+from pipeline.errors import ConfigError
+from pipeline.reading import Reading, open_reading
+from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stages.tail import carry
+from pipeline.tails import fitting
+from pipeline.tails.best import Best
+from pipeline.tails.training import Plan, train
+
+REPORT = "distill.json"
+
+
+@dataclass
+class DistillConfig:
+    """How much text is read, and how long is trained at most."""
+
+    enabled: bool = False
+    source: str = "generations"  # corpus | generations: the target's own text
+    tokens: int = 400_000  # of text, all three parts together
+    window: int = 256  # tokens read at once
+    windows_per_document: int = 4
+    steps: int = 400
+    batch: int = 4  # windows per step
+    rate: float = 0.0005  # of Adam
+    tv_from: float = 0.25  # share of the steps after which the loss goes over from KL to total variation
+    every: int = 50  # steps between two measurements of acceptance
+    patience: int = 3  # measurements without a better one that end the training
+
+
+def run(context: Context) -> None:
+    """Train, keep the best, measure, write."""
+    settings, folder = context.cfg.distill, context.inputs["prune"]
+    carry(folder, context.out)
+    reading = open_reading(context.cfg, settings, context.inputs)
+    if isinstance(reading, str):
+        context.console.print(f"not distilled: {reading}; the drafter stays as it is", highlight=False)
+        return _write(context, {"distilled": False, "reason": reading})
+    checks = settings.steps // settings.every + 1
+    total = settings.steps + checks * len(reading.texts["calibrate"]) + len(reading.texts["test"])
+    context.console.print(
+        f"training kept rows and norms for up to {settings.steps} steps of {settings.batch} windows", highlight=False
+    )
+    with context.progress("Distilling", total) as bar, quiet(always=True):
+        drafter, best = _distilled(context, reading, folder, bar.advance)
+        # What the drafter was, what it is, and what it was before anything was pruned, on text none of them has seen.
+        full = open_model(
+            reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
+        )
+        forms = {"full": full, "before": reading.drafter, "after": short_form(drafter)}
+        measured = fitting.acceptances(reading, forms, reading.texts["test"], bar.advance)
+    improved = best.improved and fitting.mean(measured["after"]) > fitting.mean(measured["before"])
+    if improved:
+        shutil.rmtree(context.out / "model")  # linked to prune's files: written beside, never through
+        with quiet(always=True):
+            save_pruned(drafter, reading.kept, context.out / "model")
+    found = _intervals(measured)
+    _write(context, {"distilled": improved, "steps": best.step, "calibration": best.history, "acceptance": found})
+    context.console.print(
+        f"{'healed' if improved else 'no gain, the drafter stays as it was'}: acceptance on unseen text "
+        f"{found['before']['mean']:.3f} -> {found['after']['mean']:.3f} after {best.step} steps (unpruned: {found['full']['mean']:.3f})",
+        highlight=False,
+    )
+
+
+def _distilled(
+    context: Context, reading: Reading, folder: Path, advance: fitting.Advance
+) -> tuple[PreTrainedModel, Best]:
+    """The drafter with its best weights; what a killed run had done is kept in ``.training``."""
+    settings, cfg = context.cfg.distill, context.cfg
+    student = load_pruned(folder / "model", dtype=torch.float32).to(reading.target.device).eval().requires_grad_(False)
+    trained = parameters(student)
+    plan = Plan(settings.steps, settings.batch, settings.rate, settings.tv_from, cfg.seed, cfg.package.temperature)
+
+    def acceptance() -> float:
+        rows = fitting.acceptances(reading, {"now": short_form(student)}, reading.texts["calibrate"], advance)
+        return fitting.mean(rows["now"])
+
+    best = Best(acceptance, trained, context.out / ".training", settings.every, settings.patience)
+    windows = [ids for _, ids in reading.texts["fit"]]
+    train(student, trained, reading.target, windows, plan, context.out / ".training", advance, [best], reading.kept)
+    weights = load_file(best.path)
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(weights[name])
+    return student.to(reading.drafter.dtype), best
+
+
+def parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """What is trained: the head's kept rows and bias, and the weights of every norm."""
+    head = model.get_output_embeddings()
+    found: dict[str, nn.Parameter] = {f"head_{name}": part for name, part in head.named_parameters()}
+    for name, module in model.named_modules():
+        if "norm" in type(module).__name__.lower() or "norm" in name.rpartition(".")[2].lower():
+            for part, weight in module.named_parameters(recurse=False):
+                found[f"{name}_{part}".replace(".", "_")] = weight
+    return found
+
+
+def _intervals(measured: Mapping[str, torch.Tensor]) -> dict[str, dict[str, float | None]]:
+    found = {}
+    for name, rows in measured.items():
+        low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
+        found[name] = {"mean": fitting.mean(rows), "low": low, "high": high}
+    return found
+
+
+def _write(context: Context, report: dict[str, Any]) -> None:
+    shutil.rmtree(context.out / ".training", ignore_errors=True)
+    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for settings that cannot work, before anything is loaded."""
+    texts.check(cfg, "distill")
+    settings = cfg.distill
+    if min(settings.steps, settings.batch, settings.every, settings.patience) < 1 or not settings.rate > 0:
+        raise ConfigError("distill: expected steps, batch, every and patience from 1 and a rate above 0")
+
+
+STAGE = Stage(
+    name="distill",
+    run=run,
+    inputs=lambda cfg: texts.stage_inputs(cfg, "distill"),
+    config=lambda cfg: texts.key_values(cfg, "distill"),
+    external=lambda cfg: texts.external(cfg, "distill"),
+    check=check,
+)
