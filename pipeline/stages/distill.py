@@ -29,9 +29,9 @@ from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.reading import Reading, open_reading
 from pipeline.stage import Context, Stage, write_atomic
-from pipeline.stages.tail import carry
 from pipeline.tails import fitting
 from pipeline.tails.best import Best
+from pipeline.tails.carry import carry
 from pipeline.tails.training import Plan, train
 
 REPORT = "distill.json"

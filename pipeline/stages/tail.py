@@ -9,10 +9,8 @@ singular values and stable ranks. Where there is nothing to give back it says wh
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +28,7 @@ from pipeline.errors import ConfigError
 from pipeline.reading import Reading, open_reading
 from pipeline.stage import Context, Stage, write_atomic
 from pipeline.tails import fitting
+from pipeline.tails.carry import carry
 from pipeline.tails.training import Plan, train
 
 REPORT = "tail.json"
@@ -135,19 +134,6 @@ def _spectrum(spectrum: Spectrum) -> dict[str, Any]:
 def _interval(rows: Tensor) -> dict[str, float | None]:
     low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
     return {"mean": fitting.mean(rows), "low": low, "high": high}
-
-
-def carry(folder: Path, out: Path) -> None:
-    """The drafter in ``folder``, in prune's layout, as a part of ``out``: linked where the disk can, as nothing is changed."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_dir() or name.as_posix() == "manifest.json" or (out / name).exists():
-            continue
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, out / name)
-        except OSError:
-            shutil.copyfile(path, out / name)
 
 
 def _tensors(tail: Tail) -> dict[str, Tensor]:
