@@ -111,7 +111,7 @@ def _optimum(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparis
     return Comparison(
         "Draft laws and verifiers against the optimum (Hu et al. 2025): acceptance of one of k drafts at one node",
         "gap = opt. - exp., on common laws: what another verifier could still win with the same drafts. meas.: at the roots of "
-        "the sampler's own rounds.",
+        "the sampler's own rounds. exp. of race_tree and rrs_wor is estimated from 32 draws per law.",
         ("sampler", "k", *(f"{name}\nT={t:g}" for t in sampled for _, name in OPTIMUM)),
         tuple(body),
     )

@@ -112,6 +112,10 @@ def _proof(report: Mapping[str, Any]) -> list[str]:
     """What the column `lossless` does not say."""
     rows = report["rows"]
     said = []
+    if report.get("certificate_shipped"):
+        said.append(
+            "lossless: by the certificate that came with exactly this code; `make lossless` proves it again here"
+        )
     if open_ := sorted({str(row["sampler"]) for row in rows if row.get("lossless") == "not proven"}):
         said.append(f"unproven: {', '.join(open_)}: no certificate of exactly this code; `make lossless` makes one")
     said += [

@@ -92,7 +92,11 @@ def run(context: Context) -> None:
     harness = Harness(found, drafters[0].pair.device, settings.max_new_tokens, cfg.seed, check, warps)
     records = list(measuring.records(context, harness, tasks))
     evidence = summary.Evidence(optima, laws.known, read_certificate(cfg.runs_dir))
-    made = report(cfg, records, package, costs, harness, evidence) | {"not_applied": bent}
+    shipped = bool((evidence.certificate or {}).get("shipped"))
+    made = report(cfg, records, package, costs, harness, evidence) | {
+        "not_applied": bent,
+        "certificate_shipped": shipped,
+    }
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))

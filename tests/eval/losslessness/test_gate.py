@@ -83,6 +83,20 @@ def test_certificates_speak_for_their_code_only(tmp_path, monkeypatch):
     assert certificate.read_certificate(tmp_path) is None
 
 
+def test_one_that_came_with_the_code_counts_until_the_code_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(certificate, "SHIPPED", tmp_path / "results")
+    found = certificate.certificate({"tli": proof().entry()}, "cpu", "float64")
+    (tmp_path / "results" / "cpu").mkdir(parents=True)
+    (tmp_path / "results" / "cpu" / "certificate.json").write_text(json.dumps(found))
+    assert certificate.read_certificate(tmp_path / "runs") == found | {"shipped": True}
+    own = tmp_path / "runs" / "lossless" / "key"
+    own.mkdir(parents=True)
+    (own / "certificate.json").write_text(json.dumps(found))
+    assert certificate.read_certificate(tmp_path / "runs") == found  # one's own comes first
+    monkeypatch.setattr(certificate, "code_hash", lambda: "other")
+    assert certificate.read_certificate(tmp_path / "runs") is None
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}'])
 def test_what_is_no_certificate_proves_nothing(tmp_path, text):
     folder = tmp_path / "lossless" / "key"
