@@ -60,6 +60,7 @@ lossless: $(STAMP) ## prove every sampler: exact laws, samples, planted bugs; wr
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.lossless $(ARGS)
 
 bench: $(STAMP) ## speed as ratios inside one run, rivals and ceilings beside it: ARGS="only=engine,steps" for some (half an hour for all)
+	@$(RUN) stage=package device=cpu dtype=fp32 affinity.enabled=false tail.enabled=false
 	@$(VENV)/bin/python -m eval.bench $(ARGS)
 
 report: $(STAMP) ## the last evaluation and all that was measured beside it, as one HTML page

@@ -1,6 +1,8 @@
 """The engine against transformers on the same prompts, models, threads and work, and against its own plain decoding.
 
-python -m eval.bench_engine [key=value ...]   keys: prompts tokens rounds length lengths samples threads compile
+python -m eval.bench_engine [key=value ...]   keys: prompts tokens rounds length lengths temperatures samples threads compile package
+
+Peers draft with the unpruned drafter, as ours does where it is compared with them; `packaged` is what this project makes of it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from drafters.coins import KeyedCoins
 from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.session import TransformersPair, full_map, pair_of
+from drafters.package.artifact import load
 from drafters.pair import ModelPair, load_pair
 from drafters.probs import Sampling
 from drafters.samplers.catalog import build
 from drafters.stop.static import Static
+from drafters.vocab.alignment import VocabMap
 from eval import suites
 from eval.bench_output import environment, main_of
 from eval.costs import Costs, measure_costs
+from eval.outputs import newest
 from eval.overhead import outside_forwards
 from eval.peer_gate import gate
 from eval.peers import ASSISTED, DYNAMIC, FOREIGN, GENERATE, Peer, counted, foreign_tokenizer, same_tokenizer
@@ -48,6 +53,7 @@ class Options:
     temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
     samples: int = 300  # of the gate on peers
     threads: int = 1
+    package: str = ""  # folder of the packaged drafter; "": the newest in runs/package
     compile: bool = True  # our forwards that recur; false: transformers' own, as the peers have them
 
 
@@ -58,12 +64,17 @@ class Setting:
     models: ModelPair
     foreign: ModelPair
     pair: TransformersPair
+    short: TransformersPair  # with the packaged drafter
+    short_map: VocabMap
     peers: Sequence[Peer]
     prompts: Sequence[Tensor]
 
     @staticmethod
     def load(options: Options) -> Setting:
-        """The embedded pair on the CPU in fp32."""
+        """The embedded pair on the CPU in fp32. Raises OutputsError without a package."""
+        package = load(
+            Path(options.package) if options.package else newest(Path("runs/package")), device="cpu", dtype="fp32"
+        )
         torch.set_num_threads(options.threads)
         logging.set_verbosity_error()
         models, foreign = (
@@ -78,7 +89,9 @@ class Setting:
         suite = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
         texts = suites.load(suite, models.target_tokenizer, options.prompts)
         prompts = [suites.encode(text, models.target_tokenizer, 256) for text in texts]
-        return Setting(models, foreign, pair_of(models, compile=options.compile), peers, prompts)
+        package.drafter.generation_config.eos_token_id = None
+        pair, short = (pair_of(models, drafter, options.compile) for drafter in (None, package.drafter))
+        return Setting(models, foreign, pair, short, package.vocab, peers, prompts)
 
     def plain(self, number: int, temperature: float, tokens: int) -> Decoded:
         """Our plain decoding of a prompt."""
@@ -90,12 +103,20 @@ class Setting:
         prompts, limits = [self.prompts[number]], _limits(temperature, tokens)
         return speculative(self.pair, sampler, Static(length), prompts, _coins(number), limits)
 
+    def packaged(self, number: int, temperature: float, tokens: int, length: int) -> Decoded:
+        """The same with the packaged drafter."""
+        prompts, limits = [self.prompts[number]], _limits(temperature, tokens)
+        return speculative(self.short, build("tli", self.short_map), Static(length), prompts, _coins(number), limits)
+
 
 def measure(options: Options) -> dict[str, Any]:
     """Ratios of tokens per second, prompt by prompt inside one run; see README for the keys."""
     setting = Setting.load(options)
     lengths = sorted({*options.lengths, options.length})
-    costs = measure_costs({"drafter": setting.pair}, setting.prompts[0], range(1, lengths[-1] + 2), 20)
+    proof = gate(setting.models, setting.foreign, options.samples, options.length)  # first: it refuses too few samples
+    costs = measure_costs(
+        {"drafter": setting.pair, "packaged": setting.short}, setting.prompts[0], range(1, lengths[-1] + 2), 20
+    )
     tables = {str(t): _at(setting, options, t, lengths, costs) for t in options.temperatures}
     result: dict[str, Any] = {"embedded_pair": setting.models.ids, "options": vars(options), "temperatures": tables}
     for key in ("vs_transformers_assisted", "vs_transformers_generate", "vs_autoregressive"):
@@ -105,8 +126,7 @@ def measure(options: Options) -> dict[str, Any]:
         [setting.models.target, setting.models.drafter],
         lambda: simple.drafted(0, options.temperatures[-1], options.tokens, options.length),
     )
-    result["gate"] = gate(setting.models, setting.foreign, options.samples, options.length)
-    return result | environment()
+    return result | {"gate": proof} | environment()
 
 
 def _at(setting: Setting, options: Options, temperature: float, lengths: list[int], costs: Costs) -> dict[str, Any]:
@@ -115,29 +135,28 @@ def _at(setting: Setting, options: Options, temperature: float, lengths: list[in
         tasks = _tasks(setting, number, temperature, options.tokens, lengths)
         for name, series in alternate(tasks, options.rounds, torch.device("cpu")).items():
             seconds.setdefault(name, []).append(median(series))
-    runs = {length: _forwards(setting, options, temperature, length) for length in lengths}
-    rows: dict[int, dict[str, Any]] = {
-        length: runs[length]
-        | {
-            "vs_autoregressive": ratio(seconds[AR], seconds[_named(length)]),
-            "ideal": costs.speedup("drafter", runs[length]["block_efficiency"], runs[length]["drafted_per_forward"]),
-        }
-        for length in lengths
-    }
-    best = max(rows, key=lambda length: rows[length]["vs_autoregressive"]["median"])
+    rows: dict[str, dict[str, Any]] = {}
+    for kind, decode in (("drafter", setting.drafted), ("packaged", setting.packaged)):
+        for length in lengths:
+            run = _forwards(setting, options, temperature, length, decode)
+            name = _named(length, kind)
+            ideal = costs.speedup(kind, run["block_efficiency"], run["drafted_per_forward"])
+            rows[name] = run | {"vs_autoregressive": ratio(seconds[AR], seconds[name]), "ideal": ideal}
+    best = max(rows, key=lambda name: rows[name]["vs_autoregressive"]["median"])
     ours = seconds[_named(options.length)]
     return {
         "vs_transformers_assisted": ratio(seconds[ASSISTED], ours),
+        "packaged_vs_transformers_assisted": ratio(seconds[ASSISTED], seconds[_named(options.length, "packaged")]),
         "vs_transformers_dynamic": ratio(seconds[DYNAMIC], ours),
         "vs_transformers_foreign": ratio(seconds[FOREIGN], ours),
         "vs_transformers_generate": ratio(seconds[GENERATE], seconds[AR]),
         "vs_autoregressive": rows[best]["vs_autoregressive"],
-        "best_length": best,
+        "best": best,
         "share_of_ideal": rows[best]["vs_autoregressive"]["median"] / rows[best]["ideal"],
         "lengths": rows,
         "tokens_per_second": {name: options.tokens / median(series) for name, series in seconds.items()},
         "peers": {peer.name: _counts(peer, setting, options, temperature) for peer in setting.peers},
-        "c": costs.drafters["drafter"].median / costs.t,
+        "c": {kind: costs.drafters[kind].median / costs.t for kind in ("drafter", "packaged")},
     }
 
 
@@ -149,11 +168,14 @@ def _tasks(
         tasks[peer.name] = partial(peer.run, setting.prompts[number], temperature, tokens)
     for length in lengths:
         tasks[_named(length)] = partial(setting.drafted, number, temperature, tokens, length)
+        tasks[_named(length, "packaged")] = partial(setting.packaged, number, temperature, tokens, length)
     return tasks
 
 
-def _forwards(setting: Setting, options: Options, temperature: float, length: int) -> dict[str, float]:
-    runs = [setting.drafted(n, temperature, options.tokens, length) for n in range(len(setting.prompts))]
+def _forwards(
+    setting: Setting, options: Options, temperature: float, length: int, decode: Callable[..., Decoded]
+) -> dict[str, float]:
+    runs = [decode(n, temperature, options.tokens, length) for n in range(len(setting.prompts))]
     forwards = sum(int(run.target_forwards.sum()) for run in runs)
     drafted, verified, accepted = (
         sum(int(getattr(run, name).sum()) for run in runs) for name in ("drafted", "verified", "accepted")
@@ -178,8 +200,8 @@ def _counts(peer: Peer, setting: Setting, options: Options, temperature: float) 
     }
 
 
-def _named(length: int) -> str:
-    return f"speculative_{length}"
+def _named(length: int, kind: str = "drafter") -> str:
+    return f"{'speculative' if kind == 'drafter' else kind}_{length}"
 
 
 def _coins(number: int) -> KeyedCoins:
@@ -197,11 +219,14 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         found.append(f"T = {temperature}: tokens/s " + ", ".join(
             f"{name} {rate:.1f}" for name, rate in table["tokens_per_second"].items()
         ))  # fmt: skip
-        for key in ("vs_transformers_assisted", "vs_transformers_generate", "vs_autoregressive"):
+        for key in (
+            "vs_transformers_assisted", "packaged_vs_transformers_assisted", "vs_transformers_generate", "vs_autoregressive",
+        ):  # fmt: skip
             value = table[key]
-            found.append(f"  {key:26} {value['median']:.2f} x  (95 %: {value['low']:.2f} to {value['high']:.2f})")
+            found.append(f"  {key:34} {value['median']:.2f} x  (95 %: {value['low']:.2f} to {value['high']:.2f})")
         found.append(
-            f"  best length {table['best_length']}, {table['share_of_ideal']:.0%} of the ideal speed-up, c = {table['c']:.2f}"
+            f"  best: {table['best']}, {table['share_of_ideal']:.0%} of the ideal speed-up, c = {table['c']['drafter']:.2f}, "
+            f"packaged {table['c']['packaged']:.2f}"
         )
     found.append(f"outside of forwards: {result['outside_forwards']['share']:.1%} of a request")
     for name, check in result["gate"].items():
