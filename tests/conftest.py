@@ -1,6 +1,6 @@
 """Shared by all tests."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,7 +17,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
-@pytest.fixture(autouse=True)
-def _no_shipped_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a test reads does not depend on whether the released certificate fits the code of the moment."""
-    monkeypatch.setattr(certificate, "SHIPPED", tmp_path / "no-certificate-came-with-this-code")
+@pytest.fixture(autouse=True, scope="session")
+def _no_shipped_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test reads does not depend on whether the released certificate fits the code of the moment.
+
+    One for the session: runs that a whole file shares are made before any fixture of a single test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificate, "SHIPPED", tmp_path_factory.mktemp("none") / "no-certificate-came-with-this-code")
+        yield
