@@ -2,21 +2,24 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from drafters.coins import KeyedCoins
 from drafters.engine.session import TransformersPair
 from drafters.samplers import catalog
 from drafters.samplers.draft import Sampler, Verdict
 from drafters.samplers.proposal.identity import Identity
+from drafters.samplers.verify.race import Race
 from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
 from eval import identity as greedy_identity
-from eval import nll
+from eval import nll, race_identity
 from eval.contenders import Drafter, contenders
 from eval.outputs import Lab, OutputsError, newest
 from eval.presets import Preset
@@ -100,6 +103,41 @@ def test_exact_samplers_have_the_targets_likelihood_and_a_biased_one_has_not(lab
     assert scores["biased"][0] < -nll.LIMIT
     assert scores["biased"][1] < -nll.LIMIT
     json.dumps(rows, allow_nan=False)
+
+
+class Unsynchronised(Race):
+    """The planted bug: deep in the text the target races on another position's noise."""
+
+    def verify(self, p, draft, coins, key):
+        return super().verify(p, draft, coins, replace(key, position=torch.where(key.position > 9, 3, key.position)))
+
+
+def test_races_on_shared_noise_are_plain_race_decoding_and_a_shifted_one_is_not(lab, monkeypatch):
+    monkeypatch.setitem(catalog.CATALOG, "shifted", lambda context: Sampler("shifted", Identity(), Unsynchronised()))
+    coupled = lab(1.0, ("race", "shifted"))
+    coupled = replace(coupled, contenders=[c for c in coupled.contenders if c.sampler and c.sampler.verifier.coupled])
+    rows = {row["sampler"]: row for row in race_identity.check(coupled, quiet())}
+    assert (rows["race"]["outputs"], rows["shifted"]["outputs"]) == (12, 12)
+    assert rows["race"]["largest_gap"] < race_identity.GAP
+    assert rows["shifted"]["parted"] > 0
+    assert rows["shifted"]["largest_gap"] > 100 * race_identity.GAP
+
+
+def test_where_outputs_part():
+    one = torch.tensor([4, 5, 6])
+    assert race_identity.parts_at(one, one) is None
+    assert race_identity.parts_at(one, torch.tensor([4, 7, 6])) == 1
+    assert race_identity.parts_at(one, one[:2]) == 2
+
+
+def test_the_winner_of_a_race_has_no_gap(target):
+    coins, prefix = KeyedCoins(0, torch.tensor([5])), torch.tensor([3, 7])
+    logs = target(input_ids=prefix[None]).logits[0, -1].double().log_softmax(-1)
+    scores = logs - coins.race(torch.tensor([2]), torch.arange(24))[0].log()
+    best, second = scores.topk(2).indices.tolist()
+    assert race_identity.gap(target.double(), coins, prefix, [best]) == pytest.approx(0.0, abs=1e-12)
+    found = race_identity.gap(target.double(), coins, prefix, [best, second])
+    assert found == pytest.approx(float(scores[best] - scores[second]), abs=1e-5)
 
 
 def test_scores_are_the_targets_own(target):
