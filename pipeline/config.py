@@ -49,8 +49,15 @@ class TrackingConfig:
 class HardwareConfig:
     """Who does the work that many processes can share."""
 
-    backend: str = "local"  # local | ray
+    backend: str = "local"  # local | ray | slurm
     address: str | None = None  # of a running Ray cluster; null: Ray is started on this machine
+    workers: int | None = (
+        None  # of ray: processes with models of their own; null: as many as the GPUs allow, else one per machine
+    )
+    gpus_per_worker: float = 0.0  # more than 1 for a target that is spread over several
+    slurm: dict[str, Any] = field(
+        default_factory=dict
+    )  # of slurm: what submitit's executor is given (partition, time, ...)
 
 
 @dataclass

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from eval.contenders import Contender, Drafter
 from eval.harness import Harness, Task
@@ -20,6 +21,17 @@ from eval.records import Configuration, Record, parse
 from pipeline.stage import Context, write_atomic
 
 PARTS = ".part-*"
+
+
+class Cell(NamedTuple):
+    """A piece of an evaluation: one prompt under all contenders, in turns, so that ratios are taken on one machine."""
+
+    repeat: int
+    task: int  # index
+
+
+# (cells, one contender done, whether time is up) -> (index of the cell, its records) as they are measured
+Make = Callable[[Sequence[Cell], Callable[[], None], Callable[[], bool]], Iterator[tuple[int, list[Record]]]]
 
 
 def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> dict[Configuration, Optimum]:
@@ -57,30 +69,49 @@ def ranks(context: Context, laws: Laws, drafter: Drafter, temperature: float) ->
     return laws.known[drafter.name, temperature]
 
 
-def records(context: Context, harness: Harness, tasks: Sequence[Task]) -> Iterator[Record]:
-    """Records of every repeat and prompt, in that order; a prompt whose part file is there is not measured again.
+def records(context: Context, configurations: int, tasks: Sequence[Task], make: Make) -> Iterator[Record]:
+    """Records of every repeat and prompt, in that order; a cell whose part file is there is not measured again.
 
-    Past eval.minutes no further prompt is begun, but two there must be: an interval over one is none.
+    Past eval.minutes no further cell is begun, but two there must be: an interval over one is none.
     """
-    repeats, configurations = context.cfg.eval.repeats, len(harness.contenders)
+    repeats = context.cfg.eval.repeats
     limit = math.inf if context.cfg.eval.minutes is None else 60 * context.cfg.eval.minutes
-    warm, begin = False, time.monotonic()
-    with context.progress("Evaluating", repeats * len(tasks) * configurations) as bar:
-        for repeat in range(repeats):
-            for task in tasks:
-                part = context.out / f".part-{repeat:03d}-{task.number:06d}.jsonl"
-                late = time.monotonic() - begin > limit and (repeat > 0 or task.number > 1)
-                if late and not part.exists():
-                    return
-                if part.exists():
-                    bar.advance(configurations)
-                else:
-                    if not warm:
-                        harness.warm_up(task)
-                        warm = True
-                    found = harness.trial(task, repeat, bar.advance)
-                    write_atomic(part, "".join(f"{item.to_json()}\n" for item in found).encode())
-                yield from map(parse, part.read_text(encoding="utf-8").splitlines())
+    every = [Cell(repeat, number) for repeat in range(repeats) for number in range(len(tasks))]
+    missing = [cell for cell in every if not _part(context, cell, tasks).exists()]
+    kept, begin = len(every) - len(missing), time.monotonic()
+
+    def late() -> bool:
+        return kept >= min(2, len(tasks)) and time.monotonic() - begin > limit
+
+    with context.progress("Evaluating", len(every) * configurations) as bar:
+        bar.advance(kept * configurations)
+        for index, found in make(missing, bar.advance, late):
+            lines = "".join(f"{item.to_json()}\n" for item in found)
+            write_atomic(_part(context, missing[index], tasks), lines.encode())
+            kept += 1
+    for cell in every:
+        if (part := _part(context, cell, tasks)).exists():
+            yield from map(parse, part.read_text(encoding="utf-8").splitlines())
+
+
+def here(harness: Harness, tasks: Sequence[Task]) -> Make:
+    """Cells measured in this process, one after the other."""
+
+    def make(
+        cells: Sequence[Cell], advance: Callable[[], None], late: Callable[[], bool]
+    ) -> Iterator[tuple[int, list[Record]]]:
+        for index, cell in enumerate(cells):
+            if late():
+                return
+            if index == 0:
+                harness.warm_up(tasks[cell.task])
+            yield index, harness.trial(tasks[cell.task], cell.repeat, advance)
+
+    return make
+
+
+def _part(context: Context, cell: Cell, tasks: Sequence[Task]) -> Path:
+    return context.out / f".part-{cell.repeat:03d}-{tasks[cell.task].number:06d}.jsonl"
 
 
 def sweep(out: Path) -> None:

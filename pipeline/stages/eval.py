@@ -13,26 +13,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from drafters.generation import check_target
-from drafters.package.artifact import load
-from drafters.package.model_folder import quiet
 from drafters.package.safe_load import read_json
-from drafters.pair import ModelPair, load_pair, pair_settings
 from drafters.probs import Sampling
-from drafters.samplers.guard import LossyError, check_acceptance, processors
-from eval import presets, suites, summary
-from eval.contenders import Contender, Drafter, Stops, contenders
+from drafters.samplers.guard import LossyError
+from eval import suites, summary
+from eval.contenders import Drafter
 from eval.costs import Costs, measure_costs
-from eval.greedy import GreedyCheck
-from eval.harness import Harness, Task, Warps
+from eval.harness import Harness, Task
 from eval.laws import Laws
-from eval.lineup import lineup
 from eval.losslessness.certificate import read_certificate
-from eval.presets import Preset
 from eval.records import PACKAGE, TAILED, UNPRUNED
 from eval.report.table import show as show_report
 from eval.report.write import to_csv, to_json
-from pipeline import executors_of, measuring, stops_of
+from pipeline import evaluating, executors_of, measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.reporting import report, write_page
@@ -69,32 +62,27 @@ class EvalConfig:
 def run(context: Context) -> None:
     """Measure costs and laws, then all contenders prompt by prompt; write records and report."""
     cfg, settings = context.cfg, context.cfg.eval
-    with quiet(always=True):
-        package = load(context.inputs["package"], device=cfg.device, dtype=cfg.dtype)
-        models = load_pair(pair_settings(cfg.pair), device=cfg.device, dtype=cfg.dtype)
-        check_target(models.target, package)
-        pair, more = pair_settings(cfg.pair), settings.more_drafters
-        drafters = list(lineup(pair, models, package, more, cfg.device, cfg.dtype, settings.compile))
-    bent = _generation_settings(models)
-    tasks, stops = _tasks(cfg, models), {t: stops_of.policies(cfg, t, package.stop) for t in settings.temperatures}
+    bench = evaluating.opened(cfg, context.inputs["package"])
     # One forward verifies a whole chain; t(1) to t(8) show how its cost grows.
-    longest = max(stop.max_length for named in stops.values() for stop in named.values())
-    lengths = range(1, max(8, longest + 1) + 1)
-    costs = measure_costs(
-        {drafter.name: drafter.pair for drafter in drafters}, tasks[0].ids, lengths, settings.cost_runs
-    )
-    warps = Warps(settings.top_k, settings.top_p, _draft(settings))
-    laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, warps, settings.max_new_tokens)
-    found = _contenders(context, drafters, stops.__getitem__, laws)
-    _announce(context, len(found), len(tasks), costs)
+    lengths = range(1, max(8, bench.longest + 1) + 1)
+    pairs = {drafter.name: drafter.pair for drafter in bench.drafters}
+    costs = measure_costs(pairs, bench.tasks[0].ids, lengths, settings.cost_runs)
+    ids = [task.ids for task in bench.tasks]
+    laws = Laws(ids, settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
+
+    def rank_law(drafter: Drafter, temperature: float) -> list[float] | None:
+        found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
+        return None if found is None else found.law
+
+    found = bench.contenders(cfg, rank_law)
+    _announce(context, len(found), len(bench.tasks), costs)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
-    check = GreedyCheck(models.target)
-    harness = Harness(found, drafters[0].pair.device, settings.max_new_tokens, cfg.seed, check, warps)
-    records = list(measuring.records(context, harness, tasks))
+    harness = bench.harness(cfg, found)
+    records = list(measuring.records(context, len(found), bench.tasks, _cells(context, harness, bench.tasks, laws)))
     evidence = summary.Evidence(optima, laws.known, read_certificate(cfg.runs_dir))
     shipped = bool((evidence.certificate or {}).get("shipped"))
-    made = report(cfg, records, package, costs, harness, evidence) | {
-        "not_applied": bent,
+    made = report(cfg, records, bench.package, costs, harness, evidence) | {
+        "not_applied": bench.not_applied,
         "certificate_shipped": shipped,
     }
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
@@ -104,60 +92,14 @@ def run(context: Context) -> None:
     measuring.sweep(context.out)
 
 
-def _generation_settings(models: ModelPair) -> dict[str, Any]:
-    """What the target's generation config would do to its law in plain decoding elsewhere, and is not done here.
+def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) -> measuring.Make:
+    """Who measures: this process, or the processes of a Ray cluster."""
+    if OmegaConf.select(context.cfg, "hardware.backend", default="local") != "ray":
+        return measuring.here(harness, tasks)
+    from pipeline.scale.evaluating import cells  # here: Ray is an extra
 
-    Raises LossyError where one of the models' relaxes acceptance.
-    """
-    roles = (
-        (role, model.generation_config) for role, model in (("target", models.target), ("drafter", models.drafter))
-    )
-    settings = {role: {} if config is None else config.to_dict() for role, config in roles}
-    for role, values in settings.items():
-        check_acceptance(f"the {role}'s generation_config.json", values)
-    return processors(settings["target"])
-
-
-def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:
-    settings, limit = cfg.eval, models.context_lengths[0]
-    room = None if limit is None else limit - settings.max_new_tokens
-    if room is not None and room < 1:
-        raise ConfigError(
-            f"eval.max_new_tokens={settings.max_new_tokens}: the target's context holds {limit} tokens, prompt included; "
-            f"set it below {limit}"
-        )
-    tokenizer = models.target_tokenizer
-    prompts = suites.load(_suite(cfg), tokenizer, settings.prompts, cfg.seed)
-    return [Task(number, prompt.id, suites.encode(prompt, tokenizer, room)) for number, prompt in enumerate(prompts)]
-
-
-def _draft(settings: DictConfig) -> Sampling | None:
-    if settings.draft_temperature is None:
-        return None
-    return Sampling(settings.draft_temperature, settings.draft_top_k, settings.draft_top_p)
-
-
-def _presets(cfg: DictConfig) -> list[Preset]:
-    """The samplers asked for, variants only where named or compared. Raises ValueError as `presets.parse` does."""
-    every: Any = OmegaConf.to_container(cfg.samplers, resolve=True)
-    if cfg.sampler is not None:
-        one: Any = OmegaConf.to_container(cfg.sampler, resolve=True)
-        label = next((name for name, values in every.items() if values == one), str(one.get("name")))
-        return presets.parse({label: one})
-    found = presets.parse(every, cfg.eval.samplers)
-    return found if cfg.eval.compare or cfg.eval.samplers is not None else [item for item in found if item.plain]
-
-
-def _contenders(context: Context, drafters: list[Drafter], stops: Stops, laws: Laws) -> list[Contender]:
-    settings = context.cfg.eval
-
-    def rank_law(drafter: Drafter, temperature: float) -> list[float] | None:
-        found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
-        return None if found is None else found.law
-
-    chosen, compare = _presets(context.cfg), settings.compare
-    executors, heats = executors_of.executors(context.cfg), list(settings.temperatures)
-    return contenders(drafters, stops, heats, chosen, compare=compare, rank_law=rank_law, executors=executors)
+    known = {key: found.law for key, found in laws.known.items()}
+    return cells(context.cfg, context.inputs["package"], known)
 
 
 def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:
@@ -198,11 +140,6 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
         )
 
 
-def _suite(cfg: DictConfig) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(cfg.suite, resolve=True, throw_on_missing=True)
-    return {str(name): value for name, value in values.items()}
-
-
 def inputs(cfg: DictConfig) -> dict[str, str]:
     """The package on trial."""
     return {"package": "package"}
@@ -212,12 +149,12 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     """The settings, the samplers, the stop policy, the prompts and the seed; where folders lie is no part of it."""
     values: Any = OmegaConf.to_container(cfg.eval, resolve=True, throw_on_missing=True)
     values["more_drafters"] = sorted(values["more_drafters"])
-    values["samplers"] = [asdict(preset) for preset in _presets(cfg)]
+    values["samplers"] = [asdict(preset) for preset in evaluating.chosen_presets(cfg)]
     return {
         **values,
         "stops": stops_of.files(cfg),
         "executor": executors_of.settings(cfg),
-        "suite": _suite(cfg) | {"path": None},
+        "suite": evaluating.suite_of(cfg) | {"path": None},
         "seed": cfg.seed,
         "pair": cfg.pair.name,
     }
@@ -230,7 +167,7 @@ def external(cfg: DictConfig) -> dict[str, str]:
         revision = cfg.pair.get(f"{role}_revision")
         found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
     found |= {f"more_drafters.{name}": where for name, where in cfg.eval.more_drafters.items()}
-    suite = suites.suite_config(_suite(cfg))
+    suite = suites.suite_config(evaluating.suite_of(cfg))
     if suite.path is None:
         return found | {"suite": f"{suite.hub}@{suite.revision}"}
     embedded = suites.EMBEDDED / suite.path
@@ -260,8 +197,8 @@ def check(cfg: DictConfig) -> None:
         if name not in cfg.stops:
             raise ConfigError(f"eval.stops: {name}: no such stop policy; {suggest(name, cfg.stops)}")
     try:
-        _presets(cfg)
-        _draft(settings)
+        evaluating.chosen_presets(cfg)
+        evaluating.draft_sampling(settings)
         for temperature in settings.temperatures:
             Sampling(temperature, settings.top_k, settings.top_p)
         stops_of.check(cfg)

@@ -19,20 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.coins import KeyedCoins
-from drafters.devices import choose_device, choose_dtype, must_shard
-from drafters.engine.decode import autoregressive
-from drafters.engine.limits import Limits
-from drafters.engine.session import TransformersPair
-from drafters.package.model_folder import open_model
-from drafters.pair import context_length, open_checkpoint, pair_settings
+from drafters.pair import Checkpoint, context_length, open_checkpoint, pair_settings
 from drafters.probs import Sampling
 from eval import suites
-from pipeline import corpus, generations
+from pipeline import corpus, generating, generations
 from pipeline.errors import ConfigError
 from pipeline.stage import Context, Stage, write_atomic
 
-Decode = Callable[[Sequence[Tensor], Sequence[int]], list[Tensor]]  # prompts, request numbers -> new tokens of each
+Work = tuple[list[Tensor], list[int]]  # a shard: prompts int64 (n,) each, their requests' numbers
 
 
 @dataclass
@@ -48,13 +42,14 @@ class GenerateConfig:
     top_p: float = 1.0
     shard_size: int = 64  # requests per file: what a kill costs at most
     batch_size: int = 16  # requests decoded together
+    backend: str = "engine"  # engine: this project's | vllm: a running server
+    url: str | None = None  # of the server, e.g. http://localhost:8000/v1
+    model: str | None = None  # the name under which it serves the target; null: the target's own
 
 
 def run(context: Context) -> None:
     """Write the missing shards and the report."""
     settings = context.cfg.generate
-    where = choose_device(context.cfg.device)
-    number = choose_dtype(context.cfg.dtype, where)
     target = open_checkpoint("target", pair_settings(context.cfg.pair))
     room = _room(settings, context_length(target.config))
     prompts = list(islice(_prompts(context.cfg, target.tokenizer, room), settings.requests))
@@ -65,34 +60,49 @@ def run(context: Context) -> None:
         f"{len(prompts) * settings.max_new_tokens:,} tokens, {_megabytes(prompts, settings):.1f} MB",
         highlight=False,
     )
-    model = open_model(target.source, target.config, number, where, must_shard(target.parameters, number, where))
-    limits = Limits(settings.max_new_tokens, Sampling(settings.temperature, settings.top_k, settings.top_p))
-    pair = TransformersPair(model, model, target.eos)  # plain decoding opens the target alone
-
-    def decode(batch: Sequence[Tensor], requests: Sequence[int]) -> list[Tensor]:
-        coins = KeyedCoins(context.cfg.seed, torch.tensor(requests, device=pair.device))
-        return autoregressive(pair, batch, coins, limits).tokens
-
-    write_shards(context, prompts, decode, settings.shard_size, settings.batch_size)
+    backend = str(OmegaConf.select(context.cfg, "hardware.backend", default="local"))
+    write_shards(context, prompts, _on_ray(context.cfg) if backend == "ray" else _here(context.cfg, target))
 
 
-def write_shards(context: Context, prompts: list[Tensor], decode: Decode, shard_size: int, batch_size: int) -> None:
+# (work, batch done) -> (index, the shard's file) as they are made
+Make = Callable[[Sequence[Work], Callable[[int], None]], Iterator[tuple[int, bytes]]]
+
+
+def _here(cfg: DictConfig, target: Checkpoint) -> Make:
+    def make(work: Sequence[Work], done: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+        decode = generating.decoder(cfg, target)
+        for index, (prompts, requests) in enumerate(work):
+            yield index, generating.shard(decode, prompts, requests, cfg.generate.batch_size, done)
+
+    return make
+
+
+def _on_ray(cfg: DictConfig) -> Make:
+    def make(work: Sequence[Work], done: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+        from pipeline.scale.generating import shards  # here: Ray is an extra
+
+        for index, made in shards(cfg, work):
+            done(len(work[index][1]))
+            yield index, made
+
+    return make
+
+
+def write_shards(context: Context, prompts: list[Tensor], make: Make) -> None:
     """Continue the prompts, int64 (n,) each, shard by shard; a shard that is there already is kept."""
-    tokens = 0
+    size, tokens = context.cfg.generate.shard_size, 0
+    starts = range(0, len(prompts), size)
+    paths = [generations.shard_path(context.out, number) for number in range(len(starts))]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    spans = [range(starts[number], min(starts[number] + size, len(prompts))) for number in missing]
     with context.progress("Generating", len(prompts)) as bar:
-        for start in range(0, len(prompts), shard_size):
-            chosen = range(start, min(start + shard_size, len(prompts)))
-            path = generations.shard_path(context.out, start // shard_size)
-            if not path.exists():
-                new: list[Tensor] = []
-                for first in range(chosen.start, chosen.stop, batch_size):
-                    requests = range(first, min(first + batch_size, chosen.stop))
-                    new += decode([prompts[i] for i in requests], requests)
-                    bar.advance(len(requests))
-                write_atomic(path, generations.pack([prompts[i] for i in chosen], new))
-            else:
-                bar.advance(len(chosen))
-            tokens += sum(len(continuation) for _, continuation in generations.read_shard(path))
+        bar.advance(len(prompts) - sum(map(len, spans)))
+        if missing:
+            work = [([prompts[i] for i in span], list(span)) for span in spans]
+            for index, made in make(work, bar.advance):
+                write_atomic(paths[missing[index]], made)
+    for path in paths:
+        tokens += sum(len(continuation) for _, continuation in generations.read_shard(path))
     report = {"requests": len(prompts), "tokens": tokens, "prompt_tokens": sum(map(len, prompts))}
     write_atomic(context.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     context.console.print(f"{tokens:,} tokens generated", highlight=False)
@@ -139,6 +149,7 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     """Sampling, seed, precision, and the settings of the prompts."""
     values: Any = OmegaConf.to_container(cfg.generate, resolve=True, throw_on_missing=True)
     values |= {"seed": cfg.seed, "dtype": cfg.dtype}
+    del values["url"]  # where the server runs says nothing about what it writes
     if cfg.generate.prompts == "suite":
         return values | {"suite": _suite(cfg) | {"path": None}}
     return values | {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
@@ -165,6 +176,13 @@ def check(cfg: DictConfig) -> None:
     for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size", "batch_size"):
         if settings[name] < 1:
             raise ConfigError(f"generate.{name}={settings[name]}: expected a whole number from 1")
+    if settings.backend not in (generating.ENGINE, generating.VLLM):
+        raise ConfigError(f"generate.backend={settings.backend}: choose one of: {generating.ENGINE}, {generating.VLLM}")
+    if settings.backend == generating.VLLM and not settings.url:
+        raise ConfigError(
+            f"generate.backend={generating.VLLM}: expected generate.url, the address of a running server, got null; start one "
+            f"with `vllm serve {cfg.pair.target}` and set generate.url=http://localhost:8000/v1"
+        )
     try:
         Sampling(settings.temperature, settings.top_k, settings.top_p)
     except ValueError as error:

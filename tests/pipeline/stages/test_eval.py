@@ -17,7 +17,7 @@ from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.rejection import Rejection
 from eval.records import parse
 from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
-from pipeline import measuring
+from pipeline import evaluating, measuring
 from pipeline.config import load
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import Runner
@@ -258,10 +258,10 @@ def test_a_relaxed_acceptance_in_a_generation_config_is_refused_and_what_is_not_
     class Pair:
         target, drafter = Model(repetition_penalty=1.2, temperature=0.5), Model()
 
-    assert stage._generation_settings(Pair) == {"repetition_penalty": 1.2}
+    assert evaluating._generation_settings(Pair) == {"repetition_penalty": 1.2}
     Pair.drafter = Model(assistant_ensemble_weight=0.5)
     with pytest.raises(LossyError, match=r"the drafter's generation_config.json: assistant_ensemble_weight=0.5"):
-        stage._generation_settings(Pair)
+        evaluating._generation_settings(Pair)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline import generations
+from pipeline import generating, generations
 from pipeline.errors import ConfigError
 from pipeline.stage import Context
 from pipeline.stages import generate
@@ -67,7 +67,7 @@ def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpu
     STAGE.run(context(tmp_path / "other", corpus_file, seed=4))
     assert shards(tmp_path / "whole") != shards(tmp_path / "other")
 
-    real, calls = generate.autoregressive, []
+    real, calls = generating.autoregressive, []
 
     def killed(*args):
         calls.append(1)
@@ -75,7 +75,7 @@ def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpu
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(generate, "autoregressive", killed)
+    monkeypatch.setattr(generating, "autoregressive", killed)
     with pytest.raises(KeyboardInterrupt):
         STAGE.run(context(tmp_path / "out", corpus_file, seed=3))
     assert list(shards(tmp_path / "out")) == ["shard-00000.safetensors"]
@@ -94,15 +94,20 @@ def test_prompts_of_a_suite(tmp_path, corpus_file):
 
 
 def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_file):
-    made, seen = context(tmp_path / "out", corpus_file), []
+    made, seen = context(tmp_path / "out", corpus_file, shard_size=4), []
 
     def decode(batch, requests):
         seen.append(list(requests))
         return [torch.arange(request) for request in requests]
 
     prompts = [torch.tensor([7] * (i + 1)) for i in range(7)]
-    write_shards(made, prompts, decode, shard_size=4, batch_size=3)
-    assert seen == [[0, 1, 2], [3], [4, 5, 6]]
+
+    def make(work, done):
+        for index, (chosen, requests) in reversed(list(enumerate(work))):  # they may come in any order
+            yield index, generating.shard(decode, chosen, requests, 3, done)
+
+    write_shards(made, prompts, make)
+    assert seen == [[4, 5, 6], [0, 1, 2], [3]]
     read = list(generations.read(made.out))
     assert [prompt.tolist() for prompt, _ in read] == [prompt.tolist() for prompt in prompts]
     assert [new.tolist() for _, new in read] == [list(range(i)) for i in range(7)]
@@ -115,6 +120,8 @@ def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_fi
         ({"batch_size": 0}, r"generate\.batch_size=0: expected a whole number from 1"),
         ({"temperature": -1.0}, r"generate: temperature must be >= 0"),
         ({"top_p": 0.0}, r"generate: top_p"),
+        ({"backend": "sglang"}, r"generate\.backend=sglang: choose one of: engine, vllm"),
+        ({"backend": "vllm"}, r"generate\.url.*`vllm serve .*target`"),
     ],
 )
 def test_impossible_settings(values, message, tmp_path, corpus_file):

@@ -1,0 +1,62 @@
+"""Evaluation by a crew: the records of a run alone, but for the seconds, for any number of workers, deaths included."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from pipeline import measuring
+from pipeline.runner import Runner
+from pipeline.scale import crew
+from tests.pipeline.scale.ray_double import ActorRay
+from tests.pipeline.stages.test_eval import place, run, settings  # noqa: F401
+
+MORE = ("eval.samplers=[tli,race_tree]", "eval.temperatures=[0.0,1.0]", "seed=21")
+ON_RAY = ("hardware=ray",)
+
+
+def packaged(place, where):  # noqa: F811
+    """What comes before, made without Ray."""
+    Runner(settings(place, *MORE, where), Console(file=io.StringIO())).run("package")
+
+
+def untimed(out):
+    lines = (out / "records.jsonl").read_text().splitlines()
+    return [{**json.loads(line), "seconds": None} for line in lines]
+
+
+@pytest.mark.parametrize(("workers", "deaths"), [(1, ()), (2, (1,)), (4, (0, 3))])
+def test_the_same_records(workers, deaths, place, monkeypatch, tmp_path):  # noqa: F811
+    alone, _ = run(place, *MORE)
+    ray = ActorRay(deaths)
+    monkeypatch.setattr(crew, "connect", lambda address: ray)
+    packaged(place, where := f"runs_dir={tmp_path / 'runs'}")
+    shared, _ = run(place, *MORE, *ON_RAY, f"hardware.workers={workers}", where)
+    assert ray.calls == 2 * 3  # repeats x prompts
+    assert ray.made == workers + len(deaths)
+    assert untimed(shared) == untimed(alone)
+    assert not list(shared.glob(measuring.PARTS))
+
+
+def test_a_killed_driver_goes_on(place, monkeypatch, tmp_path):  # noqa: F811
+    ray, where, real = ActorRay(), f"runs_dir={tmp_path / 'runs'}", crew.results
+
+    def cut(*arguments):
+        for number, found in enumerate(real(*arguments)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield found
+
+    packaged(place, where)
+    monkeypatch.setattr(crew, "connect", lambda address: ray)
+    monkeypatch.setattr(crew, "results", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(place, *MORE, *ON_RAY, "hardware.workers=1", where)
+    monkeypatch.setattr(crew, "results", real)
+    before = ray.calls
+    out, _ = run(place, *MORE, *ON_RAY, "hardware.workers=1", where)
+    assert ray.calls - before == 6 - 2
+    cells = {(record["repeat"], record["prompt"]) for record in untimed(out)}
+    assert len(cells) == 6
+    assert len(untimed(out)) % 6 == 0
