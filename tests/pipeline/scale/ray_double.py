@@ -6,7 +6,6 @@ import threading
 import types
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-
 LOADING = threading.Lock()  # transformers loads models one at a time in a process; real actors have one each
 
 
