@@ -15,8 +15,6 @@ from torch import Tensor
 
 from eval.metrics import interval
 
-METHODS = ("full", "tli", "rdk", "rdk_exact", "tail_free", "tail_trained", "oracle")
-
 
 def overlap(p: Tensor, q: Tensor) -> Tensor:
     """Acceptance of rejection sampling per context, sum_x min(p, q): (n, V) x (n, V) -> float64 (n,)."""

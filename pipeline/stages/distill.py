@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from torch import nn
 from transformers import PreTrainedModel
 
 from drafters.package.forms import short_form
@@ -29,7 +28,7 @@ from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.reading import Reading, open_reading
 from pipeline.stage import Context, Stage, write_atomic
-from pipeline.tails import fitting
+from pipeline.tails import fitting, healing
 from pipeline.tails.best import Best
 from pipeline.tails.carry import carry
 from pipeline.tails.training import Plan, train
@@ -95,7 +94,7 @@ def _distilled(
     """The drafter with its best weights; what a killed run had done is kept in ``.training``."""
     settings, cfg = context.cfg.distill, context.cfg
     student = load_pruned(folder / "model", dtype=torch.float32).to(reading.target.device).eval().requires_grad_(False)
-    trained = parameters(student)
+    trained = healing.parameters(student)
     plan = Plan(settings.steps, settings.batch, settings.rate, settings.tv_from, cfg.seed, cfg.package.temperature)
 
     def acceptance() -> float:
@@ -110,17 +109,6 @@ def _distilled(
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
     return student.to(reading.drafter.dtype), best
-
-
-def parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """What is trained: the head's kept rows and bias, and the weights of every norm."""
-    head = model.get_output_embeddings()
-    found: dict[str, nn.Parameter] = {f"head_{name}": part for name, part in head.named_parameters()}
-    for name, module in model.named_modules():
-        if "norm" in type(module).__name__.lower() or "norm" in name.rpartition(".")[2].lower():
-            for part, weight in module.named_parameters(recurse=False):
-                found[f"{name}_{part}".replace(".", "_")] = weight
-    return found
 
 
 def _intervals(measured: Mapping[str, torch.Tensor]) -> dict[str, dict[str, float | None]]:

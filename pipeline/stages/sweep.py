@@ -7,6 +7,7 @@ from this machine's measured forwards, and the knee per sampling. ``curve.csv`` 
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -36,8 +37,9 @@ from eval.costs import Costs, measure_costs
 from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.stage import Context, Stage, write_atomic
+from pipeline.tails import healing
 from pipeline.tails.curve import Both, calibrate, fit, refine, test
-from pipeline.tails.sizes import Size
+from pipeline.tails.sizes import HEALED, Size
 from pipeline.tails.training import Plan, train
 
 REPORT, TABLE = "curve.json", "curve.csv"
@@ -57,6 +59,8 @@ class SweepConfig:
     ranks: list[int] = field(default_factory=lambda: [8, 12, 16])  # of tails
     trained_rank: int = 16
     steps: int = 0  # of training the tail of each size; 0: none is trained
+    heal_steps: int = 0  # of training tail, kept rows and norms together afterwards
+    heal_rate: float = 0.0005
     batch: int = 2
     rate: float = 0.003
     tv_from: float = 0.5
@@ -82,7 +86,11 @@ def run(context: Context) -> None:
     sizes = _sizes(context, target, small)
     sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
     judged = sum(map(len, parts.values()))
-    total = len(parts["fit"]) + judged * len(sampled) + settings.steps * sum(not size.whole for size in sizes)
+    total = (
+        len(parts["fit"])
+        + judged * len(sampled)
+        + (settings.steps + settings.heal_steps) * sum(not size.whole for size in sizes)
+    )
     context.console.print(
         f"{len(sizes)} sizes under {len(sampled)} samplings on {sum(map(len, parts.values()))} windows of text",
         highlight=False,
@@ -95,6 +103,8 @@ def run(context: Context) -> None:
             )
             if settings.steps and not size.whole:
                 size.tails["tail_trained"] = _trained(context, both, size, parts["fit"], bar.advance)
+            if settings.steps and settings.heal_steps and not size.whole:
+                size.healed = _healed(context, both, size, parts["fit"], bar.advance)
         costs = _costs(both, sizes, target, parts["test"][0][1], settings.cost_runs, context.cfg.package.lookahead)
         found = []
         for sampling in sampled:
@@ -140,6 +150,22 @@ def _trained(context: Context, both: Both, size: Size, text: list[texts.Window],
     return Tail(**parts)
 
 
+def _healed(context: Context, both: Both, size: Size, text: list[texts.Window], advance: Any) -> Any:
+    """The drafter with its trained tail after a short training of head and norms together; a finished one is read back."""
+    settings, path = context.cfg.sweep, context.out / f"healed-{len(size.kept):06d}.safetensors"
+    student = tail_form(pruned_form(copy.deepcopy(both.drafter), size.kept), size.tails["tail_trained"])
+    trained = healing.parameters(student)
+    if path.exists():
+        for name, part in load_file(path).items():
+            trained[name].data.copy_(part)
+        advance(settings.heal_steps)
+        return student
+    plan = Plan(settings.heal_steps, settings.batch, settings.heal_rate, settings.tv_from, context.cfg.seed, 1.0)
+    train(student, trained, both.target, [ids for _, ids in text], plan, context.out / f".{path.stem}", advance)
+    write_atomic(path, save({name: part.detach().float().cpu().contiguous() for name, part in trained.items()}))
+    return student
+
+
 def _costs(both: Both, sizes: list[Size], target: Checkpoint, prompt: Tensor, runs: int, lookahead: int) -> Costs:
     """Forwards of the target, of the unpruned drafter, and of every size with and without tails."""
     models = {"full": both.drafter}
@@ -165,7 +191,7 @@ def _rows(
     for method, sums in methods.items():
         if method == "full" and not size.whole:
             continue
-        tail = size.tails.get(method)
+        tail = size.tails.get("tail_trained" if method == HEALED else method)
         name = "full" if method == "full" else f"{len(size.kept)}/{method}" if tail else f"{len(size.kept)}"
         report = sums.report()
         d, accepted = costs.drafters[name].median, report["acceptance"] or 0.0

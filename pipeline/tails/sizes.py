@@ -20,6 +20,7 @@ from drafters.tail import Moments, Tail, factorise
 from drafters.vocab.alignment import VocabMap, identity, restrict
 
 SCALES = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)  # of a prior's shares
+HEALED = "tail_distilled"  # the method of a drafter whose head and norms were trained together with its tail
 TAUS = (1e-6, 1e-5, 1e-4, 1e-3)  # of the paper's kernel; Omega's entries are small
 
 
@@ -35,6 +36,7 @@ class Size:
     priors: dict[str, AffinityPrior] = field(default_factory=dict)
     kernels: dict[float, Tensor] = field(default_factory=dict)  # tau -> M (D, V)
     tails: dict[str, Tail] = field(default_factory=dict)
+    healed: PreTrainedModel | None = None  # form of V columns
 
     def __post_init__(self) -> None:
         self.vocab = restrict(identity(self.vocabulary), self.kept)
@@ -103,6 +105,7 @@ class Size:
                 yield f"rdk_exact/{tau:g}", q @ kernel
 
     def forms(self, model: PreTrainedModel) -> dict[str, PreTrainedModel]:
-        """The unpruned model with each tail."""
+        """The unpruned model with each tail, and the healed one if there is one."""
         short = pruned_form(model, self.kept)
-        return {name: tail_form(short, tail) for name, tail in self.tails.items()}
+        found = {name: tail_form(short, tail) for name, tail in self.tails.items()}
+        return found if self.healed is None else found | {HEALED: self.healed}

@@ -198,7 +198,7 @@ def test_the_package_drafts_with_the_tail(pair, tailed, inputs, tmp_path):
 def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     changes = [
         "stage=sweep", "sweep.fractions=[1.0,0.5,0.25]", "sweep.samplings=[[1.0,0.0,1.0],[0.7,0.0,0.9]]", "sweep.stride=2",
-        "sweep.ranks=[16]", "sweep.steps=6", "sweep.cost_runs=2", "sweep.kernel_contexts=100",
+        "sweep.ranks=[16]", "sweep.steps=6", "sweep.heal_steps=6", "sweep.cost_runs=2", "sweep.kernel_contexts=100",
     ]  # fmt: skip
     run(sweep, cfg[1:], inputs, tmp_path / "out", *changes)
     found = json.loads((tmp_path / "out" / "curve.json").read_text())
@@ -207,7 +207,8 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
         full = rows[heat, 512, "full"]["acceptance"]
         for kept in (256, 128):
             acceptance = {method: row["acceptance"] for (t, d, method), row in rows.items() if (t, d) == (heat, kept)}
-            assert set(acceptance) == {"oracle", "tli", "rdk", "rdk_exact", "tail_free_16", "tail_trained"}
+            trained = {"tail_trained", "tail_distilled"}
+            assert set(acceptance) == {"oracle", "tli", "rdk", "rdk_exact", "tail_free_16"} | trained
             assert acceptance["oracle"] >= max(acceptance["tli"], acceptance["rdk"], acceptance["rdk_exact"])
             assert acceptance["rdk"] >= acceptance["tli"] - 0.01
             assert acceptance["tli"] < acceptance["tail_free_16"] <= full + 0.02
