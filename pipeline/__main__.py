@@ -47,6 +47,11 @@ def _run(cfg: DictConfig) -> None:
 
 def _execute(cfg: DictConfig) -> None:
     check(cfg)
+    if cfg.hardware.backend == "slurm":
+        from pipeline.slurm import run_there  # here: submitit is an extra
+
+        run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), Console())
+        return
     if cfg.threads is not None:
         import torch  # here, so that configuration errors show at once
 

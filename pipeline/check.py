@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 CHOICES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "dtype": ("auto", "fp32", "bf16"),
+    "hardware.backend": ("local", "ray", "slurm"),
     "tracking.wandb": ("disabled", "offline", "online"),
 }
 
@@ -28,6 +29,10 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{name}={value}: {suggest(str(value), choices)}")
     if cfg.threads is not None and cfg.threads < 1:
         raise ConfigError(f"threads={cfg.threads}: expected a whole number from 1, or null for all")
+    if cfg.hardware.workers is not None and cfg.hardware.workers < 1:
+        raise ConfigError(f"hardware.workers={cfg.hardware.workers}: expected a whole number from 1, or null")
+    if not cfg.hardware.gpus_per_worker >= 0:
+        raise ConfigError(f"hardware.gpus_per_worker={cfg.hardware.gpus_per_worker}: expected a number from 0")
     for name, siblings in unknown_settings(cfg):
         raise ConfigError(f"{name}: no such setting; {suggest(name, siblings)}")
 

@@ -55,9 +55,8 @@ class HardwareConfig:
         None  # of ray: processes with models of their own; null: as many as the GPUs allow, else one per machine
     )
     gpus_per_worker: float = 0.0  # more than 1 for a target that is spread over several
-    slurm: dict[str, Any] = field(
-        default_factory=dict
-    )  # of slurm: what submitit's executor is given (partition, time, ...)
+    inside: str = "node"  # of slurm: the file of conf/hardware that holds within the job
+    slurm: dict[str, Any] = field(default_factory=dict)  # what submitit's executor is given; null values are left out
 
 
 @dataclass

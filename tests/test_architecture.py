@@ -33,6 +33,14 @@ def test_every_choice_composes(row: dict[str, str | None]) -> None:
         assert cfg[group].name == name  # the name under which it is chosen is the name it reports
 
 
+@pytest.mark.parametrize("hardware", sorted(path.stem for path in (CONF / "hardware").glob("*.yaml")))
+def test_every_hardware_composes(hardware: str) -> None:
+    cfg = load(["stage=count", f"hardware={hardware}"])
+    check(cfg)
+    assert cfg.hardware.backend in ("local", "ray", "slurm")
+    assert "device" not in cfg.hardware  # what is global lands globally
+
+
 @pytest.mark.parametrize("stage", stage_names())
 def test_every_stage_has_a_file_of_settings_that_composes(stage: str) -> None:
     assert (CONF / "stage" / f"{stage}.yaml").read_text().startswith(f"# @package {stage.replace('-', '_')}\n")

@@ -216,8 +216,6 @@ def external(cfg: DictConfig) -> dict[str, str]:
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = cfg.count
-    if _backend(cfg) not in ("local", "ray"):
-        raise ConfigError(f"hardware.backend={_backend(cfg)}: choose one of: local, ray")
     if settings.source not in SOURCES:
         raise ConfigError(f"count.source={settings.source}: choose one of: {', '.join(SOURCES)}")
     for name in ("workers", "max_bytes", "shard_bytes"):
