@@ -77,11 +77,10 @@ def main_of(
 ) -> int:
     """Measure, write, print; the exit code."""
     try:
-        options = parse(kind, arguments)
-    except BenchError as error:
+        result = measure(parse(kind, arguments))
+    except DraftersError as error:  # an unknown option, no package to measure: for the user to put right
         print(f"error: {error}")
         return 2
-    result = measure(options)
     path = write(name, result)
     print("\n".join(lines(result)))
     print(f"written: {path}")
