@@ -23,7 +23,8 @@ def results(
     if not work:
         return
     workers = min(workers, len(work))
-    cpus = 1.0 if gpus else max(1.0, ray.cluster_resources().get("CPU", 1.0) // workers)
+    share = ray.cluster_resources().get("CPU", 1.0) / workers  # below 1 where they are more than the processors
+    cpus = 1.0 if gpus else float(int(share)) or share
     actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(kind)
     crew = [actor.remote(*arguments) for _ in range(workers)]
     waiting = list(range(len(work)))[::-1]

@@ -32,6 +32,7 @@ def setting(target, drafter, monkeypatch) -> Setting:
 
 def test_every_figure_is_there_and_says_what_it_is_called(setting, monkeypatch):
     monkeypatch.setattr(bench_engine, "FOREIGN", ASSISTED)  # no further tokenizer here
+
     def timed(tasks, rounds, device):
         """Every task takes the time that its name says: plain decoding 2 s, generate 3 s, all others 1 s."""
         for task in tasks.values():

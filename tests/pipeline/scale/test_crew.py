@@ -55,6 +55,8 @@ def test_processors_are_shared_where_there_are_no_gpus():
     ray = ActorRay(cpus=8.0)
     list(crew.results(ray, Squares, (0,), range(10), 4))
     assert (ray.options["num_cpus"], ray.options["num_gpus"]) == (2.0, 0.0)
+    list(crew.results(ray, Squares, (0,), range(12), 12))
+    assert ray.options["num_cpus"] * 12 <= 8.0  # or some would wait for ever
     list(crew.results(ray, Squares, (0,), range(10), 4, gpus=2.0))
     assert (ray.options["num_cpus"], ray.options["num_gpus"]) == (1.0, 2.0)
 
