@@ -71,7 +71,8 @@ class TailHead(nn.Module):
             )
         bias = torch.zeros(len(tail.ids)) if tail.bias is None else tail.bias
         self.down, self.up, self.tail_bias = (
-            nn.Parameter(part.to(head.weight), requires_grad=False) for part in (tail.down, tail.up, bias)
+            nn.Parameter(part.to(head.weight, copy=True), requires_grad=False)  # training it must not train the Tail
+            for part in (tail.down, tail.up, bias)
         )
         ids = tail.ids.to(head.kept.device)
         self.register_buffer("order", torch.cat([head.kept, ids]), persistent=False)

@@ -103,3 +103,13 @@ def test_tails_that_do_not_fit_are_refused(given):
         factorise(weight[IDS], None, IDS, Moments(H, V), 2)
     with pytest.raises(ValueError, match="expected moments of H = 6"):
         factorise(weight[IDS], None, IDS, Moments(H - 1, V), 2)
+
+
+def test_training_a_head_leaves_the_tail_it_was_made_from_alone(given):
+    tail = Tail(IDS, torch.ones(2, H), torch.ones(len(IDS), 2), torch.ones(len(IDS)))
+    head = TailHead(PrunedHead(given[0][KEPT], None, KEPT, V), tail)
+    with torch.no_grad():
+        for part in (head.down, head.up, head.tail_bias):
+            part += 1.0
+    assert bool((tail.down == 1).all() and (tail.up == 1).all())
+    assert bool((tail.bias == 0).all())

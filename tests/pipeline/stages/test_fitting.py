@@ -209,6 +209,7 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
             acceptance = {method: row["acceptance"] for (t, d, method), row in rows.items() if (t, d) == (heat, kept)}
             trained = {"tail_trained", "tail_distilled"}
             assert set(acceptance) == {"oracle", "tli", "rdk", "rdk_exact", "tail_free_16"} | trained
+            assert acceptance["tail_free_16"] != acceptance["tail_trained"] != acceptance["tail_distilled"]
             assert acceptance["oracle"] >= max(acceptance["tli"], acceptance["rdk"], acceptance["rdk_exact"])
             assert acceptance["rdk"] >= acceptance["tli"] - 0.01
             assert acceptance["tli"] < acceptance["tail_free_16"] <= full + 0.02
