@@ -20,7 +20,8 @@ from eval.losslessness.certificate import code_hash
 from eval.records import PACKAGE, UNPRUNED, Record
 from eval.report import rounds
 from eval.report.page import NAME, render
-from eval.report.sources import Further
+from eval.report.shapes import ReportError
+from eval.report.sources import Further, further
 from eval.report.write import assemble
 from pipeline import executors_of
 from pipeline.stage import Context, write_atomic
@@ -58,13 +59,24 @@ def report(
 
 def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> None:
     """Write report.html, and log the report where tracking is on. What fails there is said and does not cost the measurement."""
-    cfg, more = context.cfg, Further(certificate=certificate)
+    cfg = context.cfg
     folder, runs = context.home or context.out, Path(cfg.runs_dir)
+    try:
+        more = _of_this_pair(further(runs, made.get("code")), made["pair"], certificate)
+    except ReportError as error:  # of something else below runs
+        context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
+        more = Further(certificate=certificate)
     try:
         write_atomic(context.out / NAME, render(made, more))
         log_report(made, more, folder, mode=cfg.tracking.wandb, project=cfg.tracking.project, runs=runs)
     except DraftersError as error:
         context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _of_this_pair(found: Further, pair: str, certificate: Mapping[str, Any] | None) -> Further:
+    """What other commands measured of the same pair. A curve and a timeline do not say whose they are: `make report` shows them."""
+    disco = found.disco if found.disco is not None and found.disco.get("pair") == pair else None
+    return Further(certificate=certificate, disco=disco)
 
 
 def _more(

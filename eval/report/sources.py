@@ -1,7 +1,7 @@
 """The files a page is made of: report.json, and what other commands found out, each with the fields that are read of it.
 
 Further measurements are found below `runs` by their names; none is needed. Their formats:
-    curve/**/curve.json   acceptance by kept vocabulary: CURVE
+    sweep/*/curve.json   acceptance by kept vocabulary: CURVE
     train-disco/*/report.json   the stop classifier and all policies on held-out prompts: DISCO
     dsi/**/timeline.json   who computed what when, with and without speculation parallelism: DSI
     lossless/*/certificate.json   the gate's certificate
@@ -138,7 +138,7 @@ def further(runs: Path, code: str | None) -> Further:
     """
     certificates = [_known(path, CERTIFICATE, CERTIFY) for path in _found(runs, "lossless/*/certificate.json")]
     own = [found for found in certificates if found["code"] == code]
-    curve, disco = _newest(runs, "curve/**/curve.json"), _newest(runs, "train-disco/*/report.json")
+    curve, disco = _newest(runs, "sweep/*/curve.json"), _newest(runs, "train-disco/*/report.json")
     dsi = _newest(runs, "dsi/**/timeline.json")
     return Further(
         certificate=next(iter(own or certificates), None),

@@ -213,7 +213,13 @@ def _write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
     for kind in dict.fromkeys((row["temperature"], row["top_p"]) for row in rows):
         best = curve.knee([row for row in rows if (row["temperature"], row["top_p"]) == kind])
         knees.append(None if best is None else dict(best))
-    report = {"rows": rows, "knees": knees, "t_milliseconds": {n: 1e3 * one.median for n, one in costs.target.items()}}
+    report = {
+        "schema": 1,
+        **_for_the_page(rows, knees, costs),
+        "rows": rows,
+        "knees": knees,
+        "t_milliseconds": {n: 1e3 * one.median for n, one in costs.target.items()},
+    }
     lines = io.StringIO()
     plain = [{key: value for key, value in row.items() if key != "over_tli"} for row in rows]
     writer = csv.DictWriter(lines, list(plain[0]))
@@ -221,6 +227,31 @@ def _write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
     writer.writerows(plain)
     write_atomic(context.out / TABLE, lines.getvalue().encode())
     write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _for_the_page(rows: list[dict[str, Any]], knees: list[dict[str, Any] | None], costs: Costs) -> dict[str, Any]:
+    """The same figures as `eval.report.sources.CURVE` reads them: points, and the size chosen under the first sampling."""
+    plain = costs.target[1].median
+    points = [
+        {
+            "variant": row["method"].replace("_", " "),
+            "temperature": row["temperature"],
+            "kept": row["kept"],
+            "acceptance_rate": row["acceptance"],
+            "acceptance_rate_low": row["low"],
+            "acceptance_rate_high": row["high"],
+            "speedup": None if row["tokens_per_second"] is None else row["tokens_per_second"] * plain,
+        }
+        for row in rows
+    ]
+    best = knees[0]
+    if best is None:
+        return {"points": points, "knee": None}
+    reason = (
+        f"with {best['method'].replace('_', ' ')} at T = {best['temperature']:g} the smallest head within 1 % of the most "
+        f"tokens per second that acceptance and this machine's forwards predict"
+    )
+    return {"points": points, "knee": {"kept": best["kept"], "reason": reason}}
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:

@@ -145,7 +145,7 @@ def report() -> dict[str, Any]:
 def runs(tmp_path: Path) -> Path:
     """A folder of runs with the report and everything that can stand beside it."""
     for where, content in (
-        ("eval/k1/report.json", small()), ("lossless/k2/certificate.json", CERTIFICATE), ("curve/k3/curve.json", CURVE),
+        ("eval/k1/report.json", small()), ("lossless/k2/certificate.json", CERTIFICATE), ("sweep/k3/curve.json", CURVE),
         ("train-disco/k4/report.json", DISCO), ("dsi/k5/timeline.json", DSI),
     ):  # fmt: skip
         path = tmp_path / "runs" / where

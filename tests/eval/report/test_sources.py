@@ -79,7 +79,7 @@ def test_what_is_no_json_object(tmp_path, content):
         read_report(path)
 
 
-@pytest.mark.parametrize("name", ["curve/k3/curve.json", "train-disco/k4/report.json", "dsi/k5/timeline.json"])
+@pytest.mark.parametrize("name", ["sweep/k3/curve.json", "train-disco/k4/report.json", "dsi/k5/timeline.json"])
 def test_a_broken_measurement_names_its_file(runs, name):
     (runs / name).write_text('{"schema": 1}')
     with pytest.raises(ReportError, match=name):

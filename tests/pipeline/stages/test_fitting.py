@@ -15,6 +15,7 @@ from drafters.prune import save_pruned
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from drafters.vocab.alignment import identity, restrict
+from eval.report.sources import further
 from pipeline import config
 from pipeline.errors import ConfigError
 from pipeline.reading import open_reading
@@ -215,8 +216,14 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
             assert acceptance["tli"] < acceptance["tail_free_16"] <= full + 0.02
     assert rows[1.0, 128, "rdk"]["over_tli"]["gain"] > 0
     assert len(found["knees"]) == 2
+    (tmp_path / "runs" / "sweep").mkdir(parents=True)
+    (tmp_path / "out").rename(tmp_path / "runs" / "sweep" / "key")
+    page = further(tmp_path / "runs", None).curve  # what `make report` draws
+    assert page is not None
+    assert len(page["points"]) == len(found["rows"])
+    assert page["knee"]["kept"] == found["knees"][0]["kept"]
     console = Console(record=True, width=140)
-    sweep.show(tmp_path / "out", {}, console)
+    sweep.show(tmp_path / "runs" / "sweep" / "key", {}, console)
     assert "prune.size=" in console.export_text()
 
 
