@@ -118,7 +118,12 @@ def measure(options: Options) -> dict[str, Any]:
         {"drafter": setting.pair, "packaged": setting.short}, setting.prompts[0], range(1, lengths[-1] + 2), 20
     )
     tables = {str(t): _at(setting, options, t, lengths, costs) for t in options.temperatures}
-    result: dict[str, Any] = {"embedded_pair": setting.models.ids, "options": vars(options), "temperatures": tables}
+    named = vars(options) | {"package": Path(options.package).name}  # a file to show: without this machine's folders
+    result: dict[str, Any] = {
+        "embedded_pair": [Path(name).name for name in setting.models.ids],
+        "options": named,
+        "temperatures": tables,
+    }
     for key in ("vs_transformers_assisted", "vs_transformers_generate", "vs_autoregressive"):
         result[key] = median([table[key]["median"] for table in tables.values()])
     simple = replace(setting, pair=pair_of(setting.models))  # hooks do not go with compiled forwards

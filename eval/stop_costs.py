@@ -7,13 +7,14 @@ import time
 
 import torch
 
-from drafters.stop.features import describe, past_columns
+from drafters.stop.features import describe
 from drafters.stop.policy import StopPolicy, reads_features
 from eval.harness import synchronise
 
 WARM_UP = 5
 
 
+@torch.inference_mode()  # as decoding does
 def decision_seconds(stop: StopPolicy, columns: int, runs: int, device: torch.device, greedy: bool = False) -> float:
     """Median seconds of one decision at B = 1 with a law over `columns` drafter tokens; of a policy without features, its own.
 
@@ -24,6 +25,7 @@ def decision_seconds(stop: StopPolicy, columns: int, runs: int, device: torch.de
     logits = (3 * torch.randn(1, columns, generator=generator)).to(device)
     law, drawn = logits.softmax(-1), torch.full((1,), 0.5, device=device)
     none, one = torch.zeros(1, dtype=torch.int64, device=device), torch.ones(1, dtype=torch.int64, device=device)
+    streak = torch.zeros(1, device=device)
     stop.reset(torch.zeros(1, dtype=torch.int64))
     taken = []
     for _ in range(runs + WARM_UP):
@@ -32,9 +34,8 @@ def decision_seconds(stop: StopPolicy, columns: int, runs: int, device: torch.de
         begin = time.perf_counter()
         features = None
         if reads_features(stop):
-            features = describe(
-                logits.softmax(-1) if greedy else law, drawn, one, past_columns(none, none, drawn), float(not greedy)
-            )
+            shown = logits.softmax(-1) if greedy else law
+            features = describe(shown, drawn, one, (none, streak, drawn), float(not greedy))
         stop.should_continue(features, one)
         synchronise(device)
         taken.append(time.perf_counter() - begin)

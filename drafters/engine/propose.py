@@ -14,7 +14,7 @@ from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
-from drafters.stop.features import describe, past_columns, shown_law
+from drafters.stop.features import describe, shown_law
 from drafters.stop.policy import StopPolicy, reads_features
 
 
@@ -110,7 +110,7 @@ class Noting:
         """Features (B, F) of a draw from q (B, D) out of `masked` logits, where (B,) were drafted before it."""
         shown = shown_law(q, masked, self.sampling)
         likely = shown.amax(-1) if self.sampling.greedy else chance  # greedy's draw is the likeliest token
-        past = past_columns(drafted, self.streak, self.recent)
+        past = (drafted, self.streak, self.recent)
         return describe(shown, likely, self.position + drafted, past, self.sampling.temperature)
 
 

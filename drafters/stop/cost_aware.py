@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drafters.stop.classifier import ACCEPTED, NEXT, Classifier
+from drafters.stop.classifier import Classifier
 from drafters.stop.rows import PerRow
 
 TOKENS, TIME, TAKEN, TRIED, WAITED, PATIENCE = range(6)
@@ -39,6 +39,7 @@ class CostAware:
     persist: bool = False
     _state: PerRow = field(init=False, repr=False, compare=False)
     _survival: Tensor = field(init=False, repr=False, compare=False)
+    _price: Tensor = field(init=False, repr=False, compare=False)  # of a draft, for the round that began last
 
     needs_features = True
 
@@ -50,17 +51,17 @@ class CostAware:
             )
         start = [self.rate * PRIOR_TIME, PRIOR_TIME, self.first * PRIOR_ROUNDS, PRIOR_ROUNDS, 0.0, FIRST_WAIT]
         self._state = PerRow(start, self.persist)
-        self._survival = torch.ones(0)
+        self._survival = self._price = torch.ones(0)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
         """See StopPolicy."""
-        price = self.c * self._rates(drafted)
         if features is None:
             self._survival = torch.ones(len(drafted), device=drafted.device)
-            return self._begins(drafted, price)
-        chances = self.classifier(features)
-        self._survival = self._survival * chances[:, ACCEPTED]
-        return self._survival * chances[:, NEXT] >= price
+            self._price = self.c * self._rates(drafted)
+            return self._begins(drafted, self._price)
+        accepted, following = self.classifier(features).unbind(-1)
+        self._survival = self._survival * accepted
+        return self._survival * following >= self._price
 
     def _rates(self, drafted: Tensor) -> Tensor:
         """The row's tokens per time, at least plain decoding's 1: who drafts nothing has that."""

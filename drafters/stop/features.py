@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,21 +45,44 @@ def shown_law(q: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
     return warp(logits, Sampling(1.0)) if sampling.greedy else q
 
 
-def describe(law: Tensor, drawn: Tensor, position: Tensor, past: Tensor, temperature: float) -> Tensor:
+Past = tuple[Tensor, Tensor, Tensor]  # what `past_columns` takes
+
+
+def describe(law: Tensor, drawn: Tensor, position: Tensor, past: Past, temperature: float) -> Tensor:
     """Features fp32 (B, F) in the order of NAMES, all finite.
 
     Args:
         law: (B, D) that the draw was made from, see `shown_law`. drawn: (B,) the drawn token's probability, 0 for a miss.
         position: int64 (B,) tokens since generation began. past: see `past_columns`.
     """
+    if law.device.type == "cpu":
+        return torch.from_numpy(_on_host(law.numpy(), drawn.numpy(), position.numpy(), past, temperature))
+    return _on_device(law, drawn, position, past, temperature)
+
+
+def _on_device(law: Tensor, drawn: Tensor, position: Tensor, past: Past, temperature: float) -> Tensor:
     top = law.topk(min(TOP, law.shape[-1]), dim=-1).values.float()
     if top.shape[-1] < TOP:
         top = torch.nn.functional.pad(top, (0, TOP - top.shape[-1]))
-    entropy = entropies(law)
     logs = torch.cat([top, drawn.float().unsqueeze(-1)], -1).clamp_(min=FLOOR).log_()  # (B, TOP + 1)
-    place = position.clamp(min=0).float().log1p().unsqueeze(-1)
+    entropy, place = entropies(law).unsqueeze(-1), position.clamp(min=0).float().log1p().unsqueeze(-1)
     heat = logs.new_full((logs.shape[0], 1), temperature)
-    return torch.cat([logs[:, :TOP], entropy.unsqueeze(-1), logs[:, TOP:], place, past, heat], -1)
+    return torch.cat([logs[:, :TOP], entropy, logs[:, TOP:], place, past_columns(*past), heat], -1)
+
+
+def _on_host(law: np.ndarray, drawn: np.ndarray, position: np.ndarray, past: Past, temperature: float) -> np.ndarray:
+    """The same, of fp32 or fp64 on the CPU: dozens of operations on a few numbers each, which torch takes longer to start."""
+    count, (step, streak, recent) = min(TOP, law.shape[-1]), (part.numpy() for part in past)
+    found = np.full((law.shape[0], len(NAMES)), FLOOR, np.float32)
+    top = np.partition(law, law.shape[-1] - count, axis=-1)[:, -count:]
+    top.sort(axis=-1)
+    found[:, :count], found[:, DRAWN] = top[:, ::-1], drawn
+    np.log(np.maximum(found, FLOOR), out=found)  # of the columns below, too: they are not written yet
+    found[:, ENTROPY] = -np.einsum("bd,bd->b", law, np.log(np.maximum(law, np.finfo(law.dtype).tiny)))
+    found[:, POSITION], found[:, STEP], found[:, STREAK] = np.maximum(position, 0), step, step + streak
+    np.log1p(found[:, POSITION:RECENT], out=found[:, POSITION:RECENT])
+    found[:, RECENT], found[:, TEMPERATURE] = recent, temperature
+    return found
 
 
 def past_columns(step: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
@@ -72,4 +96,5 @@ def past_columns(step: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
 
 def entropies(law: Tensor) -> Tensor:
     """Entropy of each row in nats, fp32: (..., D) -> (...,)."""
-    return torch.special.entr(law).sum(-1).float()
+    tiny = torch.finfo(law.dtype).tiny  # 0 log 0 is 0
+    return -(law * law.clamp(min=tiny).log_()).sum(-1).float()

@@ -83,7 +83,8 @@ def trace(
     shown = shown_law(law, masked, sampling)
     is_miss = x.squeeze(-1) >= laws.target.shape[-1]
     drawn = shown.amax(-1) if sampling.greedy else torch.where(is_miss, 0.0, q_x)
-    features = describe(shown, drawn, torch.arange(n, device=device), shown.new_zeros(n, 3), sampling.temperature)
+    nothing = shown.new_zeros(n)  # the columns of the past depend on the policy: a replay fills them in
+    features = describe(shown, drawn, torch.arange(n, device=device), (nothing, nothing, nothing), sampling.temperature)
     return Trace(
         features=features.cpu(),
         accepted=accepted.cpu(),

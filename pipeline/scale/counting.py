@@ -12,7 +12,7 @@ from drafters.engine.distributed.ray_cluster import require_ray
 from drafters.vocab.pretokens import Plan
 from pipeline.scale.segment import count_segment
 
-BATCHES = 16  # of about a million characters: one task, done again as a whole
+BATCHES = 6  # of about a million characters: one task, done again as a whole; the count waits for the last ones
 WAITING = 2  # tasks per worker, the running one included: enough to keep it busy, little enough to bound memory
 RETRIES = 10  # of a task whose worker died
 

@@ -12,7 +12,7 @@ from drafters.engine.distributed.request import Request
 from drafters.engine.propose import draw_children, usable
 from drafters.engine.session import Pair
 from drafters.probs import warp
-from drafters.stop.features import UNKNOWN, describe, past_columns, shown_law
+from drafters.stop.features import UNKNOWN, describe, shown_law
 from drafters.stop.policy import reads_features
 
 
@@ -91,9 +91,9 @@ class DraftServer:
             sampling = self._opened.limits.drafting
             shown = shown_law(q, masked, sampling)
             likely = shown.amax(-1) if sampling.greedy else chance
-            unknown = [torch.full((1,), value, device=q.device) for value in UNKNOWN]
+            streak, recent = (torch.full((1,), value, device=q.device) for value in UNKNOWN)
             place = torch.tensor([len(self._tokens) - len(self._prompt)], device=q.device)
-            features = describe(shown, likely, place, past_columns(step, *unknown), sampling.temperature)
+            features = describe(shown, likely, place, (step, streak, recent), sampling.temperature)
         goes_on = bool(stop.should_continue(features, step + 1)) and self._in_block + 1 < stop.max_length
         self._in_block = self._in_block + 1 if goes_on else 0
         return not goes_on

@@ -18,6 +18,7 @@ from drafters.stop.features import (
     TEMPERATURE,
     TOP,
     UNKNOWN,
+    _on_device,
     describe,
     past_columns,
     remember,
@@ -26,7 +27,7 @@ from drafters.stop.features import (
 
 
 def columns(rows):
-    return past_columns(torch.zeros(rows, dtype=torch.int64), torch.zeros(rows), torch.full((rows,), 0.5))
+    return torch.zeros(rows, dtype=torch.int64), torch.zeros(rows), torch.full((rows,), 0.5)
 
 
 def test_top_probabilities_descend_and_entropy_is_that_of_all_tokens():
@@ -44,6 +45,20 @@ def test_top_probabilities_descend_and_entropy_is_that_of_all_tokens():
     assert torch.allclose(got[:, DRAWN], drawn.clamp(min=FLOOR).log())
     assert torch.allclose(got[:, POSITION].expm1(), torch.arange(5.0), atol=1e-5)
     assert got[:, TEMPERATURE].tolist() == pytest.approx([0.7] * 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3, 300])
+def test_a_device_and_the_host_see_the_same(size, dtype):
+    generator = torch.Generator().manual_seed(2)
+    law = (4 * torch.randn(6, size, generator=generator, dtype=dtype)).softmax(-1)
+    law[0, 1:] = 0.0
+    drawn, position = law[:, -1], torch.arange(-1, 5)
+    past = torch.arange(6), torch.arange(0.0, 12.0, 2.0), torch.linspace(0, 1, 6)
+    host, device = describe(law, drawn, position, past, 1.0), _on_device(law, drawn, position, past, 1.0)
+    assert host.dtype == device.dtype == torch.float32
+    assert torch.allclose(host, device, rtol=2e-6, atol=2e-6)  # some roundings of fp32 at values up to 14
+    assert torch.allclose(host[:, STEP : RECENT + 1], past_columns(*past), rtol=2e-6)
 
 
 @pytest.mark.parametrize("size", [1, 4, 10, 11])
