@@ -38,6 +38,7 @@ from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.stage import Context, Stage, write_atomic
 from pipeline.tails import healing
+from pipeline.tails.cover import named
 from pipeline.tails.curve import Both, calibrate, fit, refine, test
 from pipeline.tails.sizes import HEALED, Size
 from pipeline.tails.training import Plan, train
@@ -56,9 +57,10 @@ class SweepConfig:
     window: int = 256
     windows_per_document: int = 2
     stride: int = 4  # every so many positions are judged
-    ranks: list[int] = field(default_factory=lambda: [8, 12, 16])  # of tails
-    trained_rank: int = 16
-    steps: int = 0  # of training the tail of each size; 0: none is trained
+    # Training-free tails: rank, share of the pruned tokens that is covered (the likeliest).
+    tails: list[Any] = field(default_factory=lambda: [[8, 1.0], [12, 1.0], [16, 1.0], [28, 0.4], [40, 0.4]])
+    trained: list[Any] = field(default_factory=lambda: [40, 0.4])  # which of them
+    steps: int = 0  # of training that tail of each size; 0: none is trained
     heal_steps: int = 0  # of training tail, kept rows and norms together afterwards
     heal_rate: float = 0.0005
     batch: int = 2
@@ -98,9 +100,7 @@ def run(context: Context) -> None:
     with context.progress("Sweeping", total) as bar:
         laws = fit(both, sizes, parts["fit"], settings.kernel_contexts, bar.advance)
         for size in sizes:
-            size.fit(
-                small.get_output_embeddings(), list(settings.ranks), settings.neighbours, laws, settings.kernel_bytes
-            )
+            size.fit(small.get_output_embeddings(), _tails(settings), settings.neighbours, laws, settings.kernel_bytes)
             if settings.steps and not size.whole:
                 size.tails["tail_trained"] = _trained(context, both, size, parts["fit"], bar.advance)
             if settings.steps and settings.heal_steps and not size.whole:
@@ -132,11 +132,15 @@ def _sizes(context: Context, target: Checkpoint, drafter: Any) -> list[Size]:
     return found
 
 
+def _tails(settings: DictConfig) -> list[tuple[int, float]]:
+    return [(int(number), float(share)) for number, share in settings.tails]
+
+
 def _trained(context: Context, both: Both, size: Size, text: list[texts.Window], advance: Any) -> Tail:
-    """The tail of `trained_rank` after training; a finished one is read back."""
+    """The tail `trained` after training; a finished one is read back."""
     settings, path = context.cfg.sweep, context.out / f"tail-{len(size.kept):06d}.safetensors"
-    name = f"tail_free_{settings.trained_rank}"
-    free = size.tails[name]
+    number, share = settings.trained
+    free = size.tails[named(int(number), float(share))]
     if path.exists():
         advance(settings.steps)
         return Tail(**load_file(path))
@@ -288,8 +292,16 @@ def check(cfg: DictConfig) -> None:
     settings = cfg.sweep
     if not settings.fractions or not all(0 < share <= 1 for share in settings.fractions):
         raise ConfigError(f"sweep.fractions={settings.fractions}: expected shares above 0 and up to 1")
-    if settings.steps and settings.trained_rank not in settings.ranks:
-        raise ConfigError(f"sweep.trained_rank={settings.trained_rank}: expected one of sweep.ranks={settings.ranks}")
+    for row in [*settings.tails, settings.trained]:
+        try:
+            number, share = row
+            sound = number >= 1 and int(number) == number and 0 < share <= 1
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise ConfigError(f"sweep.tails: expected rows [rank from 1, share covered in (0, 1]], got {row}")
+    if settings.steps and tuple(settings.trained) not in _tails(settings):
+        raise ConfigError(f"sweep.trained={settings.trained}: expected one of sweep.tails={settings.tails}")
     try:
         for temperature, top_k, top_p in settings.samplings:
             Sampling(float(temperature), int(top_k), float(top_p))

@@ -43,8 +43,9 @@ class TailConfig:
     tokens: int = 100_000  # of text, all three parts together
     window: int = 256  # tokens read at once
     windows_per_document: int = 2
-    rank: int | None = None  # null: that of `ranks` with the most tokens per weight read
+    rank: int | None = None  # null: that of `ranks` (and `covers`) with the most tokens per weight read
     ranks: list[int] = field(default_factory=lambda: [4, 8, 12, 16, 24, 32])
+    covers: list[float] = field(default_factory=lambda: [1.0, 0.4])  # shares of the pruned tokens, the likeliest
     max_head_share: float = 0.35  # of the whole head's weights: no rank above that is chosen
     steps: int = 0  # of training; 0: training-free
     batch: int = 2  # windows per step
@@ -81,10 +82,10 @@ def _fit(context: Context, reading: Reading, advance: fitting.Advance) -> tuple[
     head = full.get_output_embeddings()
     sums = fitting.moments(reading, advance)
     ranks = list(settings.ranks) if settings.rank is None else [settings.rank]
-    tails, spectrum = fitting.candidates(reading, head, sums, ranks)
-    chosen = fitting.choose(reading, tails, settings.max_head_share, context.cfg.package.lookahead, advance)
-    free = next(tail for tail in tails if tail.rank == chosen["rank"])
+    tails, spectrum = fitting.candidates(reading, head, sums, ranks, list(settings.covers))
+    free, rows = fitting.choose(reading, tails, settings.max_head_share, context.cfg.package.lookahead, advance)
     forms = {"full": full, "tli": reading.drafter, "tail_free": tail_form(reading.drafter, free)}
+    chosen = {"rank": free.rank, "tokens": len(free.ids), "ranks": rows}
     tail, report = free, {**chosen, "tail": "training-free", "spectrum": _spectrum(spectrum)}
     if settings.steps:
         trained = _trained(context, reading, free, advance)
@@ -150,7 +151,7 @@ def _say(context: Context, report: dict[str, Any]) -> None:
     found = report["acceptance"]
     parts = [f"{name.replace('_', ' ')} {item['mean']:.3f}" for name, item in found.items()]
     context.console.print(
-        f"tail of rank {report['rank']}, {report['tail']}, {report['head_share']:.0%} of the whole head's weights "
+        f"tail of rank {report['rank']} for {report['tokens']:,} tokens, {report['tail']}, {report['head_share']:.0%} of the whole head's weights "
         f"(kept rows alone: {report['head_share_short']:.0%}); acceptance on unseen text: {', '.join(parts)}",
         highlight=False,
     )
@@ -165,6 +166,8 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"tail.rank: expected whole numbers from 1, got {rank}")
     if settings.rank is None and not settings.ranks:
         raise ConfigError("tail.ranks=[]: expected at least one rank to try, or tail.rank")
+    if not settings.covers or not all(0 < share <= 1 for share in settings.covers):
+        raise ConfigError(f"tail.covers={settings.covers}: expected shares above 0 and up to 1")
     if settings.steps < 0 or settings.batch < 1 or not settings.rate > 0:
         raise ConfigError("tail: expected steps from 0, batch from 1 and a rate above 0")
 

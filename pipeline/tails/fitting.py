@@ -15,6 +15,7 @@ from drafters.probs import Sampling, warp
 from drafters.tail import Moments, Spectrum, Tail, factorise
 from pipeline.laws import pieces
 from pipeline.reading import Reading, Window
+from pipeline.tails.cover import likeliest
 
 Advance = Callable[[float], None]
 
@@ -31,14 +32,17 @@ def moments(reading: Reading, advance: Advance) -> Moments:
 
 
 def candidates(
-    reading: Reading, head: torch.nn.Linear, sums: Moments, ranks: Sequence[int]
+    reading: Reading, head: torch.nn.Linear, sums: Moments, ranks: Sequence[int], covers: Sequence[float]
 ) -> tuple[list[Tail], Spectrum]:
-    """A tail of every rank for the pruned rows of the unpruned drafter's head, smallest first."""
-    ids = (reading.vocab.to_drafter < 0).nonzero().flatten()
-    ids = ids[ids < min(len(head.weight), reading.checkpoint.vocabulary)]  # rows that only pad are no tokens
-    weight = head.weight.detach()[ids].cpu()
-    bias = None if head.bias is None else head.bias.detach()[ids].cpu()
-    found = [factorise(weight, bias, ids, sums, rank) for rank in sorted(ranks)]
+    """A tail of every rank for every share of the pruned rows of the unpruned drafter's head; singular values of the widest's."""
+    pruned = (reading.vocab.to_drafter < 0).nonzero().flatten()
+    pruned = pruned[pruned < min(len(head.weight), reading.checkpoint.vocabulary)]  # rows that only pad are no tokens
+    found = []
+    for share in sorted(covers, reverse=True):
+        ids = likeliest(pruned, sums.mass, share)
+        weight = head.weight.detach()[ids].cpu()
+        bias = None if head.bias is None else head.bias.detach()[ids].cpu()
+        found += [factorise(weight, bias, ids, sums, rank) for rank in sorted(ranks)]
     return [tail for tail, _ in found], found[0][1]
 
 
@@ -95,24 +99,26 @@ def weights_read(model: PreTrainedModel) -> int:
     return sum(every.values()) + (embedding.numel() if head is embedding else 0)
 
 
-def choose(reading: Reading, tails: Sequence[Tail], limit: float, lookahead: int, advance: Advance) -> dict[str, Any]:
-    """The rank with the most tokens per weight read on the calibrate part, among those within the head's share `limit`.
+def choose(
+    reading: Reading, tails: Sequence[Tail], limit: float, lookahead: int, advance: Advance
+) -> tuple[Tail, list[dict[str, Any]]]:
+    """The tail with the most tokens per weight read on the calibrate part, among those within the head's share `limit`.
 
     Returns:
-        JSON-ready: ``rank``, and ``ranks``: one row per candidate.
+        It, and one JSON-ready row per candidate.
     """
-    forms = {str(tail.rank): tail_form(reading.drafter, tail) for tail in tails}
+    forms = {str(number): tail_form(reading.drafter, tail) for number, tail in enumerate(tails)}
     found = acceptances(reading, forms, reading.texts["calibrate"], advance)
     target, base = weights_read(reading.target), weights_read(reading.drafter)
     rows = []
-    for tail in tails:
-        accepted = mean(found[str(tail.rank)])
+    for number, tail in enumerate(tails):
+        accepted = mean(found[str(number)])
         worth = tokens_per_weight(accepted, lookahead, base + tail.numbers, target)
-        share = head_share(reading, tail)
-        rows.append({"rank": tail.rank, "acceptance": accepted, "head_share": share, "tokens_per_weight": worth})
-    allowed = [row for row in rows if row["head_share"] <= limit] or rows[:1]
-    best = max(allowed, key=lambda row: row["tokens_per_weight"])
-    return {"rank": best["rank"], "ranks": rows}
+        size = {"rank": tail.rank, "tokens": len(tail.ids), "head_share": head_share(reading, tail)}
+        rows.append(size | {"acceptance": accepted, "tokens_per_weight": worth})
+    smallest = min(range(len(rows)), key=lambda number: rows[number]["head_share"])
+    allowed = [number for number, row in enumerate(rows) if row["head_share"] <= limit] or [smallest]
+    return tails[max(allowed, key=lambda number: rows[number]["tokens_per_weight"])], rows
 
 
 def head_share(reading: Reading, tail: Tail | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from drafters.samplers.proposal.tli import TLI
 from drafters.shares import ShareFit
 from drafters.tail import Moments, Tail, factorise
 from drafters.vocab.alignment import VocabMap, identity, restrict
+from pipeline.tails.cover import likeliest, named
 
 SCALES = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)  # of a prior's shares
 HEALED = "tail_distilled"  # the method of a drafter whose head and norms were trained together with its tail
@@ -54,8 +55,10 @@ class Size:
         self.statistics.seen(ids)
         self.moments.add(hidden, p, 1 - p[:, self.kept].sum(-1).clamp(max=1))
 
-    def fit(self, head: nn.Linear, ranks: list[int], neighbours: int, laws: Tensor, kernel_bytes: int) -> None:
-        """Priors, the paper's kernels where D V fp32 fits into `kernel_bytes`, and training-free tails."""
+    def fit(
+        self, head: nn.Linear, tails: Sequence[tuple[int, float]], neighbours: int, laws: Tensor, kernel_bytes: int
+    ) -> None:
+        """Priors, the paper's kernels where D V fp32 fits into `kernel_bytes`, and training-free tails: (rank, share covered)."""
         if self.whole:
             return
         found = {
@@ -70,10 +73,11 @@ class Size:
         if 4 * len(self.kept) * self.vocabulary * len(TAUS) <= kernel_bytes:
             omega = covariance(laws, self.kept)
             self.kernels = {tau: softmax_kernel(omega, tau) for tau in TAUS}
-        ids = (self.vocab.to_drafter < 0).nonzero().flatten()
-        bias = None if head.bias is None else head.bias.detach()[ids]
-        for rank in ranks:
-            self.tails[f"tail_free_{rank}"] = factorise(head.weight.detach()[ids], bias, ids, self.moments, rank)[0]
+        pruned = (self.vocab.to_drafter < 0).nonzero().flatten()
+        for rank, share in tails:
+            ids = likeliest(pruned, self.moments.mass, share)
+            bias = None if head.bias is None else head.bias.detach()[ids]
+            self.tails[named(rank, share)] = factorise(head.weight.detach()[ids], bias, ids, self.moments, rank)[0]
 
     def refine(self, steps: int) -> ShareFit | None:
         """To be fed with the fit part once more: shares per donor for the mean prior."""
