@@ -151,7 +151,8 @@ def _say(context: Context, report: dict[str, Any]) -> None:
     found = report["acceptance"]
     parts = [f"{name.replace('_', ' ')} {item['mean']:.3f}" for name, item in found.items()]
     context.console.print(
-        f"tail of rank {report['rank']} for {report['tokens']:,} tokens, {report['tail']}, {report['head_share']:.0%} of the whole head's weights "
+        f"tail of rank {report['rank']} for {report['tokens']:,} tokens, {report['tail']}, "
+        f"{report['head_share']:.0%} of the whole head's weights "
         f"(kept rows alone: {report['head_share_short']:.0%}); acceptance on unseen text: {', '.join(parts)}",
         highlight=False,
     )

@@ -209,7 +209,8 @@ def test_the_package_drafts_with_the_tail(pair, tailed, inputs, tmp_path):
 def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     changes = [
         "stage=sweep", "sweep.fractions=[1.0,0.5,0.25]", "sweep.samplings=[[1.0,0.0,1.0],[0.7,0.0,0.9]]", "sweep.stride=2",
-        "sweep.tails=[[16,1.0],[16,0.5]]", "sweep.trained=[16,1.0]", "sweep.steps=6", "sweep.heal_steps=6", "sweep.cost_runs=2", "sweep.kernel_contexts=100",
+        "sweep.tails=[[16,1.0],[16,0.5]]", "sweep.trained=[16,1.0]",
+        "sweep.steps=6", "sweep.heal_steps=6", "sweep.cost_runs=2", "sweep.kernel_contexts=100",
     ]  # fmt: skip
     run(sweep, cfg[1:], inputs, tmp_path / "out", *changes)
     found = json.loads((tmp_path / "out" / "curve.json").read_text())
