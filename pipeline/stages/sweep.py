@@ -11,6 +11,7 @@ import copy
 import csv
 import io
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def run(context: Context) -> None:
             for size, kinds, methods in zip(sizes, chosen, sums, strict=True):
                 found += _rows(size, kinds, methods, sampling, costs, small, context.cfg.package.lookahead)
     _write(context, found, costs)
+    for folder in context.out.glob(".*-*"):  # checkpoints of what is trained
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sizes(context: Context, target: Checkpoint, drafter: Any) -> list[Size]:

@@ -34,12 +34,15 @@ def drafts(policy, most=60):
     return drafted
 
 
-def test_folding_changes_nothing(make_trained):
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+def test_folding_changes_nothing(make_trained, activation):
     slopes = {"slope.accepted": 1.7, "shift.accepted": -0.3, "slope.next": 0.6, "shift.next": 0.2}
     trained = make_trained(**slopes)
+    trained.config["activation"] = activation
     features = torch.randn(50, len(NAMES), generator=torch.Generator().manual_seed(1))
     t = trained.tensors
-    hidden = F.relu(F.linear((features - t["mean"]) / t["scale"], t["layers.0.weight"], t["layers.0.bias"]))
+    activate = {"relu": F.relu, "gelu": F.gelu, "tanh": torch.tanh}[activation]
+    hidden = activate(F.linear((features - t["mean"]) / t["scale"], t["layers.0.weight"], t["layers.0.bias"]))
     logits = F.linear(hidden, t["layers.1.weight"], t["layers.1.bias"])
     expected = (logits * torch.tensor([1.7, 0.6]) + torch.tensor([-0.3, 0.2])).sigmoid()
     assert torch.allclose(Classifier(trained)(features), expected, atol=1e-5)

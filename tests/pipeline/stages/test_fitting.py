@@ -229,6 +229,7 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
                 assert acceptance["tli"] < acceptance[name] <= full + 0.02
     assert rows[1.0, 128, "rdk"]["over_tli"]["gain"] > 0
     assert len(found["knees"]) == 2
+    assert not list((tmp_path / "out").glob(".*"))  # no checkpoints left
     (tmp_path / "runs" / "sweep").mkdir(parents=True)
     (tmp_path / "out").rename(tmp_path / "runs" / "sweep" / "key")
     page = further(tmp_path / "runs", None).curve  # what `make report` draws
