@@ -1,7 +1,8 @@
 """The cost model: tokens per second predicted from measured costs and logged acceptance, against what was measured.
 
 A round of k drafts takes o + k (o1 + d) + t(k + 1): d and t from the models alone, o and o1 (what the engine does around them)
-from rounds on other prompts than those predicted. Besides: t(n) and d of shapes of real models, with random weights.
+from rounds on other prompts than those predicted. A machine's speed drifts: d and t are measured anew beside every batch of requests,
+and an error is the median over rounds. Besides: t(n) and d of shapes of real models, with random weights.
 
 python -m eval.bench_costs [key=value ...]   keys: prompts tokens lengths rounds threads shapes
 """
@@ -9,9 +10,9 @@ python -m eval.bench_costs [key=value ...]   keys: prompts tokens lengths rounds
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from drafters.stop.static import Static
 from eval import suites
 from eval.bench_output import environment, main_of
 from eval.costs import Costs, measure_costs
-from eval.timing import alternate, median
+from eval.harness import synchronise
+from eval.timing import median
 
+COST_RUNS = 10  # forwards of each length beside every batch of requests
 ZOO = Path(__file__).resolve().parents[1] / "drafters" / "zoo" / "pycode"
 SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
 # Published sizes; the weights are random, which time does not depend on.
@@ -63,20 +66,29 @@ class Options:
     prompts: int = 12  # half to learn the engine's own cost from, half to predict
     tokens: int = 64
     lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])
-    rounds: int = 3
+    rounds: int = 5
     threads: int = 1
     shapes: bool = True
 
 
 @dataclass(frozen=True)
 class Run:
-    """Requests of one length: rounds, drafts, tokens, seconds."""
+    """Requests of one length: rounds, drafts, tokens, seconds, and what forwards cost at that moment."""
 
     length: int
     rounds: int
     drafted: int
     tokens: int
     seconds: float
+    costs: Costs
+
+    def predicted(self, around: tuple[float, float]) -> float:
+        """Tokens per second, given (o, o1)."""
+        return self.tokens / (self.rounds * round_seconds(self.per_round, self.costs, around))
+
+    def error(self, around: tuple[float, float]) -> float:
+        """Predicted over measured, less 1."""
+        return self.predicted(around) * self.seconds / self.tokens - 1
 
     @property
     def per_round(self) -> float:
@@ -94,30 +106,27 @@ def measure(options: Options) -> dict[str, Any]:
     pair = pair_of(models)
     texts = suites.load(SUITE, models.target_tokenizer, options.prompts)
     prompts = [suites.encode(text, models.target_tokenizer, 192) for text in texts]
-    costs = measure_costs({"drafter": pair}, prompts[0], range(1, max(options.lengths) + 2), 40)
     half = len(prompts) // 2
-    known = _runs(pair, full_map(models), prompts[:half], options, 0)
-    unknown = _runs(pair, full_map(models), prompts[half:], options, half)
-    around = fit(known, costs)
+    known, unknown = _runs(pair, full_map(models), {0: prompts[:half], half: prompts[half:]}, options)
+    around = fit(known)
     shapes = {**SHAPES, **(LARGE if device == "cuda" else {})} if options.shapes else {}
     rows = {}
-    for run in unknown:
-        predicted = run.tokens / (run.rounds * round_seconds(run.per_round, costs, around))
-        measured = run.tokens / run.seconds
-        rows[str(run.length)] = {
-            "predicted_tokens_per_second": predicted,
-            "measured_tokens_per_second": measured,
-            "error": predicted / measured - 1,
-            "forwards_alone": run.tokens / (run.rounds * round_seconds(run.per_round, costs, (0.0, 0.0))) / measured
-            - 1,
+    for length in [0, *options.lengths]:
+        runs = [run for run in unknown if run.length == length]
+        rows[str(length)] = {
+            "predicted_tokens_per_second": median([run.predicted(around) for run in runs]),
+            "measured_tokens_per_second": median([run.tokens / run.seconds for run in runs]),
+            "error": median([run.error(around) for run in runs]),
+            "forwards_alone": median([run.error((0.0, 0.0)) for run in runs]),
         }
+    every = [run.costs for run in known + unknown]
     return {
         "options": vars(options),
         "lengths": rows,
         "worst_error": max(abs(row["error"]) for row in rows.values()),
         "seconds": {
-            "t": costs.t,
-            "d": costs.drafters["drafter"].median,
+            "t": median([costs.t for costs in every]),
+            "d": median([costs.drafters["drafter"].median for costs in every]),
             "per_round": around[0],
             "per_draft": around[1],
         },
@@ -132,34 +141,46 @@ def round_seconds(drafts: float, costs: Costs, around: tuple[float, float]) -> f
     return around[0] + drafts * (around[1] + costs.drafters["drafter"].median) + verify
 
 
-def fit(runs: list[Run], costs: Costs) -> tuple[float, float]:
+def fit(runs: list[Run]) -> tuple[float, float]:
     """(o, o1) by least squares over what a round takes besides its forwards."""
-    rest = [run.seconds / run.rounds - round_seconds(run.per_round, costs, (0.0, 0.0)) for run in runs]
+    rest = [run.seconds / run.rounds - round_seconds(run.per_round, run.costs, (0.0, 0.0)) for run in runs]
     ones = np.array([[1.0, run.per_round] for run in runs])
     found = np.linalg.lstsq(ones, np.array(rest), rcond=None)[0]
     return float(found[0]), float(found[1])
 
 
-def _runs(pair: TransformersPair, vocab: Any, prompts: list[Tensor], options: Options, first: int) -> list[Run]:
+def _runs(
+    pair: TransformersPair, vocab: Any, prompts: Mapping[int, list[Tensor]], options: Options
+) -> tuple[list[Run], ...]:
+    """Runs of every group of prompts, by its first number: every length in every round, the first round not counted."""
     sampler, limits = build("standard", vocab), Limits(options.tokens, Sampling(1.0), ignore_eos=True)
 
-    def decode(length: int) -> list[Decoded]:
-        coins = [KeyedCoins(0, torch.tensor([first + n], device=pair.device)) for n in range(len(prompts))]
+    def decode(length: int, first: int) -> list[Decoded]:
+        numbered = [
+            (ids, KeyedCoins(0, torch.tensor([first + n], device=pair.device))) for n, ids in enumerate(prompts[first])
+        ]
         if length == 0:
-            return [autoregressive(pair, [ids], coins[n], limits) for n, ids in enumerate(prompts)]
-        return [speculative(pair, sampler, Static(length), [ids], coins[n], limits) for n, ids in enumerate(prompts)]
+            return [autoregressive(pair, [ids], coins, limits) for ids, coins in numbered]
+        return [speculative(pair, sampler, Static(length), [ids], coins, limits) for ids, coins in numbered]
 
-    lengths = [0, *options.lengths]
-    seconds = alternate({str(k): partial(decode, k) for k in lengths}, options.rounds, pair.device)
-    found = []
-    for length in lengths:
-        made = decode(length)
-        rounds, drafted = (
-            sum(int(getattr(one, name).sum()) for one in made) for name in ("target_forwards", "drafted")
-        )
-        tokens = sum(len(one.tokens[0]) for one in made)
-        found.append(Run(length, rounds, drafted, tokens, median(seconds[str(length)])))
-    return found
+    lengths, found = [0, *options.lengths], {first: list[Run]() for first in prompts}
+    ids = next(iter(prompts.values()))[0]
+    for number in range(-1, options.rounds):
+        for length in lengths if number % 2 == 0 else lengths[::-1]:
+            for first, runs in found.items():
+                costs = measure_costs({"drafter": pair}, ids, range(1, max(lengths) + 2), COST_RUNS)
+                synchronise(pair.device)
+                start = time.perf_counter()
+                made = decode(length, first)
+                synchronise(pair.device)
+                seconds = time.perf_counter() - start
+                rounds, drafted = (
+                    sum(int(getattr(one, name).sum()) for one in made) for name in ("target_forwards", "drafted")
+                )
+                tokens = sum(len(one.tokens[0]) for one in made)
+                if number >= 0:
+                    runs.append(Run(length, rounds, drafted, tokens, seconds, costs))
+    return tuple(found.values())
 
 
 def _shape(sizes: tuple[int, ...], device: str) -> dict[str, Any]:

@@ -55,13 +55,23 @@ def test_batches_report_every_size():
 
 def test_the_engines_own_cost_is_found_again():
     timing = lambda seconds: Timing(seconds, seconds, seconds, 3)  # noqa: E731
-    costs = Costs({n: timing(10.0 + n) for n in range(1, 8)}, {"drafter": timing(2.0)}, 8)
+    costs, slow = (
+        Costs({n: timing(pace * (10.0 + n)) for n in range(1, 8)}, {"drafter": timing(pace * 2.0)}, 8)
+        for pace in (1.0, 1.5)
+    )
     runs = [
-        bench_costs.Run(k, rounds=5, drafted=5 * k, tokens=9, seconds=5 * (11.0 + k + 2.0 * k + 0.7 + 0.3 * k))
+        bench_costs.Run(k, 5, 5 * k, tokens=9, seconds=5 * (11.0 + k + 2.0 * k + 0.7 + 0.3 * k), costs=costs)
         for k in (0, 2, 5)
     ]
-    assert bench_costs.fit(runs, costs) == pytest.approx((0.7, 0.3))
+    assert bench_costs.fit(runs) == pytest.approx((0.7, 0.3))
     assert bench_costs.round_seconds(2.0, costs, (0.7, 0.3)) == pytest.approx(13.0 + 4.0 + 1.3)
+    # The same rounds while the machine is slower: what forwards cost then is what counts.
+    later = [
+        bench_costs.Run(k, 5, 5 * k, tokens=9, seconds=5 * (1.5 * (11.0 + 3.0 * k) + 0.7 + 0.3 * k), costs=slow)
+        for k in (0, 2, 5)
+    ]
+    assert [run.error((0.7, 0.3)) for run in later] == pytest.approx([0.0] * 3)
+    assert bench_costs.fit(runs + later) == pytest.approx((0.7, 0.3))
 
 
 def test_costs_are_predicted_and_measured():
