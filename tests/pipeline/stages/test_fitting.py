@@ -234,7 +234,15 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     (tmp_path / "out").rename(tmp_path / "runs" / "sweep" / "key")
     page = further(tmp_path / "runs", None).curve  # what `make report` draws
     assert page is not None
-    assert len(page["points"]) == len(found["rows"])
+    lines = {"full", "oracle", "tli", "rdk", "tail, training-free", "tail, trained"}  # as many as can be told apart
+    assert {point["variant"] for point in page["points"]} == lines
+    drawn = {
+        (point["temperature"], point["kept"], point["variant"]): point["acceptance_rate"] for point in page["points"]
+    }
+    assert len(drawn) == len(page["points"]) == 2 * (1 + 2 * 5)
+    assert drawn[1.0, 128, "tail, trained"] == rows[1.0, 128, "tail_distilled"]["acceptance"]
+    fastest = max(("tail_free_16", "tail_free_16_top50"), key=lambda name: rows[1.0, 128, name]["tokens_per_second"])
+    assert drawn[1.0, 128, "tail, training-free"] == rows[1.0, 128, fastest]["acceptance"]
     assert page["knee"]["kept"] == found["knees"][0]["kept"]
     console = Console(record=True, width=140)
     sweep.show(tmp_path / "runs" / "sweep" / "key", {}, console)
