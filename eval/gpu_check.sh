@@ -34,7 +34,7 @@ step() { # name, limit in seconds, command...
 if [ "$QUICK" = 1 ]; then
   step steps 120 "$PYTHON" -m eval.bench_steps 'vocabularies=[4000]' 'shares=[0.25]' rounds=3
   step batch 120 "$PYTHON" -m eval.bench_batch 'sizes=[1,2]' tokens=6
-  step costs 120 "$PYTHON" -m eval.bench_costs prompts=2 tokens=8 'lengths=[2]' shapes=false
+  step costs 120 "$PYTHON" -m eval.bench_costs prompts=2 tokens=8 rounds=3 'lengths=[2]' shapes=false
 else
   step tests 120 "$PYTHON" -m pytest -q -m gpu tests/gpu
   step gate 240 "$PYTHON" -m eval.lossless --device "$device" --runs "$OUT/runs"
@@ -43,7 +43,7 @@ else
   step redistribution 60 "$PYTHON" -m eval.bench_redistribution "$OUT/redistribution.json"
   step stop 30 "$PYTHON" -m eval.bench_stop "$OUT/stop.json"
   step batch 60 "$PYTHON" -m eval.bench_batch 'sizes=[1,2,4,8,16,32,64]'
-  step costs 90 "$PYTHON" -m eval.bench_costs
+  step costs 90 "$PYTHON" -m eval.bench_costs prompts=4 rounds=3 'lengths=[1,3]'
   step pipeline 240 "$PYTHON" -m pipeline experiment=demo "device=$device" "runs_dir=$OUT/runs"
 fi
 cp -f runs/bench/{steps,batch,costs}.json "$OUT/" 2>/dev/null
