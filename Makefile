@@ -10,9 +10,9 @@ LOG := $(VENV)/install.log
 STAGES := count generate prune distill affinity tail traces train-disco package eval
 
 # glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
-pretrain: export MALLOC_MMAP_THRESHOLD_ := 4294967296
-pretrain: export MALLOC_TRIM_THRESHOLD_ := 8589934592
-pretrain: export MALLOC_TOP_PAD_ := 268435456
+pretrain sweep: export MALLOC_MMAP_THRESHOLD_ := 4294967296
+pretrain sweep: export MALLOC_TRIM_THRESHOLD_ := 8589934592
+pretrain sweep: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep clean $(STAGES)

@@ -2,7 +2,7 @@
 
 A round of k drafts takes o + k (o1 + d) + t(k + 1): d and t from the models alone, o and o1 (what the engine does around them)
 from rounds on other prompts than those predicted. A machine's speed drifts: d and t are measured anew beside every batch of requests,
-and an error is the median over rounds. Besides: t(n) and d of shapes of real models, with random weights.
+and a row is the round of the median error. Besides: t(n) and d of shapes of real models, with random weights.
 
 python -m eval.bench_costs [key=value ...]   keys: prompts tokens lengths rounds threads shapes
 """
@@ -113,11 +113,12 @@ def measure(options: Options) -> dict[str, Any]:
     rows = {}
     for length in [0, *options.lengths]:
         runs = [run for run in unknown if run.length == length]
+        middle = sorted(runs, key=lambda run: run.error(around))[len(runs) // 2]  # so that a row's figures fit together
         rows[str(length)] = {
-            "predicted_tokens_per_second": median([run.predicted(around) for run in runs]),
-            "measured_tokens_per_second": median([run.tokens / run.seconds for run in runs]),
-            "error": median([run.error(around) for run in runs]),
-            "forwards_alone": median([run.error((0.0, 0.0)) for run in runs]),
+            "predicted_tokens_per_second": middle.predicted(around),
+            "measured_tokens_per_second": middle.tokens / middle.seconds,
+            "error": middle.error(around),
+            "forwards_alone": middle.error((0.0, 0.0)),
         }
     every = [run.costs for run in known + unknown]
     return {

@@ -62,7 +62,7 @@ def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[s
     cfg = context.cfg
     folder, runs = context.home or context.out, Path(cfg.runs_dir)
     try:
-        more = _of_this_pair(further(runs, made.get("code")), made["pair"], certificate)
+        more = _of_this_pair(further(runs, made.get("code")), made["models"], certificate)
     except ReportError as error:  # of something else below runs
         context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
         more = Further(certificate=certificate)
@@ -73,9 +73,12 @@ def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[s
         context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _of_this_pair(found: Further, pair: str, certificate: Mapping[str, Any] | None) -> Further:
-    """What other commands measured of the same pair. A curve and a timeline do not say whose they are: `make report` shows them."""
-    disco = found.disco if found.disco is not None and found.disco.get("pair") == pair else None
+def _of_this_pair(
+    found: Further, models: Mapping[str, Mapping[str, Any]], certificate: Mapping[str, Any] | None
+) -> Further:
+    """What other commands measured of the same models. A curve and a timeline do not say whose they are: `make report` shows them."""
+    own = {role: model["revision"] for role, model in models.items()}
+    disco = found.disco if found.disco is not None and found.disco.get("revisions") == own else None
     return Further(certificate=certificate, disco=disco)
 
 

@@ -317,6 +317,9 @@ def check(cfg: DictConfig) -> None:
             sound = False
         if not sound:
             raise ConfigError(f"sweep.tails: expected rows [rank from 1, share covered in (0, 1]], got {row}")
+    names = [named(*tail) for tail in _tails(settings)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"sweep.tails={settings.tails}: expected tails of different names, got {', '.join(names)}")
     if settings.steps and tuple(settings.trained) not in _tails(settings):
         raise ConfigError(f"sweep.trained={settings.trained}: expected one of sweep.tails={settings.tails}")
     try:

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from drafters.package.components import StopModel
 from drafters.package.safe_load import read_json
+from drafters.package.writer import folder_revision
+from drafters.pair import ModelPair
 from drafters.stop.classifier import Classifier
 from eval.replay import Trace
 from pipeline import tracking
@@ -88,6 +90,7 @@ def run(context: Context) -> None:
     held_out = {temperature: _traces(splits, "test", temperature) for temperature in tuned}
     report = {
         "pair": cfg.pair.name,
+        "revisions": _revisions(opened.models),
         "sampler": sampler,
         "prices": asdict(prices) | {"c": prices.marginal()},
         "calibration": quality,
@@ -100,6 +103,12 @@ def run(context: Context) -> None:
     shutil.rmtree(context.out / CHECKPOINTS, ignore_errors=True)
     for part in context.out.glob(".part-*"):
         part.unlink()
+
+
+def _revisions(models: ModelPair) -> dict[str, str]:
+    """Which models these are, as a package says it: `pair.name` is `local` for all pairs of folders."""
+    found = zip(("target", "drafter"), models.ids, models.revisions, strict=True)
+    return {role: revision or folder_revision(Path(name)) for role, name, revision in found}
 
 
 def _splits(folder: Path) -> Splits:
