@@ -129,12 +129,12 @@ class KeyedCoins:
     def draw(self, law: Tensor, key: Key) -> Tensor:
         """Inverse-CDF draw in fp64: the first token whose cumulated mass exceeds u times the total, never one without mass."""
         mass = law.cumsum(-1, dtype=torch.float64)
+        if law.device.type == "cpu":
+            return torch.from_numpy(_first_beyond(self.uniform(key).numpy(), mass.numpy(), law.numpy()))
         goal = self.uniform(key).unsqueeze(-1) * mass[..., -1:]
         token = torch.searchsorted(mass, goal, right=True).squeeze(-1)
         token = token.clamp_(max=law.shape[-1] - 1)
         possible = law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0
-        if law.device.type == "cpu" and bool(possible.all()):
-            return token  # without reading the law once more; elsewhere, asking would wait for the device
         # A parallel scan may round a massless token's sum past the goal, and u * total may round up to the total: take the heaviest.
         return torch.where(possible, token, law.argmax(-1))
 
@@ -167,6 +167,16 @@ class KeyedCoins:
                         f"coin used twice: request {name[0]}, position {name[1]}, round {name[2]}, node {node}, {key.purpose}."
                     )
                 self._used.add(name)
+
+
+def _first_beyond(u: np.ndarray, mass: np.ndarray, law: np.ndarray) -> np.ndarray:
+    """`KeyedCoins.draw` row by row on the host, of mass (B, V), the cumulated law: the same tokens with a fifth of the calls."""
+    token = np.empty(len(mass), np.int64)
+    for row, (goal, sums) in enumerate(zip(u * mass[:, -1], mass, strict=True)):
+        found = min(int(sums.searchsorted(goal, side="right")), len(sums) - 1)
+        # u * total may round up to the total, behind the last token with mass: take the heaviest.
+        token[row] = found if law[row, found] > 0 else int(law[row].argmax())
+    return token
 
 
 def _constant(key: Key) -> int:

@@ -54,7 +54,8 @@ class PrunedHead(nn.Module):
 class TailHead(nn.Module):
     """A head of V columns: the kept rows exact, the pruned ones as a low-rank tail says, one softmax over both.
 
-    A row that is neither kept nor in the tail (padding) is -inf. Reads D H + R (O + H) weights in place of V H.
+    A token that is neither kept nor in the tail (padding, and what a partial tail leaves out) is -inf: the drafter never says
+    it, which costs acceptance and no losslessness. Reads D H + R (O + H) weights in place of V H.
     """
 
     order: Tensor  # int64 (D + O,) the id of each computed column

@@ -17,9 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from drafters.engine.grouped import grouped, replaceable
+
 HOT = 8  # times that a number of tokens has come before it is compiled
 LONGEST = 16  # tokens; longer ones are prompts
-SMALLEST = 512  # slots of a cache
+SMALLEST = 256  # slots of a cache
 _known: WeakKeyDictionary[PreTrainedModel, Steps] = WeakKeyDictionary()
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Steps:
         self._seen: Counter[tuple[int, int]] = Counter()
         self._runs: Counter[Any] = Counter()
         self._broken = False
+        self._attending = replaceable(model)
         # One table of compiled code serves all models and shapes; past the usual 8 of them it would silently stop compiling.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         # Of Inductor's Python wrapper, a small model's CPU forward spends a fifth on checks and views between the kernels.
@@ -68,7 +71,7 @@ class Steps:
         trusted = self._runs[key] > 1
         self._runs[key] += 1
         try:
-            with torch.compiler.set_stance("default", skip_guard_eval_unsafe=trusted):
+            with grouped(self._attending), torch.compiler.set_stance("default", skip_guard_eval_unsafe=trusted):
                 # A copy: a view into a longer array would be one more shape to compile for.
                 return self._forward(model, tokens.clamp(min=0), slots.clone(), layers)
         except Exception as error:  # whatever Dynamo, Inductor or the C++ compiler raise

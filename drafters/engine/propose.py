@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -44,10 +45,19 @@ class Drafting:
     sampling: Sampling  # how the drafter's law is made
     eos: Tensor  # int64 (n,), on the pair's device
 
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """`eos` on the host."""
+        return frozenset(self.eos.tolist())
+
     def can_follow(self, tokens: Tensor) -> Tensor:
         """bool: nothing follows a miss, an EOS, or a token that the drafter cannot read."""
         readable = self.pair.feed_one(tokens.flatten()).view_as(tokens) >= 0
         return (tokens >= 0) & readable & ~torch.isin(tokens, self.eos)
+
+    def leads_on(self, token: int) -> bool:
+        """`can_follow` of one token on the host."""
+        return token >= 0 and token not in self.ends and len(self.pair.feed(token)) == 1
 
     def feed(self, tokens: Tensor, slots: Tensor | None = None) -> Tensor:
         """The drafter's logits after drafted tokens (B, n): (B, n, D). Absent ones are fed as junk; see Model.extend."""
@@ -72,29 +82,34 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
     sampler, stop, device = drafting.sampler, drafting.stop, key.position.device
     tokens, parents, laws = list[Tensor](), list[Tensor](), drafting.laws()
-    drafted, allowed = torch.zeros_like(key.position), torch.tensor(room, device=device)
-    go = allowed > 0
+    # Who goes on is kept on the host: a round asks after every draft, and on a few numbers each tensor operation is all overhead.
+    committed, drafted, going = key.position.tolist(), [0] * len(room), [allowed > 0 for allowed in room]
+    drawn_so_far = torch.zeros_like(key.position)
     features: Tensor | None = None  # of the last draw, for policies that read any
     noting = Noting(drafting, key.position) if reads_features(stop) else None
     for node in range(min(stop.max_length, max(room))):
-        go = go & (drafted < allowed) & stop.should_continue(features, drafted)
-        if not bool(go.any()):
+        asked = stop.should_continue(features, drawn_so_far).tolist()
+        going = [go and more and n < most for go, more, n, most in zip(going, asked, drafted, room, strict=True)]
+        if not any(going):
             break
         logits = drafting.feed(tokens[-1].unsqueeze(-1))[:, -1] if tokens else catch_up(drafting.drafter, drafting.rows)
         masked = usable(logits, sampler)
         q = warp(masked, drafting.sampling)  # (B, D)
-        name = key.at(position=torch.where(go, key.position + node, -1), node=node, purpose="draft")
-        law, drawn = draw_children(q, sampler, coins, name)
-        token = torch.where(go, drawn[:, 0], MISS)
+        position = [begin + node if go else -1 for begin, go in zip(committed, going, strict=True)]
+        name = Key(torch.tensor(position, device=device), key.round, "draft", node)
+        law, children = draw_children(q, sampler, coins, name)
+        ids = [token if go else MISS for token, go in zip(children[:, 0].tolist(), going, strict=True)]
+        token = torch.tensor(ids, device=device)
         chance = _chance(law, token)
         laws.open(q)
         laws.append(chance)
         tokens.append(token)
-        parents.append(torch.where(go, node - 1, ABSENT))
+        parents.append(torch.tensor([node - 1 if go else ABSENT for go in going], device=device))
         if noting is not None:
-            features = noting.note(q, masked, chance, drafted)
-        drafted = drafted + go
-        go = go & drafting.can_follow(token)
+            features = noting.note(q, masked, chance, drawn_so_far)
+        drafted = [n + go for n, go in zip(drafted, going, strict=True)]
+        drawn_so_far = torch.tensor(drafted, device=device)
+        going = [go and drafting.leads_on(token) for go, token in zip(going, ids, strict=True)]
     return drafting.proposed(tokens, parents, laws, len(tokens) - 1)
 
 

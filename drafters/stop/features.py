@@ -23,6 +23,7 @@ NAMES = (
 )
 ENTROPY, DRAWN, POSITION, STEP, STREAK, RECENT, TEMPERATURE = range(TOP, TOP + 7)
 FLOOR = 1e-6  # smaller probabilities, and those a short law does not have, count as this
+TINY = 1e-37  # 0 log 0 is 0; a normal number of both precisions
 MEMORY = 0.85  # of `recent`, per verified draft
 Number = TypeVar("Number", float, Tensor)
 
@@ -78,7 +79,7 @@ def _on_host(law: np.ndarray, drawn: np.ndarray, position: np.ndarray, past: Pas
     top.sort(axis=-1)
     found[:, :count], found[:, DRAWN] = top[:, ::-1], drawn
     np.log(np.maximum(found, FLOOR), out=found)  # of the columns below, too: they are not written yet
-    found[:, ENTROPY] = -np.einsum("bd,bd->b", law, np.log(np.maximum(law, np.finfo(law.dtype).tiny)))
+    found[:, ENTROPY] = -np.einsum("bd,bd->b", law, np.log(np.maximum(law, TINY)))
     found[:, POSITION], found[:, STEP], found[:, STREAK] = np.maximum(position, 0), step, step + streak
     np.log1p(found[:, POSITION:RECENT], out=found[:, POSITION:RECENT])
     found[:, RECENT], found[:, TEMPERATURE] = recent, temperature
@@ -96,5 +97,4 @@ def past_columns(step: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
 
 def entropies(law: Tensor) -> Tensor:
     """Entropy of each row in nats, fp32: (..., D) -> (...,)."""
-    tiny = torch.finfo(law.dtype).tiny  # 0 log 0 is 0
-    return -(law * law.clamp(min=tiny).log_()).sum(-1).float()
+    return -(law * law.clamp(min=TINY).log_()).sum(-1).float()

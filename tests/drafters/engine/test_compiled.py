@@ -86,4 +86,4 @@ def test_batches_are_not_compiled(pair, prompts, captured, monkeypatch):
 
 
 def test_sizes_are_few():
-    assert [compiled.rounded(n) for n in (1, 512, 513, 1024, 1025)] == [512, 512, 1024, 1024, 2048]
+    assert [compiled.rounded(n) for n in (1, 256, 257, 512, 1025)] == [256, 256, 512, 512, 2048]

@@ -1,0 +1,89 @@
+"""Grouped attention: the law of softmax attention, written out; models keep their own attention outside of it."""
+
+import pytest
+import torch
+
+from drafters.engine import compiled
+from drafters.engine.cache import TransformersModel
+from drafters.engine.grouped import NAME, grouped, grouped_attention, replaceable
+from tests.drafters.engine.conftest import CONFIGS, make
+
+PLAIN_CHAIN = sorted(set(CONFIGS) - {"mistral-window", "gemma2"})  # those with windows are never compiled
+
+
+def inputs(heads: int, groups: int, n: int, slots: int = 11, size: int = 5):
+    torch.manual_seed(heads * 10 + n)
+    query, key, value = torch.randn(1, heads, n, size), torch.randn(1, groups, slots, size), torch.randn(1, groups, slots, size)
+    hidden = torch.arange(slots) > torch.arange(4, 4 + n).unsqueeze(-1)
+    return query, key, value, torch.zeros(n, slots).masked_fill(hidden, torch.finfo(torch.float32).min)[None, None]
+
+
+def written_out(query, key, value, mask, scale):
+    """Head by head, query by query: head h reads the keys of group h // (H / G)."""
+    _, heads, n, _ = query.shape
+    share = heads // key.shape[1]
+    out = torch.zeros(1, n, heads, value.shape[-1])
+    for h in range(heads):
+        for i in range(n):
+            scores = torch.tensor([float(query[0, h, i] @ k) * scale for k in key[0, h // share]]) + mask[0, 0, i]
+            out[0, i, h] = torch.softmax(scores, 0) @ value[0, h // share]
+    return out
+
+
+@pytest.mark.parametrize("heads,groups,n", [(4, 4, 1), (4, 2, 1), (6, 2, 3), (4, 1, 2)])
+def test_each_head_reads_its_own_group(heads, groups, n):
+    query, key, value, mask = inputs(heads, groups, n)
+    out, weights = grouped_attention(torch.nn.Module(), query, key, value, mask, scaling=0.3, is_causal=None)
+    assert weights is None
+    torch.testing.assert_close(out, written_out(query, key, value, mask, 0.3), atol=2e-6, rtol=1e-5)
+
+
+def test_the_wrong_order_of_heads_would_be_seen():
+    query, key, value, mask = inputs(6, 2, 3)
+    swapped = query[:, [0, 2, 4, 1, 3, 5]]
+    out, _ = grouped_attention(torch.nn.Module(), swapped, key, value, mask, scaling=0.3)
+    assert (out - written_out(query, key, value, mask, 0.3)).abs().max() > 0.1
+
+
+def test_what_it_was_not_made_for_goes_to_transformers(monkeypatch):
+    asked = []
+    monkeypatch.setattr("drafters.engine.grouped.sdpa_attention_forward", lambda *a, **k: asked.append(k) or (a[1], None))
+    query, key, value, mask = inputs(4, 2, 1)
+    plain = torch.nn.Module()
+    grouped_attention(plain, query.expand(2, -1, -1, -1), key, value, mask)
+    grouped_attention(plain, query, key, value, None)
+    grouped_attention(plain, query, key, value, mask >= 0)
+    grouped_attention(plain, query, key, value, mask, dropout=0.1)
+    grouped_attention(plain, query, key, value, mask, softcap=30.0)
+    assert len(asked) == 5
+    grouped_attention(plain, query, key, value, mask, softcap=None, use_cache=True)
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("name", PLAIN_CHAIN)
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_family_computes_the_same_logits(name, n, monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend="eager", dynamic=False))
+    monkeypatch.setattr(compiled, "HOT", 0)
+    model = make(name)
+    prompt, tokens = torch.arange(5, 17).unsqueeze(0), torch.arange(20, 20 + n).unsqueeze(0)
+    logits = []
+    for compile in (False, True):
+        cached = TransformersModel(model, 1, 32, compile)
+        cached.extend(prompt)
+        logits.append(cached.extend(tokens))
+        if compile:
+            assert cached.steps is not None and not cached.steps._broken
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_keeps_its_attention():
+    model = make("llama")
+    configs = replaceable(model)
+    assert [config._attn_implementation for config in configs] == ["sdpa"]
+    with pytest.raises(RuntimeError, match="stop"), grouped(configs):
+        assert model.config._attn_implementation == NAME
+        raise RuntimeError("stop")
+    assert model.config._attn_implementation == "sdpa"
+    assert replaceable(make("llama", attn_implementation="eager")) == []
