@@ -2,8 +2,8 @@
 
 The kept rows of a head stay exact; the logits of others, all of them or the likeliest, are approximated by
 ``up (down h) + bias``, and one softmax runs over both, so the drafter can say those again (kin: SVD-softmax, Shim et al. 2017;
-adaptive softmax, Grave et al. 2017). `factorise` needs no training: it is the truncated SVD of the pruned rows in the coordinates of the hidden states
-that really occur, weighted by what the target really says.
+adaptive softmax, Grave et al. 2017). `factorise` needs no training: it is the truncated SVD of the pruned rows in the
+coordinates of the hidden states that really occur, weighted by what the target really says.
 """
 
 from __future__ import annotations

@@ -52,9 +52,13 @@ class Prices:
         return self.drafter + (self.stop if reads else 0.0)
 
     def marginal(self, longest: int = 8) -> float:
-        """c: one more draft, its decision and its verification included, in plain target forwards."""
-        t = self.verify(np.array([0, longest]))
-        return float((self.draft(True) + (t[1] - t[0]) / longest) / t[0])
+        """c: one more draft, its decision and its verification included, in plain target forwards.
+
+        Of a round that drafts at all: a target's second token in a forward costs more than its third (kernels for one row), and
+        a policy that asks whether to go on has paid for that already.
+        """
+        t = self.verify(np.array([0, 1, longest]))
+        return float((self.draft(True) + (t[2] - t[1]) / (longest - 1)) / t[0])
 
 
 @dataclass(frozen=True)

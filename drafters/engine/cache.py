@@ -205,7 +205,8 @@ class TransformersModel:
                 return _full_precision(logits if columns is None else logits[:, columns])
         options: dict[str, Any] = {}
         if columns is not None and self._keep_argument:  # never 0, which would mean "all"
-            options["logits_to_keep"] = torch.tensor(columns, device=self.device)
+            last = columns == [tokens.shape[1] - 1]  # a number means so many at the end: a slice, no gather
+            options["logits_to_keep"] = 1 if last else torch.tensor(columns, device=self.device)
         rows = tokens.shape[0]
         if self._context is not None and (self.begin is None or self.width > self._context):
             position = position.clamp(max=self._context - 1)  # PAD may lie beyond

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,15 +67,30 @@ class Classifier:
         weight, bias = self._layers[-1]
         self._layers[-1] = slope.unsqueeze(-1) * weight, slope * bias + shift
         self._layers = [(weight.float(), bias.float()) for weight, bias in self._layers]
+        self._host = [(weight.numpy(force=True).T.copy(), bias.numpy(force=True)) for weight, bias in self._layers]
 
     def __call__(self, features: Tensor) -> Tensor:
         """See the class."""
+        if features.device.type == "cpu" and self._activation is F.relu:
+            return torch.from_numpy(self._on_host(features.numpy()))
         if self._layers[0][0].device != features.device:
             self._layers = [(weight.to(features.device), bias.to(features.device)) for weight, bias in self._layers]
         hidden = features
         for weight, bias in self._layers[:-1]:
             hidden = self._activation(F.linear(hidden, weight, bias))
         return F.linear(hidden, *self._layers[-1]).sigmoid_()
+
+    def _on_host(self, hidden: np.ndarray) -> np.ndarray:
+        """The same on the CPU: for a few hundred numbers, numpy's calls take a fifth of the time of torch's."""
+        for weight, bias in self._host[:-1]:
+            hidden = hidden @ weight
+            hidden += bias
+            np.maximum(hidden, 0.0, out=hidden)
+        weight, bias = self._host[-1]
+        scores = hidden @ weight
+        scores += bias
+        with np.errstate(over="ignore"):  # exp of a large number is infinite, and the probability 0
+            return 1.0 / (1.0 + np.exp(-scores))
 
 
 def parameter(trained: Trained, name: str, temperature: float) -> float:

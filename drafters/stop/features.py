@@ -8,6 +8,7 @@ probability, the place within the round, what became of the row's drafts so far 
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -72,18 +73,19 @@ def _on_device(law: Tensor, drawn: Tensor, position: Tensor, past: Past, tempera
 
 
 def _on_host(law: np.ndarray, drawn: np.ndarray, position: np.ndarray, past: Past, temperature: float) -> np.ndarray:
-    """The same, of fp32 or fp64 on the CPU: dozens of operations on a few numbers each, which torch takes longer to start."""
-    count, (step, streak, recent) = min(TOP, law.shape[-1]), (part.numpy() for part in past)
-    found = np.full((law.shape[0], len(NAMES)), FLOOR, np.float32)
-    top = np.partition(law, law.shape[-1] - count, axis=-1)[:, -count:]
-    top.sort(axis=-1)
-    found[:, :count], found[:, DRAWN] = top[:, ::-1], drawn
-    np.log(np.maximum(found, FLOOR), out=found)  # of the columns below, too: they are not written yet
-    found[:, ENTROPY] = -np.einsum("bd,bd->b", law, np.log(np.maximum(law, TINY)))
-    found[:, POSITION], found[:, STEP], found[:, STREAK] = np.maximum(position, 0), step, step + streak
-    np.log1p(found[:, POSITION:RECENT], out=found[:, POSITION:RECENT])
-    found[:, RECENT], found[:, TEMPERATURE] = recent, temperature
-    return found
+    """The same, of fp32 or fp64 on the CPU, row by row: a dozen numbers each, which an operation on arrays takes longer to start."""
+    count, (steps, streaks, recents) = min(TOP, law.shape[-1]), (part.tolist() for part in past)
+    missing = [FLOOR] * (TOP - count)
+    found = []
+    for number, row in enumerate(law):
+        top = np.partition(row, len(row) - count)[-count:]
+        top.sort()
+        chances = [*top[::-1].tolist(), *missing, float(drawn[number])]
+        logs = [math.log(max(chance, FLOOR)) for chance in chances]
+        entropy = -float(row.dot(np.log(np.maximum(row, TINY))))
+        counts = (max(int(position[number]), 0), steps[number], steps[number] + streaks[number])
+        found.append([*logs[:TOP], entropy, logs[TOP], *map(math.log1p, counts), recents[number], temperature])
+    return np.array(found, np.float32)
 
 
 def past_columns(step: Tensor, streak: Tensor, recent: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from drafters.package.components import StopModel
 from drafters.stop.catalog import TRAINED, build
@@ -26,6 +28,7 @@ from pipeline.errors import PipelineError
 from pipeline.stage import Context, write_atomic
 
 HELD_OUT = "held-out traces"
+TURNS = 5  # of timing decisions and drafter forwards
 # The untrained policies of the table besides static ones. Every request starts anew: rows of a batch have no earlier one.
 PLAIN = ("heuristic", "confidence", "confidence_adaptive", "adaedl", "svip")
 Policies = dict[float, dict[str, StopPolicy]]  # by temperature and report name
@@ -38,15 +41,24 @@ def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices
         ids = torch.arange(2, 130) % opened.models.vocabulary
         costs = measure_costs({"drafter": opened.pair}, ids, range(1, settings.max_length + 2), settings.cost_runs)
         stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
-        columns = opened.vocab.to_target.shape[0]
         found = {
             "target": {str(n): timing.median for n, timing in costs.target.items()},
             "drafter": costs.drafters["drafter"].median,
-            "stop": decision_seconds(stop, columns, 10 * settings.cost_runs, opened.pair.device, greedy=True),
+            "stop": _share(opened, stop, ids, settings.cost_runs) * costs.drafters["drafter"].median,
         }
         write_atomic(part, json.dumps(found).encode())
     found = json.loads(part.read_text())
     return Prices({int(n): seconds for n, seconds in found["target"].items()}, found["drafter"], found["stop"])
+
+
+def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int) -> float:
+    """A decision's time over a drafter forward's, timed in turns: a machine that changes its pace changes both."""
+    columns, shares = opened.vocab.to_target.shape[0], []
+    for _ in range(TURNS):
+        decision = decision_seconds(stop, columns, runs, opened.pair.device, greedy=True)
+        forward = measure_costs({"drafter": opened.pair}, ids, [1], runs).drafters["drafter"].median
+        shares.append(decision / forward)
+    return statistics.median(shares)
 
 
 def policies(model: StopModel, tuned: Tuned, temperature: float, longest: int) -> dict[str, StopPolicy]:

@@ -30,7 +30,7 @@ class TracesConfig:
     """What is traced."""
 
     prompts: str = "corpus"  # corpus: pieces of its held-out documents | suite
-    requests: int = 320  # prompts, each at every temperature
+    requests: int = 480  # prompts, each at every temperature
     prefix_tokens: int = 64  # of a piece
     per_document: int = 2  # pieces
     max_new_tokens: int = 96

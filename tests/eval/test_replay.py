@@ -55,6 +55,8 @@ def test_a_replay_by_hand():
     assert found.speed(prices) == pytest.approx(60 / 32)
     assert prices.verify(np.array([0, 1, 2, 4])).tolist() == pytest.approx([10, 12, 14, 18])
     assert prices.marginal(2) == pytest.approx((1 + 0.5 + 2) / 10)
+    # What a second token of a forward costs over the first is paid by every round that drafts.
+    assert Prices({1: 10, 2: 14, 4: 16}, 1).marginal(3) == pytest.approx((1 + 1) / 10)
 
 
 @pytest.mark.parametrize("name", ["static", "heuristic", "cost_aware"])

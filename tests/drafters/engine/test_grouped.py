@@ -13,7 +13,11 @@ PLAIN_CHAIN = sorted(set(CONFIGS) - {"mistral-window", "gemma2"})  # those with 
 
 def inputs(heads: int, groups: int, n: int, slots: int = 11, size: int = 5):
     torch.manual_seed(heads * 10 + n)
-    query, key, value = torch.randn(1, heads, n, size), torch.randn(1, groups, slots, size), torch.randn(1, groups, slots, size)
+    query, key, value = (
+        torch.randn(1, heads, n, size),
+        torch.randn(1, groups, slots, size),
+        torch.randn(1, groups, slots, size),
+    )
     hidden = torch.arange(slots) > torch.arange(4, 4 + n).unsqueeze(-1)
     return query, key, value, torch.zeros(n, slots).masked_fill(hidden, torch.finfo(torch.float32).min)[None, None]
 
@@ -30,7 +34,7 @@ def written_out(query, key, value, mask, scale):
     return out
 
 
-@pytest.mark.parametrize("heads,groups,n", [(4, 4, 1), (4, 2, 1), (6, 2, 3), (4, 1, 2)])
+@pytest.mark.parametrize(("heads", "groups", "n"), [(4, 4, 1), (4, 2, 1), (6, 2, 3), (4, 1, 2)])
 def test_each_head_reads_its_own_group(heads, groups, n):
     query, key, value, mask = inputs(heads, groups, n)
     out, weights = grouped_attention(torch.nn.Module(), query, key, value, mask, scaling=0.3, is_causal=None)
@@ -47,7 +51,9 @@ def test_the_wrong_order_of_heads_would_be_seen():
 
 def test_what_it_was_not_made_for_goes_to_transformers(monkeypatch):
     asked = []
-    monkeypatch.setattr("drafters.engine.grouped.sdpa_attention_forward", lambda *a, **k: asked.append(k) or (a[1], None))
+    monkeypatch.setattr(
+        "drafters.engine.grouped.sdpa_attention_forward", lambda *a, **k: asked.append(k) or (a[1], None)
+    )
     query, key, value, mask = inputs(4, 2, 1)
     plain = torch.nn.Module()
     grouped_attention(plain, query.expand(2, -1, -1, -1), key, value, mask)
@@ -64,7 +70,9 @@ def test_what_it_was_not_made_for_goes_to_transformers(monkeypatch):
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_family_computes_the_same_logits(name, n, monkeypatch):
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend="eager", dynamic=False))
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: compile_(function, backend="eager", dynamic=False)
+    )
     monkeypatch.setattr(compiled, "HOT", 0)
     model = make(name)
     prompt, tokens = torch.arange(5, 17).unsqueeze(0), torch.arange(20, 20 + n).unsqueeze(0)
@@ -74,7 +82,8 @@ def test_a_family_computes_the_same_logits(name, n, monkeypatch):
         cached.extend(prompt)
         logits.append(cached.extend(tokens))
         if compile:
-            assert cached.steps is not None and not cached.steps._broken
+            assert cached.steps is not None
+            assert not cached.steps._broken
     torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-4)
 
 
@@ -82,8 +91,13 @@ def test_a_model_keeps_its_attention():
     model = make("llama")
     configs = replaceable(model)
     assert [config._attn_implementation for config in configs] == ["sdpa"]
-    with pytest.raises(RuntimeError, match="stop"), grouped(configs):
-        assert model.config._attn_implementation == NAME
-        raise RuntimeError("stop")
+
+    def fails():
+        with grouped(configs):
+            assert model.config._attn_implementation == NAME
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fails()
     assert model.config._attn_implementation == "sdpa"
     assert replaceable(make("llama", attn_implementation="eager")) == []
