@@ -30,6 +30,18 @@ def close(got, expected):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("counts", [None, [3, 3], [3, 1], [1, 3]])
+def test_the_last_logits_are_those_of_each_rows_last_token(models, name, counts):
+    rows = [[5, 17, 2], [33, 1, 40]]
+    padded = [row[:n] + [-1] * (3 - n) for row, n in zip(rows, counts or [3, 3], strict=True)]
+    cache = TransformersModel(models(name), rows=2, capacity=8)
+    last = cache.extend(torch.tensor(padded), counts=counts, last=True)
+    assert last.shape == (2, 1, V)
+    for row, n, logits in zip(rows, counts or [3, 3], last, strict=True):
+        close(logits[0], scratch(models(name), row[:n])[-1])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_random_chains_of_ragged_rows(models, name):
     """Rows of their own lengths, padded blocks, roll-backs of random depth, beyond a sliding window."""
     model, generator = models(name), random.Random(name)
