@@ -128,15 +128,9 @@ class KeyedCoins:
 
     def draw(self, law: Tensor, key: Key) -> Tensor:
         """Inverse-CDF draw in fp64: the first token whose cumulated mass exceeds u times the total, never one without mass."""
-        mass = law.cumsum(-1, dtype=torch.float64)
         if law.device.type == "cpu":
-            return torch.from_numpy(_first_beyond(self.uniform(key).numpy(), mass.numpy(), law.numpy()))
-        goal = self.uniform(key).unsqueeze(-1) * mass[..., -1:]
-        token = torch.searchsorted(mass, goal, right=True).squeeze(-1)
-        token = token.clamp_(max=law.shape[-1] - 1)
-        possible = law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0
-        # A parallel scan may round a massless token's sum past the goal, and u * total may round up to the total: take the heaviest.
-        return torch.where(possible, token, law.argmax(-1))
+            return _draw_on_host(self.uniform(key), law)
+        return _draw_on_device(self.uniform(key), law)
 
     def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
         """See Coins.race. Raises ValueError without ids."""
@@ -169,14 +163,24 @@ class KeyedCoins:
                 self._used.add(name)
 
 
-def _first_beyond(u: np.ndarray, mass: np.ndarray, law: np.ndarray) -> np.ndarray:
-    """`KeyedCoins.draw` row by row on the host, of mass (B, V), the cumulated law: the same tokens with a fifth of the calls."""
+def _draw_on_device(u: Tensor, law: Tensor) -> Tensor:
+    """See KeyedCoins.draw; u fp64 (B,)."""
+    mass = law.cumsum(-1, dtype=torch.float64)
+    token = torch.searchsorted(mass, u.unsqueeze(-1) * mass[..., -1:], right=True).squeeze(-1)
+    token = token.clamp_(max=law.shape[-1] - 1)
+    possible = law.gather(-1, token.unsqueeze(-1)).squeeze(-1) > 0
+    # A parallel scan may round a massless token's sum past the goal, and u * total may round up to the total: take the heaviest.
+    return torch.where(possible, token, law.argmax(-1))
+
+
+def _draw_on_host(u: Tensor, law: Tensor) -> Tensor:
+    """The same row by row in numpy: a fifth of the calls, which on a few rows are all it takes."""
+    mass, chances = law.cumsum(-1, dtype=torch.float64).numpy(), law.numpy()
     token = np.empty(len(mass), np.int64)
-    for row, (goal, sums) in enumerate(zip(u * mass[:, -1], mass, strict=True)):
+    for row, (goal, sums) in enumerate(zip(u.numpy() * mass[:, -1], mass, strict=True)):
         found = min(int(sums.searchsorted(goal, side="right")), len(sums) - 1)
-        # u * total may round up to the total, behind the last token with mass: take the heaviest.
-        token[row] = found if law[row, found] > 0 else int(law[row].argmax())
-    return token
+        token[row] = found if chances[row, found] > 0 else int(chances[row].argmax())
+    return torch.from_numpy(token)
 
 
 def _constant(key: Key) -> int:

@@ -1,7 +1,7 @@
 """Attention of a few new tokens over a cache of fixed size, heads that share keys taken together (Ainslie et al. 2023, GQA).
 
-transformers' own attention repeats keys and values for every query head before a compiled forward: of a small model's step
-that is most of the traffic besides the weights. Here the query heads of a group are rows of one product.
+transformers' own attention repeats keys and values for every query head before a compiled forward, which writes and reads them
+once more per layer and step. Here the query heads of a group are rows of one product.
 """
 
 from __future__ import annotations
@@ -65,11 +65,15 @@ def replaceable(model: PreTrainedModel) -> list[PretrainedConfig]:
 
 @contextmanager
 def grouped(configs: list[PretrainedConfig]) -> Iterator[None]:
-    """Inside, layers with these configurations attend by `grouped_attention`; outside, as before."""
-    for config in configs:
+    """Inside, layers with these configurations attend by `grouped_attention`; outside, as they did before.
+
+    A configuration that was changed to another attention since `replaceable` named it stays as it is.
+    """
+    changed = [config for config in configs if config._attn_implementation == PLAIN]
+    for config in changed:
         config._attn_implementation_internal = NAME  # of this one alone: the public name sets those below it, too
     try:
         yield
     finally:
-        for config in configs:
+        for config in changed:
             config._attn_implementation_internal = PLAIN

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from drafters.coins import PURPOSES, Key, KeyedCoins
+from drafters.coins import PURPOSES, Key, KeyedCoins, _draw_on_device, _draw_on_host
 
 ALPHA = 1e-6
 N = 100_000
@@ -236,3 +236,18 @@ def test_coins_of_the_host_have_the_bits_of_the_devices(position, node, rounds):
     device._host = None
     name = Key(position, rounds, "accept", node, draw=2)
     assert torch.equal(host.uniform(name), device.uniform(name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_host_draws_what_a_device_draws(dtype):
+    """A GPU's way of drawing, run here: coins at both ends, rows without mass at the ends, unnormalised ones."""
+    generator = torch.Generator().manual_seed(0)
+    law = torch.rand(400, 50, generator=generator, dtype=dtype).pow(6) * 3
+    law[:100, :20], law[100:200, 30:] = 0.0, 0.0
+    law[200] = 0.0
+    law[200, 7] = 1e-30
+    u = torch.rand(400, generator=generator, dtype=torch.float64)
+    u[::4], u[1::4] = 0.0, 1.0 - 2.0**-53
+    drawn = _draw_on_device(u, law)
+    assert torch.equal(_draw_on_host(u, law), drawn)
+    assert bool((law.gather(1, drawn.unsqueeze(1)) > 0).all())

@@ -100,4 +100,8 @@ def test_a_model_keeps_its_attention():
     with pytest.raises(RuntimeError, match="stop"):
         fails()
     assert model.config._attn_implementation == "sdpa"
+    model.set_attn_implementation("eager")  # its user's later choice
+    with grouped(configs):
+        assert model.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == "eager"
     assert replaceable(make("llama", attn_implementation="eager")) == []
