@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from drafters.engine.direct import Direct, Recorder, Weights
 from drafters.engine.grouped import grouped, replaceable
 
 HOT = 8  # times that a number of tokens has come before it is compiled
@@ -45,13 +46,15 @@ class Steps:
         self._model = ref(model)  # weak, as the table that holds this is
         self._seen: Counter[tuple[int, int]] = Counter()
         self._runs: Counter[Any] = Counter()
+        self._direct: dict[Any, Direct | None] = {}  # None: Dynamo is needed
+        self._weights = Weights(model)
         self._broken = False
         self._attending = replaceable(model)
         # One table of compiled code serves all models and shapes; past the usual 8 of them it would silently stop compiling.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         # Of Inductor's Python wrapper, a small model's CPU forward spends a fifth on checks and views between the kernels.
-        options: dict[str, Any] | None = {"cpp_wrapper": True} if model.device.type == "cpu" else None
-        self._forward = torch.compile(_forward, dynamic=False, options=options)
+        self._recorder = Recorder({"cpp_wrapper": True} if model.device.type == "cpu" else None)
+        self._forward = torch.compile(_forward, dynamic=False, backend=self._recorder)
 
     def ready(self, n: int, capacity: int) -> bool:
         """Whether a forward of n tokens is, or is now to be, compiled."""
@@ -62,23 +65,39 @@ class Steps:
 
     def run(self, cache: Cache, tokens: Tensor, slots: Tensor) -> Tensor | None:
         """Logits (1, n, V) of tokens int64 (1, n) written to `slots` int64 (n,); None, for good, where compiling fails."""
-        layers = [_Fixed(layer) for layer in cache.layers]
-        # Dynamo's checks that nothing about the model has changed take as long as a layer; moved, cast or pruned models differ here.
         model = self._model()
         assert model is not None
-        weights = (part.weight.data_ptr() for part in (model.get_input_embeddings(), model.get_output_embeddings()))
-        key = (tokens.shape[1], layers[0].keys.shape, layers[0].keys.dtype, layers[0].keys.device, *weights)
-        trusted = self._runs[key] > 1
-        self._runs[key] += 1
+        if not self._weights.unchanged():  # moved, cast, pruned, adapted
+            self._weights, self._direct = Weights(model), {}
+            self._runs.clear()
+        keys = cache.layers[0].keys
+        key = (tokens.shape[1], keys.shape, keys.dtype, keys.device, model.training)
+        # Copies: views into longer arrays would be more shapes to compile for.
+        given = [tokens.clamp(min=0), slots.clone()]
+        for layer in cache.layers:
+            given += (layer.keys, layer.values)
         try:
-            with grouped(self._attending), torch.compiler.set_stance("default", skip_guard_eval_unsafe=trusted):
-                # A copy: a view into a longer array would be one more shape to compile for.
-                return self._forward(model, tokens.clamp(min=0), slots.clone(), layers)
+            direct = self._direct.get(key)
+            return self._traced(model, key, given) if direct is None else direct(given)
         except Exception as error:  # whatever Dynamo, Inductor or the C++ compiler raise
             self._broken = True
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             _log.warning("compiling failed, going on without (compile=False saves the attempt): %s", reason[:300])
             return None
+
+    def _traced(self, model: PreTrainedModel, key: Any, given: list[Tensor]) -> Tensor:
+        """Through Dynamo, which compiles when it must."""
+        # Its checks that nothing about the model has changed take as long as a layer.
+        trusted = self._runs[key] > 1
+        self._runs[key] += 1
+        self._recorder.calls.clear()
+        layers = [_Fixed(*pair) for pair in zip(given[2::2], given[3::2], strict=True)]
+        with grouped(self._attending), torch.compiler.set_stance("default", skip_guard_eval_unsafe=trusted):
+            logits = self._forward(model, given[0], given[1], layers)
+        if key not in self._direct:
+            self._direct[key] = Direct.of(self._recorder, given, logits, self._weights)
+        self._recorder.calls.clear()
+        return logits
 
 
 class _Fixed(CacheLayerMixin):
@@ -88,9 +107,9 @@ class _Fixed(CacheLayerMixin):
 
     slots: Tensor  # int64 (n,) to be written
 
-    def __init__(self, layer: Any):
+    def __init__(self, keys: Tensor, values: Tensor):
         super().__init__()
-        self.keys, self.values, self.is_initialized = layer.keys, layer.values, True
+        self.keys, self.values, self.is_initialized = keys, values, True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: the engine's layer was filled by the prompt."""

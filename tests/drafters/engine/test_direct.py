@@ -1,0 +1,131 @@
+"""Compiled code called without Dynamo: the model's weights of today, the cache it is given, and nothing else."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from drafters.engine import compiled
+from drafters.engine.cache import TransformersModel
+from drafters.engine.direct import Direct, Recorder, Weights
+from tests.drafters.engine.conftest import make
+
+PROMPT, TOKEN = torch.arange(5, 17).unsqueeze(0), torch.tensor([[20]])
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(compiled, "HOT", 0)
+
+
+def step(model, compile: bool, prompt=PROMPT, token=TOKEN):
+    """Logits of a token behind a prompt, in a cache of its own."""
+    cached = TransformersModel(model, 1, 32, compile)
+    cached.extend(prompt)
+    return cached.extend(token)
+
+
+def counted(monkeypatch):
+    """How often Dynamo is gone through."""
+    calls, traced = [], compiled.Steps._traced
+    monkeypatch.setattr(compiled.Steps, "_traced", lambda *given: calls.append(1) or traced(*given))
+    return calls
+
+
+def test_dynamo_is_asked_once_and_other_requests_are_read_from_their_own_cache(graphs, monkeypatch):
+    model, through = make("llama"), counted(monkeypatch)
+    for start in (5, 11, 3):
+        prompt, token = torch.arange(start, start + 9).unsqueeze(0), torch.tensor([[start + 20]])
+        expected = step(model, False, prompt, token)
+        torch.testing.assert_close(step(model, True, prompt, token), expected, atol=1e-5, rtol=1e-4)
+    assert len(through) == 1
+    assert graphs == [1, 1, 1]
+
+
+def scaled(module: nn.Linear) -> nn.Linear:
+    other = nn.Linear(module.in_features, module.out_features, bias=False)
+    other.weight.data = module.weight.data * 2
+    return other
+
+
+CHANGES = {
+    "weights written in place": lambda m: m.lm_head.weight.data.mul_(2),
+    "other memory": lambda m: setattr(m.lm_head.weight, "data", m.lm_head.weight.data * 2),
+    "another parameter": lambda m: setattr(m.lm_head, "weight", nn.Parameter(m.lm_head.weight.data * 2)),
+    "another module": lambda m: setattr(m, "lm_head", scaled(m.lm_head)),
+    "deep inside": lambda m: setattr(m.model.layers[1].mlp, "up_proj", scaled(m.model.layers[1].mlp.up_proj)),
+    "another precision": lambda m: m.double(),
+    "a pruned head": lambda m: setattr(m.lm_head.weight, "data", m.lm_head.weight.data[:30]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_model_is_followed(change, graphs, monkeypatch):
+    model = make("llama", tie_word_embeddings=False)
+    before = step(model, True)
+    step(model, True)
+    through = counted(monkeypatch)
+    CHANGES[change](model)
+    expected = step(model, False)
+    assert expected.shape != before.shape or not torch.equal(expected, before)
+    torch.testing.assert_close(step(model, True), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(step(model, True), expected, atol=1e-5, rtol=1e-4)
+    assert len(through) == (change != "weights written in place")  # Dynamo looks at what was changed
+
+
+def test_a_removed_parameter_is_a_change():
+    layer = nn.Linear(3, 3)
+    weights = Weights(layer)
+    assert weights.unchanged()
+    del layer.bias
+    assert not weights.unchanged()
+
+
+def test_nothing_of_a_request_stays(graphs):
+    model = make("llama")
+    cached = TransformersModel(model, 1, 32, True)
+    cached.extend(PROMPT)
+    cached.extend(TOKEN)
+    keys = weakref.ref(cached.cache.layers[0].keys)
+    assert cached.steps is not None
+    assert all(cached.steps._direct.values())
+    del cached
+    gc.collect()
+    assert keys() is None
+
+
+def test_a_model_that_breaks_into_graphs_goes_through_dynamo_every_time(graphs, monkeypatch):
+    model, through = make("llama"), counted(monkeypatch)
+    norm, forward = model.model.norm, model.model.norm.forward
+
+    def broken(hidden):
+        torch._dynamo.graph_break()
+        return forward(hidden)
+
+    monkeypatch.setattr(norm, "forward", broken)
+    for _ in range(2):
+        torch.testing.assert_close(step(model, True), step(model, False), atol=1e-5, rtol=1e-4)
+    assert len(through) == 2
+    assert list(compiled.steps_of(model)._direct.values()) == [None]
+
+
+def test_code_that_reads_a_stranger_or_gives_something_else_is_not_repeated():
+    model, given = nn.Linear(2, 2), [torch.ones(2), torch.zeros(2)]
+    weights, result = Weights(model), torch.ones(1)
+
+    def of(inputs, outputs, calls=1):
+        recorder = Recorder(None)
+        recorder.calls = [(lambda *read: [sum(item.sum() for item in read)], tuple(inputs), outputs)] * calls
+        return Direct.of(recorder, given, result, weights)
+
+    direct = of([model.weight, given[1], model.bias], [result])
+    assert direct is not None
+    tensors = [torch.zeros(2), torch.tensor([40.0, 2.0])]
+    assert direct(tensors).item() == pytest.approx((model.weight.sum() + model.bias.sum()).item() + 42, abs=1e-5)
+    assert of([model.weight, torch.ones(2)], [result]) is None
+    assert of([model.weight, 3], [result]) is None
+    assert of([model.weight], [torch.ones(1)]) is None
+    assert of([model.weight], [result, result]) is None
+    assert of([model.weight], [result], calls=2) is None
