@@ -68,11 +68,17 @@ def _keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
     return scores.masked_fill(below.scatter(-1, order, below), -torch.inf)
 
 
+def picked(laws: Tensor, tokens: Tensor) -> Tensor:
+    """Probabilities of tokens under laws, 0 for negative ones: (..., V), int64 (..., n) -> fp64 (..., n)."""
+    return laws.gather(-1, tokens.clamp(min=0)).double() * (tokens >= 0)
+
+
 def residual(p: Tensor, q: Tensor) -> Tensor:
     """max(p - q, 0), unnormalised, in fp64: (..., V) x (..., V) -> (..., V). A row of all but no mass falls back to p.
 
     The law of the token after a rejection (Leviathan et al. 2023, equation 4); q = 0 gives p, the law of a bonus token.
     """
-    excess = (p.double() - q.double()).clamp_(min=0.0)
+    p = p.double()
+    excess = torch.sub(p, q).clamp_(min=0.0)
     empty = excess.sum(-1, keepdim=True) <= NEGLIGIBLE
-    return torch.where(empty, p.double(), excess)
+    return torch.where(empty, p, excess)

@@ -202,7 +202,8 @@ class TransformersModel:
         ):
             logits = self.steps.run(self.cache, tokens.to(self.device), self.slots[0])
             if logits is not None:
-                return _full_precision(logits if columns is None else logits[:, columns])
+                wanted = logits if columns is None or len(columns) == tokens.shape[1] else logits[:, columns]
+                return _full_precision(wanted)
         options: dict[str, Any] = {}
         if columns is not None and self._keep_argument:  # never 0, which would mean "all"
             last = columns == [tokens.shape[1] - 1]  # a number means so many at the end: a slice, no gather

@@ -13,7 +13,7 @@ from drafters.coins import Coins, Key
 from drafters.engine.cache import Model
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair
-from drafters.probs import Sampling, warp
+from drafters.probs import Sampling, picked, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
 from drafters.stop.features import describe, shown_law
 from drafters.stop.policy import StopPolicy, reads_features
@@ -70,18 +70,25 @@ class Drafting:
         """An empty record of laws drawn from."""
         return DrawnLaws(self.sampler.token_proposal)
 
-    def proposed(self, tokens: list[Tensor], parents: list[Tensor], laws: DrawnLaws, fed: int) -> Proposed:
-        """The draft of nodes (B,) each; `fed` of them are in the drafter's cache."""
+    def follow(self, tokens: list[int]) -> Tensor:
+        """`feed` of one token per row on the host: the logits (B, D) after it."""
+        spelled = [self.pair.feed(token) if token >= 0 else [] for token in tokens]
+        logits = self.drafter.extend(torch.tensor([ids if len(ids) == 1 else [0] for ids in spelled]))
+        assert logits is not None
+        return logits[:, -1]
+
+    def proposed(self, nodes: tuple[Tensor, Tensor] | None, laws: DrawnLaws, fed: int) -> Proposed:
+        """The draft of tokens and parents (B, M), None for no nodes; `fed` of them are in the drafter's cache."""
         kept = laws if self.sampler.verifier.needs_law else None
-        if not tokens:
+        if nodes is None:
             return Proposed(empty_draft(len(self.rows), self.eos.device, kept), None)
-        return Proposed(Draft(torch.stack(tokens, 1), torch.stack(parents, 1), kept), fed)
+        return Proposed(Draft(*nodes, kept), fed)
 
 
 def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -> Proposed:
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
     sampler, stop, device = drafting.sampler, drafting.stop, key.position.device
-    tokens, parents, laws = list[Tensor](), list[Tensor](), drafting.laws()
+    tokens, parents, laws = list[list[int]](), list[list[int]](), drafting.laws()  # per node, per row
     # Who goes on is kept on the host: a round asks after every draft, and on a few numbers each tensor operation is all overhead.
     committed, drafted, going = key.position.tolist(), [0] * len(room), [allowed > 0 for allowed in room]
     drawn_so_far = torch.zeros_like(key.position)
@@ -92,25 +99,28 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         going = [go and more and n < most for go, more, n, most in zip(going, asked, drafted, room, strict=True)]
         if not any(going):
             break
-        logits = drafting.feed(tokens[-1].unsqueeze(-1))[:, -1] if tokens else catch_up(drafting.drafter, drafting.rows)
+        logits = drafting.follow(tokens[-1]) if tokens else catch_up(drafting.drafter, drafting.rows)
         masked = usable(logits, sampler)
         q = warp(masked, drafting.sampling)  # (B, D)
         position = [begin + node if go else -1 for begin, go in zip(committed, going, strict=True)]
         name = Key(torch.tensor(position, device=device), key.round, "draft", node)
         law, children = draw_children(q, sampler, coins, name)
-        ids = [token if go else MISS for token, go in zip(children[:, 0].tolist(), going, strict=True)]
-        token = torch.tensor(ids, device=device)
-        chance = _chance(law, token)
+        chance = picked(law, children)[:, 0]
+        if not all(going):
+            chance = chance * torch.tensor(going, device=device)
         laws.open(q)
         laws.append(chance)
-        tokens.append(token)
-        parents.append(torch.tensor([node - 1 if go else ABSENT for go in going], device=device))
+        tokens.append([ids[0] if go else MISS for ids, go in zip(children.tolist(), going, strict=True)])
+        parents.append([node - 1 if go else ABSENT for go in going])
         if noting is not None:
             features = noting.note(q, masked, chance, drawn_so_far)
         drafted = [n + go for n, go in zip(drafted, going, strict=True)]
         drawn_so_far = torch.tensor(drafted, device=device)
-        going = [go and drafting.leads_on(token) for go, token in zip(going, ids, strict=True)]
-    return drafting.proposed(tokens, parents, laws, len(tokens) - 1)
+        going = [go and drafting.leads_on(token) for go, token in zip(going, tokens[-1], strict=True)]
+    if not tokens:
+        return drafting.proposed(None, laws, 0)
+    nodes, above = (torch.tensor(list(zip(*lists, strict=True)), device=device) for lists in (tokens, parents))
+    return drafting.proposed((nodes, above), laws, len(tokens) - 1)
 
 
 class Noting:
@@ -127,11 +137,6 @@ class Noting:
         likely = shown.amax(-1) if self.sampling.greedy else chance  # greedy's draw is the likeliest token
         past = (drafted, self.streak, self.recent)
         return describe(shown, likely, self.position + drafted, past, self.sampling.temperature)
-
-
-def _chance(law: Tensor, token: Tensor) -> Tensor:
-    """Probability of each row's token under its law (B, V), 0 for a miss: (B,)."""
-    return law.gather(-1, token.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (token >= 0)
 
 
 def drafting_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:

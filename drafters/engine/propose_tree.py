@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.engine.propose import Drafting, Proposed, catch_up, drafting_law, draw_children
+from drafters.probs import picked
 from drafters.samplers.draft import ABSENT, MISS, ROOT, DrawnLaws, Tree
 
 
@@ -42,7 +43,7 @@ class _Growth:
         name = self.key.at(position=position, node=parent + 1, purpose="draft")
         law, drawn = draw_children(q, drafting.sampler, self.coins, name, count)
         drawn = torch.where(alive.unsqueeze(-1), drawn, MISS)  # (B, children)
-        chances = law.gather(-1, drawn.clamp(min=0)) * (drawn >= 0)
+        chances = picked(law, drawn)
         above = torch.where(drawn >= 0, parent, ABSENT)
         self.laws.open(q)
         first = len(self.tokens)
@@ -79,4 +80,5 @@ def propose_tree(drafting: Drafting, room: list[int], coins: Coins, key: Key) ->
         ]
         level = children
         alive = drafting.can_follow(torch.stack([tree.tokens[node] for node in level], 1))
-    return drafting.proposed(tree.tokens, tree.parents, tree.laws, fed)
+    nodes = (torch.stack(tree.tokens, 1), torch.stack(tree.parents, 1)) if tree.tokens else None
+    return drafting.proposed(nodes, tree.laws, fed)

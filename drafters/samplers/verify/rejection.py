@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-from drafters.probs import residual
+from drafters.probs import picked, residual
 from drafters.samplers.draft import Draft, Verdict
 
 
@@ -26,8 +26,7 @@ class Rejection:
         """See Verifier.verify."""
         tokens, present = draft.tokens, draft.present  # (B, M)
         nodes = torch.arange(tokens.shape[1], device=tokens.device)
-        drafted = tokens >= 0
-        p_x = p[:, :-1].gather(-1, tokens.clamp(min=0).unsqueeze(-1)).squeeze(-1).double() * drafted
+        p_x = picked(p[:, :-1], tokens.unsqueeze(-1)).squeeze(-1)
         position = torch.where(present, key.position.unsqueeze(-1) + nodes, -1)
         passed = coins.accept(p_x, draft.laws.at(tokens), key.at(position=position, node=nodes, purpose="accept"))
         accepted = passed.sum(-1)  # a miss or an absent node has p_x = 0 and never passes
