@@ -133,7 +133,7 @@ class KeyedCoins:
         """Inverse-CDF draw in fp64: the first token whose cumulated mass exceeds u times the total, never one without mass."""
         if law.device.type == "cpu":
             return _draw_on_host(self.uniform(key), law)
-        return _draw_on_device(self.uniform(key), law)
+        return draw_by(self.uniform(key), law)
 
     def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
         """See Coins.race. Raises ValueError without ids."""
@@ -166,7 +166,7 @@ class KeyedCoins:
                 self._used.add(name)
 
 
-def _draw_on_device(u: Tensor, law: Tensor) -> Tensor:
+def draw_by(u: Tensor, law: Tensor) -> Tensor:
     """See KeyedCoins.draw; u fp64 (B,)."""
     mass = law.cumsum(-1, dtype=torch.float64)
     token = torch.searchsorted(mass, u.unsqueeze(-1) * mass[..., -1:], right=True).squeeze(-1)

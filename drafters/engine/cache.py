@@ -7,6 +7,7 @@ different lengths, and crop by views that the next step copies.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from drafters.engine.chain import Chain
 from drafters.engine.compiled import rounded, steps_of
 from drafters.engine.masks import Stairs, Tree, additive
 from drafters.engine.support import attention_window, check_supported, text_config
@@ -146,6 +148,23 @@ class TransformersModel:
         return out[torch.arange(self.rows, device=self.device), chosen].unsqueeze(1)
 
     @torch.inference_mode()
+    def chain(self, work: Chain, tokens: list[int], coins: Callable[[], Tensor]) -> list[Tensor] | None:
+        """Feed the tokens and draft behind them, see Chain; None, with nothing done, where that is not compiled (yet).
+
+        `coins`: gives fp64 (length,), asked once if they are used.
+        """
+        n, first = len(tokens), self.lengths[0]
+        end = first + n + work.length - 1  # the last draft is not fed
+        fits = end <= self.capacity and self.cache.layers[0].is_initialized and self._tree is None
+        if self.steps is None or not fits or not self.steps.ready(n, self.allocated, work, work.length):
+            return None
+        given = [torch.tensor([tokens], device=self.device), self._numbers[first:end].clone(), coins().to(self.device)]
+        found = self.steps.run(self.cache, given, work)
+        if found is not None:
+            self.lengths = [end]
+        return found
+
+    @torch.inference_mode()
     def restart(self, row: int, tokens: list[int]) -> None:
         """See Model.restart."""
         self.lengths[row] = 0
@@ -200,8 +219,10 @@ class TransformersModel:
             and self._simple(tokens.shape[1])
             and self.steps.ready(tokens.shape[1], self.allocated)
         ):
-            logits = self.steps.run(self.cache, tokens.to(self.device), self.slots[0])
-            if logits is not None:
+            # Copies: views into longer arrays would be more shapes to compile for.
+            found = self.steps.run(self.cache, [tokens.to(self.device).clamp(min=0), self.slots[0].clone()])
+            if found is not None:
+                logits = found[0]
                 wanted = logits if columns is None or len(columns) == tokens.shape[1] else logits[:, columns]
                 return _full_precision(wanted)
         options: dict[str, Any] = {}

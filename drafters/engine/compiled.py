@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -44,7 +44,7 @@ class Steps:
 
     def __init__(self, model: PreTrainedModel):
         self._model = ref(model)  # weak, as the table that holds this is
-        self._seen: Counter[tuple[int, int]] = Counter()
+        self._seen: Counter[Any] = Counter()
         self._runs: Counter[Any] = Counter()
         self._direct: dict[Any, Direct | None] = {}  # None: Dynamo is needed
         self._weights = Weights(model)
@@ -56,51 +56,59 @@ class Steps:
         self._recorder = Recorder({"cpp_wrapper": True} if model.device.type == "cpu" else None)
         self._forward = torch.compile(_forward, dynamic=False, backend=self._recorder)
 
-    def ready(self, n: int, capacity: int) -> bool:
-        """Whether a forward of n tokens is, or is now to be, compiled."""
+    def ready(self, n: int, capacity: int, work: Work | None = None, forwards: int = 1) -> bool:
+        """Whether a forward of n tokens, or work that begins with it, is, or is now to be, compiled."""
         if self._broken or n > LONGEST:
             return False
-        self._seen[n, capacity] += 1
-        return self._seen[n, capacity] > HOT
+        name = n, capacity, None if work is None else work.key
+        self._seen[name] += forwards
+        return self._seen[name] > HOT
 
-    def run(self, cache: Cache, tokens: Tensor, slots: Tensor) -> Tensor | None:
-        """Logits (1, n, V) of tokens int64 (1, n) written to `slots` int64 (n,); None, for good, where compiling fails."""
+    def run(self, cache: Cache, given: list[Tensor], work: Work | None = None) -> list[Tensor] | None:
+        """What the work makes of tokens int64 (1, n), slots int64 (n or more,) and what else it is given.
+
+        Without any work [logits (1, n, V)]. None, for good, where compiling fails.
+        """
         model = self._model()
         assert model is not None
         if not self._weights.unchanged():  # moved, cast, pruned, adapted
             self._weights, self._direct = Weights(model), {}
             self._runs.clear()
         keys = cache.layers[0].keys
-        key = (tokens.shape[1], keys.shape, keys.dtype, keys.device, model.training)
-        # Copies: views into longer arrays would be more shapes to compile for.
-        given = [tokens.clamp(min=0), slots.clone()]
+        name = None if work is None else work.key
+        key = (given[0].shape[1], keys.shape, keys.dtype, keys.device, model.training, name)
+        count = len(given)
+        given = [*given, *([] if work is None else work.tensors)]
         for layer in cache.layers:
             given += (layer.keys, layer.values)
         try:
             direct = self._direct.get(key)
-            return self._traced(model, key, given) if direct is None else direct(given)
+            return self._traced(model, key, given, work, count) if direct is None else direct(given)
         except Exception as error:  # whatever Dynamo, Inductor or the C++ compiler raise
             self._broken = True
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             _log.warning("compiling failed, going on without (compile=False saves the attempt): %s", reason[:300])
             return None
 
-    def _traced(self, model: PreTrainedModel, key: Any, given: list[Tensor]) -> Tensor:
+    def _traced(
+        self, model: PreTrainedModel, key: Any, given: list[Tensor], work: Work | None, count: int
+    ) -> list[Tensor]:
         """Through Dynamo, which compiles when it must."""
         # Its checks that nothing about the model has changed take as long as a layer.
         trusted = self._runs[key] > 1
         self._runs[key] += 1
         self._recorder.calls.clear()
-        layers = [_Fixed(*pair) for pair in zip(given[2::2], given[3::2], strict=True)]
+        own = given[count if work is None else count + len(work.tensors) :]
+        layers = [Layer(*pair) for pair in zip(own[::2], own[1::2], strict=True)]
         with grouped(self._attending), torch.compiler.set_stance("default", skip_guard_eval_unsafe=trusted):
-            logits = self._forward(model, given[0], given[1], layers)
+            result = self._forward(model, work, given[:count], layers)
         if key not in self._direct:
-            self._direct[key] = Direct.of(self._recorder, given, logits, self._weights)
+            self._direct[key] = Direct.of(self._recorder, given, result, self._weights)
         self._recorder.calls.clear()
-        return logits
+        return result
 
 
-class _Fixed(CacheLayerMixin):
+class Layer(CacheLayerMixin):
     """A layer of the engine's cache with nothing in it that changes from step to step but tensors."""
 
     is_sliding = False
@@ -133,7 +141,30 @@ class _Fixed(CacheLayerMixin):
         return self.keys.shape[2]
 
 
-def _forward(model: PreTrainedModel, tokens: Tensor, slots: Tensor, layers: list[_Fixed]) -> Tensor:
+class Work(Protocol):
+    """What is compiled beside a model's forward."""
+
+    @property
+    def key(self) -> Any:
+        """Hashable; what differs between two works that need code of their own."""
+        ...
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What it reads beside the model and what it is given."""
+        ...
+
+    def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
+        """As torch.compile is to trace it: forwards by `read`."""
+        ...
+
+
+def _forward(model: PreTrainedModel, work: Work | None, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
+    return [read(model, given[0], given[1], layers)] if work is None else work(model, given, layers)
+
+
+def read(model: PreTrainedModel, tokens: Tensor, slots: Tensor, layers: list[Layer]) -> Tensor:
+    """Logits (1, n, V) of tokens int64 (1, n) written to `slots` int64 (n,)."""
     for layer in layers:
         layer.slots = slots
     places = torch.arange(layers[0].keys.shape[2], device=slots.device)

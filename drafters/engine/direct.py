@@ -79,14 +79,14 @@ class Direct:
         self._code, self._inputs, self._places = code, list(inputs), places
 
     @staticmethod
-    def of(recorder: Recorder, given: Sequence[Tensor], result: Tensor, weights: Weights) -> Direct | None:
+    def of(recorder: Recorder, given: Sequence[Tensor], result: Sequence[Tensor], weights: Weights) -> Direct | None:
         """From what was recorded while `given` led to `result`: None if that was more than one piece of compiled code, or if
-        the code reads anything but the given tensors and the model's weights.
+        the code reads anything but the given tensors and the model's weights, or gives anything but the result.
         """
         if len(recorder.calls) != 1:
             return None
         code, inputs, outputs = recorder.calls[0]
-        if len(outputs) != 1 or outputs[0] is not result:
+        if len(outputs) != len(result) or not all(map(is_, outputs, result)):
             return None
         number = {id(tensor): index for index, tensor in enumerate(given)}
         places = [(place, number[id(item)]) for place, item in enumerate(inputs) if id(item) in number]
@@ -95,10 +95,9 @@ class Direct:
         fixed = [item if item in weights else None for item in inputs]  # a request's cache is not kept alive here
         return Direct(code, fixed, places)
 
-    def __call__(self, given: Sequence[Tensor]) -> Tensor:
+    def __call__(self, given: Sequence[Tensor]) -> list[Tensor]:
         """The result for tensors of the recorded shapes."""
         inputs = self._inputs.copy()
         for place, index in self._places:
             inputs[place] = given[index]
-        result: Tensor = self._code(*inputs)[0]
-        return result
+        return list(self._code(*inputs))

@@ -9,10 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
-from drafters.engine.cache import Model
+from drafters.coins import Coins, Key, KeyedCoins
+from drafters.engine.cache import Model, TransformersModel
+from drafters.engine.chain import Chain
 from drafters.engine.rows import Row, padded
-from drafters.engine.session import Pair
+from drafters.engine.session import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
 from drafters.stop.features import describe, shown_law
@@ -44,6 +45,13 @@ class Drafting:
     stop: StopPolicy
     sampling: Sampling  # how the drafter's law is made
     eos: Tensor  # int64 (n,), on the pair's device
+
+    @cached_property
+    def chain(self) -> Chain | None:
+        """How to draft a whole chain at once; None where it must go token by token."""
+        compiled = isinstance(self.drafter, TransformersModel) and self.drafter.steps is not None  # of one row
+        read_as_is = isinstance(self.pair, TransformersPair) and self.pair.table is None
+        return Chain.of(self.sampler, self.stop, self.sampling) if compiled and read_as_is else None
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -88,6 +96,12 @@ class Drafting:
 def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -> Proposed:
     """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
     sampler, stop, device = drafting.sampler, drafting.stop, key.position.device
+    unread: list[list[int]] | None = None
+    if drafting.chain is not None and room[0] >= stop.max_length:
+        unread = pending(drafting.drafter, drafting.rows)
+        whole = _at_once(drafting, drafting.chain, unread[0], coins, key)
+        if whole is not None:
+            return whole
     tokens, parents, laws = list[list[int]](), list[list[int]](), drafting.laws()  # per node, per row
     # Who goes on is kept on the host: a round asks after every draft, and on a few numbers each tensor operation is all overhead.
     committed, drafted, going = key.position.tolist(), [0] * len(room), [allowed > 0 for allowed in room]
@@ -99,7 +113,7 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         going = [go and more and n < most for go, more, n, most in zip(going, asked, drafted, room, strict=True)]
         if not any(going):
             break
-        logits = drafting.follow(tokens[-1]) if tokens else catch_up(drafting.drafter, drafting.rows)
+        logits = drafting.follow(tokens[-1]) if tokens else catch_up(drafting.drafter, drafting.rows, unread)
         masked = usable(logits, sampler)
         q = warp(masked, drafting.sampling)  # (B, D)
         position = [begin + node if go else -1 for begin, go in zip(committed, going, strict=True)]
@@ -121,6 +135,26 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         return drafting.proposed(None, laws, 0)
     nodes, above = (torch.tensor(list(zip(*lists, strict=True)), device=device) for lists in (tokens, parents))
     return drafting.proposed((nodes, above), laws, len(tokens) - 1)
+
+
+def _at_once(drafting: Drafting, chain: Chain, unread: list[int], coins: Coins, key: Key) -> Proposed | None:
+    """The same by one piece of compiled code, None where there is none."""
+    drafter = drafting.drafter
+    if not isinstance(drafter, TransformersModel) or not isinstance(coins, KeyedCoins):
+        return None
+    nodes = torch.arange(chain.length, device=key.position.device)
+    name = Key(key.position.unsqueeze(-1) + nodes, key.round, "draft", nodes)
+    found = drafter.chain(chain, unread, lambda: coins.uniform(name)[0])
+    if found is None:
+        return None
+    drawn, chances, q = found
+    ends = (node for node, token in enumerate(drawn.tolist()) if not drafting.leads_on(token))
+    count = min(next(ends, chain.length) + 1, chain.length)  # nothing is drawn behind a token that ends the text
+    kept = list(q.unbind())[:count], list(range(count)), list(chances.unbind())[:count]
+    laws = DrawnLaws(drafting.sampler.token_proposal, *kept)
+    return drafting.proposed(
+        (drawn[:count].unsqueeze(0), nodes[:count].unsqueeze(0) - 1), laws, min(count, chain.length - 1)
+    )
 
 
 class Noting:
@@ -161,8 +195,8 @@ def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: in
     return extended[:, :-1], torch.where(drawn < extended.shape[-1] - 1, drawn, MISS)
 
 
-def catch_up(drafter: Model, rows: list[Row]) -> Tensor:
-    """Feed what was committed since the last round: logits after each row's last token (B, D)."""
+def pending(drafter: Model, rows: list[Row]) -> list[list[int]]:
+    """What was committed since the last round, at least one token, noted as fed: the caller feeds it."""
     if any(
         row.fed == len(row.stream) for row in rows
     ):  # nothing new (no drafter id spells it): feed the last one again
@@ -170,6 +204,12 @@ def catch_up(drafter: Model, rows: list[Row]) -> Tensor:
     unfed = [row.stream[min(row.fed, len(row.stream) - 1) :] for row in rows]
     for row in rows:
         row.fed = len(row.stream)
+    return unfed
+
+
+def catch_up(drafter: Model, rows: list[Row], unread: list[list[int]] | None = None) -> Tensor:
+    """Feed what was committed since the last round, `unread` if that is known: logits after each row's last token (B, D)."""
+    unfed = pending(drafter, rows) if unread is None else unread
     tokens, counts = padded(unfed, torch.device("cpu"))
     logits = drafter.extend(tokens, counts=counts, last=True)
     assert logits is not None

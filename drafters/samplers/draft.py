@@ -145,7 +145,10 @@ class StringProposal(Protocol):
 
 
 class Verifier(Protocol):
-    """Decides a round. No model, no cache, no clock."""
+    """Decides a round. No model, no cache, no clock.
+
+    One with a true attribute `inverse_cdf` draws by `coins.draw` of the law and nothing else: compiled drafting does it in its place.
+    """
 
     needs_law: bool  # verify reads Draft.q
     positional: bool  # coins depend on the position alone, not on the round (coupled and target-only samplers)

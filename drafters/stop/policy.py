@@ -17,7 +17,8 @@ class StopPolicy(Protocol):
     """Asked before every draw, the first of a round included; a round of zero drafts is a plain target step.
 
     A policy decides whether to draw *more*. What was drawn is always submitted: dropping a token because of what it is would
-    change the output's law. A policy with a true attribute `needs_features` is given features; it drafts chains only.
+    change the output's law. A policy with a true attribute `needs_features` is given features; it drafts chains only. One with a
+    true attribute `constant` always drafts `max_length` tokens if it may, and need not be asked.
     """
 
     @property

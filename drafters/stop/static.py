@@ -13,6 +13,8 @@ class Static:
 
     length: int = 5
 
+    constant = True
+
     def __post_init__(self) -> None:
         if self.length < 0:
             raise ValueError(f"stop.length must be >= 0 (0 = plain decoding), got {self.length}.")

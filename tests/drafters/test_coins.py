@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from drafters.coins import PURPOSES, Key, KeyedCoins, _draw_on_device, _draw_on_host
+from drafters.coins import PURPOSES, Key, KeyedCoins, _draw_on_host, draw_by
 
 ALPHA = 1e-6
 N = 100_000
@@ -248,6 +248,6 @@ def test_the_host_draws_what_a_device_draws(dtype):
     law[200, 7] = 1e-30
     u = torch.rand(400, generator=generator, dtype=torch.float64)
     u[::4], u[1::4] = 0.0, 1.0 - 2.0**-53
-    drawn = _draw_on_device(u, law)
+    drawn = draw_by(u, law)
     assert torch.equal(_draw_on_host(u, law), drawn)
     assert bool((law.gather(1, drawn.unsqueeze(1)) > 0).all())

@@ -20,6 +20,7 @@ class Block:
     """Accept tau = max{i : u_i < h_i}, then draw from max(P_tau p - q, 0)."""
 
     needs_law, positional, tree, coupled = True, False, False, False
+    inverse_cdf = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1)."""

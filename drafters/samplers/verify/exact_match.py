@@ -16,6 +16,7 @@ class ExactMatch:
     """Emit y ~ p at every position until y differs from the draft; coins depend on the position alone."""
 
     needs_law, positional, tree, coupled = False, True, False, False
+    inverse_cdf = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1). Any drafting rule would be lossless; sampling matches the target's spread."""

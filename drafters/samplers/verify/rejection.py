@@ -17,6 +17,7 @@ class Rejection:
     """Accept token x with probability min(1, p(x) / q(x)); at the first rejection draw from max(p - q, 0)."""
 
     needs_law, positional, tree, coupled = True, False, False, False
+    inverse_cdf = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, 1)."""

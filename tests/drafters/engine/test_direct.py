@@ -113,19 +113,19 @@ def test_a_model_that_breaks_into_graphs_goes_through_dynamo_every_time(graphs, 
 
 def test_code_that_reads_a_stranger_or_gives_something_else_is_not_repeated():
     model, given = nn.Linear(2, 2), [torch.ones(2), torch.zeros(2)]
-    weights, result = Weights(model), torch.ones(1)
+    weights, result = Weights(model), [torch.ones(1)]
 
     def of(inputs, outputs, calls=1):
         recorder = Recorder(None)
         recorder.calls = [(lambda *read: [sum(item.sum() for item in read)], tuple(inputs), outputs)] * calls
         return Direct.of(recorder, given, result, weights)
 
-    direct = of([model.weight, given[1], model.bias], [result])
+    direct = of([model.weight, given[1], model.bias], result)
     assert direct is not None
     tensors = [torch.zeros(2), torch.tensor([40.0, 2.0])]
-    assert direct(tensors).item() == pytest.approx((model.weight.sum() + model.bias.sum()).item() + 42, abs=1e-5)
-    assert of([model.weight, torch.ones(2)], [result]) is None
-    assert of([model.weight, 3], [result]) is None
+    assert direct(tensors)[0].item() == pytest.approx((model.weight.sum() + model.bias.sum()).item() + 42, abs=1e-5)
+    assert of([model.weight, torch.ones(2)], result) is None
+    assert of([model.weight, 3], result) is None
     assert of([model.weight], [torch.ones(1)]) is None
-    assert of([model.weight], [result, result]) is None
-    assert of([model.weight], [result], calls=2) is None
+    assert of([model.weight], result * 2) is None
+    assert of([model.weight], result, calls=2) is None
