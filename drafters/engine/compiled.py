@@ -45,7 +45,6 @@ class Steps:
     def __init__(self, model: PreTrainedModel):
         self._model = ref(model)  # weak, as the table that holds this is
         self._seen: Counter[Any] = Counter()
-        self._runs: Counter[Any] = Counter()
         self._direct: dict[Any, Direct | None] = {}  # None: Dynamo is needed
         self._weights = Weights(model)
         self._broken = False
@@ -73,7 +72,6 @@ class Steps:
         assert model is not None
         if not self._weights.unchanged():  # moved, cast, pruned, adapted
             self._weights, self._direct = Weights(model), {}
-            self._runs.clear()
         keys = cache.layers[0].keys
         name = None if work is None else work.key
         key = (given[0].shape[1], keys.shape, keys.dtype, keys.device, model.training, name)
@@ -94,13 +92,10 @@ class Steps:
         self, model: PreTrainedModel, key: Any, given: list[Tensor], work: Work | None, count: int
     ) -> list[Tensor]:
         """Through Dynamo, which compiles when it must."""
-        # Its checks that nothing about the model has changed take as long as a layer.
-        trusted = self._runs[key] > 1
-        self._runs[key] += 1
         self._recorder.calls.clear()
         own = given[count if work is None else count + len(work.tensors) :]
         layers = [Layer(*pair) for pair in zip(own[::2], own[1::2], strict=True)]
-        with grouped(self._attending), torch.compiler.set_stance("default", skip_guard_eval_unsafe=trusted):
+        with grouped(self._attending):
             result = self._forward(model, work, given[:count], layers)
         if key not in self._direct:
             self._direct[key] = Direct.of(self._recorder, given, result, self._weights)
@@ -167,6 +162,13 @@ def read(model: PreTrainedModel, tokens: Tensor, slots: Tensor, layers: list[Lay
     """Logits (1, n, V) of tokens int64 (1, n) written to `slots` int64 (n,)."""
     for layer in layers:
         layer.slots = slots
+    logits = _logits(model, tokens, slots, layers)
+    for layer in layers:
+        del layer.slots  # what is left on an object would be one more output
+    return logits
+
+
+def _logits(model: PreTrainedModel, tokens: Tensor, slots: Tensor, layers: list[Layer]) -> Tensor:
     places = torch.arange(layers[0].keys.shape[2], device=slots.device)
     hidden = places > slots.unsqueeze(-1)  # (n, capacity)
     mask = torch.zeros(hidden.shape, dtype=model.dtype, device=slots.device)

@@ -67,7 +67,11 @@ class Classifier:
         weight, bias = self._layers[-1]
         self._layers[-1] = slope.unsqueeze(-1) * weight, slope * bias + shift
         self._layers = [(weight.float(), bias.float()) for weight, bias in self._layers]
-        self._host = [(weight.numpy(force=True).T.copy(), bias.numpy(force=True)) for weight, bias in self._layers]
+        halves = [1.0] * (len(self._layers) - 1) + [0.5]
+        self._host = [
+            ((half * weight).numpy(force=True).T.copy(), (half * bias).numpy(force=True))
+            for half, (weight, bias) in zip(halves, self._layers, strict=True)
+        ]
 
     def __call__(self, features: Tensor) -> Tensor:
         """See the class."""
@@ -86,11 +90,13 @@ class Classifier:
             hidden = hidden @ weight
             hidden += bias
             np.maximum(hidden, 0.0, out=hidden)
-        weight, bias = self._host[-1]
+        weight, bias = self._host[-1]  # of half the score
         scores = hidden @ weight
         scores += bias
-        with np.errstate(over="ignore"):  # exp of a large number is infinite, and the probability 0
-            return 1.0 / (1.0 + np.exp(-scores))
+        np.tanh(scores, out=scores)
+        scores += 1.0
+        scores *= 0.5  # (1 + tanh(x / 2)) / 2 is the sigmoid of x, and cannot overflow
+        return scores
 
 
 def parameter(trained: Trained, name: str, temperature: float) -> float:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from drafters.stop.classifier import Classifier
+from drafters.stop.classifier import ACCEPTED, NEXT, Classifier
 from drafters.stop.rows import PerRow
 
 TOKENS, TIME, TAKEN, TRIED, WAITED, PATIENCE = range(6)
@@ -38,8 +39,11 @@ class CostAware:
     max_length: int = 20
     persist: bool = False
     _state: PerRow = field(init=False, repr=False, compare=False)
-    _survival: Tensor = field(init=False, repr=False, compare=False)
-    _price: Tensor = field(init=False, repr=False, compare=False)  # of a draft, for the round that began last
+    # A round's state is on the host, where the decision is wanted: on a few numbers, each tensor operation is all overhead.
+    _survival: np.ndarray = field(init=False, repr=False, compare=False)  # fp64 (B,)
+    _price: np.ndarray = field(
+        init=False, repr=False, compare=False
+    )  # fp64 (B,) of a draft, for the round that began last
 
     needs_features = True
 
@@ -51,40 +55,36 @@ class CostAware:
             )
         start = [self.rate * PRIOR_TIME, PRIOR_TIME, self.first * PRIOR_ROUNDS, PRIOR_ROUNDS, 0.0, FIRST_WAIT]
         self._state = PerRow(start, self.persist)
-        self._survival = self._price = torch.ones(0)
+        self._survival = self._price = np.ones(0)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
         """See StopPolicy."""
         if features is None:
-            self._survival = torch.ones(len(drafted), device=drafted.device)
-            self._price = self.c * self._rates(drafted)
-            return self._begins(drafted, self._price)
-        accepted, following = self.classifier(features).unbind(-1)
-        self._survival = self._survival * accepted
-        return self._survival * following >= self._price
-
-    def _rates(self, drafted: Tensor) -> Tensor:
-        """The row's tokens per time, at least plain decoding's 1: who drafts nothing has that."""
-        tokens, time = self._state.column(TOKENS, drafted), self._state.column(TIME, drafted)
-        return (tokens / time).clamp(min=1.0)
-
-    def _begins(self, drafted: Tensor, price: Tensor) -> Tensor:
-        first = self._state.column(TAKEN, drafted) / self._state.column(TRIED, drafted)
-        waited = self._state.column(WAITED, drafted) >= self._state.column(PATIENCE, drafted)
-        return (first >= price) | (waited if self.c < 1 else torch.zeros_like(waited))
+            state = self._state.values.numpy()[: len(drafted)]
+            # Tokens per time, at least plain decoding's 1: who drafts nothing has that.
+            self._price = self.c * np.maximum(state[:, TOKENS] / state[:, TIME], 1.0)
+            self._survival = np.ones(len(drafted))
+            goes_on = state[:, TAKEN] / state[:, TRIED] >= self._price
+            if self.c < 1:
+                goes_on |= state[:, WAITED] >= state[:, PATIENCE]
+        else:
+            said = self.classifier(features).cpu().numpy()
+            self._survival = self._survival * said[:, ACCEPTED]
+            goes_on = self._survival * said[:, NEXT] >= self._price
+        return torch.from_numpy(goes_on).to(drafted.device)
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
         """Update the row's rate and its first drafts' acceptance."""
-        tokens, time, taken, tried, waited, patience = self._state.values[rows].unbind(-1)
-        began, was_off = drafted > 0, waited > 0
-        tokens, time = MEMORY * tokens + accepted + 1, MEMORY * time + 1 + self.c * drafted
-        taken = torch.where(began, MEMORY * taken + (accepted > 0), taken)
-        tried = torch.where(began, MEMORY * tried + 1, tried)
-        # A trial that fails doubles the wait: text that cannot be drafted costs ever less.
-        longer = torch.where(accepted > 0, FIRST_WAIT, (2 * patience).clamp(max=LONGEST_WAIT))
-        patience = torch.where(began & was_off, longer, patience)
-        waited = torch.where(began, 0.0, waited + 1)
-        self._state.values[rows] = torch.stack([tokens, time, taken, tried, waited, patience], -1)
+        state, taking_part = self._state.values.numpy(), rows.tolist()
+        for row, passed, length in zip(taking_part, accepted.tolist(), drafted.tolist(), strict=True):
+            tokens, time, taken, tried, waited, patience = state[row].tolist()
+            tokens, time = MEMORY * tokens + passed + 1, MEMORY * time + 1 + self.c * length
+            if length and waited:
+                # A trial that fails doubles the wait: text that cannot be drafted costs ever less.
+                patience = FIRST_WAIT if passed else min(2 * patience, LONGEST_WAIT)
+            if length:
+                taken, tried = MEMORY * taken + (passed > 0), MEMORY * tried + 1
+            state[row] = tokens, time, taken, tried, 0.0 if length else waited + 1, patience
 
     def reset(self, rows: Tensor) -> None:
         """Back to what was known beforehand, unless it persists."""

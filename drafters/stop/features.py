@@ -82,7 +82,8 @@ def _on_host(law: np.ndarray, drawn: np.ndarray, position: np.ndarray, past: Pas
         top.sort()
         chances = [*top[::-1].tolist(), *missing, float(drawn[number])]
         logs = [math.log(max(chance, FLOOR)) for chance in chances]
-        entropy = -float(row.dot(np.log(np.maximum(row, TINY))))
+        raised = np.maximum(row, TINY) if row.min() < TINY else row  # most laws have no zeros
+        entropy = -float(row.dot(np.log(raised)))
         counts = (max(int(position[number]), 0), steps[number], steps[number] + streaks[number])
         found.append([*logs[:TOP], entropy, logs[TOP], *map(math.log1p, counts), recents[number], temperature])
     return np.array(found, np.float32)

@@ -1,0 +1,169 @@
+"""A chain drafted by one piece of compiled code: the tokens, laws and counts of drafting one by one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from drafters.affinity import AffinityPrior
+from drafters.coins import KeyedCoins
+from drafters.engine import chain, compiled
+from drafters.engine.cache import TransformersModel
+from drafters.engine.chain import Chain
+from drafters.engine.decode import speculative
+from drafters.engine.limits import Limits
+from drafters.probs import Sampling
+from drafters.samplers.catalog import build
+from drafters.samplers.draft import Sampler
+from drafters.samplers.proposal.identity import Identity
+from drafters.samplers.proposal.rdk import RDK
+from drafters.samplers.proposal.tli import TLI
+from drafters.samplers.verify.block import Block
+from drafters.samplers.verify.exact_match import ExactMatch
+from drafters.samplers.verify.rejection import Rejection
+from drafters.stop.confidence import Confidence
+from drafters.stop.heuristic import Heuristic
+from drafters.stop.static import Static
+from drafters.vocab.alignment import VocabMap, identity
+from tests.drafters.engine.conftest import V, make_pair
+
+ONE = Sampling(1.0)
+VERIFIERS = {"rejection": Rejection(), "block": Block(), "exact_match": ExactMatch()}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch, graphs):
+    monkeypatch.setattr(compiled, "HOT", 0)
+
+
+@pytest.fixture
+def chains(monkeypatch):
+    """How many chains were drafted at once."""
+    drafted, draft = [], TransformersModel.chain
+
+    def counting(self, work, tokens, coins):
+        found = draft(self, work, tokens, coins)
+        if found is not None:
+            drafted.append(len(tokens))
+        return found
+
+    monkeypatch.setattr(TransformersModel, "chain", counting)
+    return drafted
+
+
+def decode(pair, sampler, compile, sampling=ONE, length=3, prompt=(5, 17, 2, 40, 8), tokens=24, request=0):
+    """In fp64: what is compiled may round otherwise, which there never decides a draw."""
+    coins = KeyedCoins(3, torch.tensor([request]), strict=True)
+    pair, limits = replace(pair, compile=compile), Limits(tokens, sampling)
+    return speculative(pair, sampler, Static(length), [torch.tensor(prompt)], coins, limits)
+
+
+def same(one, other):
+    assert one.tokens[0].tolist() == other.tokens[0].tolist()
+    assert one.rounds == other.rounds
+
+
+def sampler_of(kind, vocab, verifier):
+    return Sampler("test", TLI(vocab) if kind == "pruned" else Identity(), VERIFIERS[verifier])
+
+
+@pytest.mark.parametrize("verifier", VERIFIERS)
+@pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0), Sampling(0.8, 7, 0.9)], ids=["T0", "T1", "warped"])
+@pytest.mark.parametrize("kind", ["full", "same", "pruned"])
+def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, verifier, chains):
+    pair, vocab = make_pair(kind, torch.float64)
+    sampler = sampler_of(kind, vocab, verifier)
+    same(decode(pair, sampler, True, sampling), decode(pair, sampler, False, sampling))
+    assert len(chains) >= 3  # all rounds but the last ones, which have less room
+    assert set(chains) <= {1, 2}  # tokens not read yet: two behind a chain accepted whole
+
+
+def test_rdk_too(chains):
+    pair, vocab = make_pair("pruned", torch.float64)
+    rows = vocab.to_target.shape[0]
+    prior = AffinityPrior(
+        torch.tensor([[1, 2], [4, 5]]).repeat(rows, 1)[:rows].int(),
+        torch.full((rows, 2), 0.5),
+        torch.full((rows,), 0.3),
+    )
+    sampler = Sampler("rdk", RDK(vocab, prior), Rejection())
+    same(decode(pair, sampler, True), decode(pair, sampler, False))
+    assert chains
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_every_length_up_to_the_end_of_the_text(length, chains):
+    pair, _ = make_pair("same", torch.float64)  # everything is accepted: the last round has no room for a chain
+    sampler = Sampler("standard", Identity(), Rejection())
+    for tokens in (length + 1, 2 * length + 3):
+        same(
+            decode(pair, sampler, True, length=length, tokens=tokens),
+            decode(pair, sampler, False, length=length, tokens=tokens),
+        )
+    assert chains
+
+
+def test_nothing_is_drafted_behind_the_end_of_a_text(chains):
+    pair, _ = make_pair("full", torch.float64)
+    sampler, ended = Sampler("standard", Identity(), Rejection()), 0
+    for request in range(12):
+        eos = tuple(range(0, V, 4))
+        one, other = (decode(replace(pair, eos=eos), sampler, compile, request=request) for compile in (True, False))
+        same(one, other)
+        ended += any(drafted < 3 for drafted, _, _ in one.rounds[0][:-1])
+    assert ended
+    assert chains
+
+
+def test_another_map_of_the_same_shape_shares_the_code(chains, graphs):
+    pair, vocab = make_pair("pruned", torch.float64)
+    turned = VocabMap(vocab.to_target.flip(0), torch.where(vocab.to_drafter >= 0, 20 - vocab.to_drafter, -1))
+    expected = [decode(pair, Sampler("tli", TLI(some), Rejection()), False) for some in (vocab, turned)]
+    assert expected[0].tokens[0].tolist() != expected[1].tokens[0].tolist()
+    for some, plain in zip((vocab, turned), expected, strict=True):
+        same(decode(pair, Sampler("tli", TLI(some), Rejection()), True), plain)
+    codes = [key for key in compiled.steps_of(pair.drafter)._direct if key[-1] is not None]
+    assert len({key[-1] for key in codes}) == 1
+    assert all(compiled.steps_of(pair.drafter)._direct[key] for key in codes)  # without Dynamo
+
+
+def test_what_depends_on_more_goes_one_by_one(chains):
+    _pair, vocab = make_pair("pruned", torch.float64)
+    rejection = Sampler("tli", TLI(vocab), Rejection())
+    assert Chain.of(rejection, Static(2), ONE) is not None
+    assert Chain.of(rejection, Static(0), ONE) is None
+    assert Chain.of(rejection, Heuristic(2), ONE) is None
+    assert Chain.of(rejection, Confidence(0.4), ONE) is None
+    for name in ("race", "rrs"):
+        assert Chain.of(build(name, identity(V)), Static(2), ONE) is None, name
+
+    class Asking(TLI):
+        def __init__(self, vocab):
+            super().__init__(vocab)
+            self.log = []
+
+    assert Chain.of(Sampler("own", Asking(vocab), Rejection()), Static(2), ONE) is None
+    foreign, vocab = make_pair("foreign", torch.float64)
+    decode(foreign, Sampler("tli", TLI(vocab), Rejection()), True)
+    assert not chains
+
+
+PLANTED = {
+    "coins of another order": lambda given: [*given[:2], given[2].flip(0), *given[3:]],
+    "slots one too far": lambda given: [*given[:1], given[1] + 1, *given[2:]],
+    "another token": lambda given: [(given[0] + 1) % V, *given[1:]],
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_seen(bug, monkeypatch, chains):
+    draft = chain.Chain.__call__
+    monkeypatch.setattr(
+        Chain, "__call__", lambda self, model, given, layers: draft(self, model, PLANTED[bug](given), layers)
+    )
+    pair, _ = make_pair("full", torch.float64)
+    sampler = Sampler("standard", Identity(), Rejection())
+    one, other = decode(pair, sampler, True, tokens=40), decode(pair, sampler, False, tokens=40)
+    assert chains
+    with pytest.raises(AssertionError):
+        same(one, other)
