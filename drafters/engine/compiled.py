@@ -23,6 +23,7 @@ from drafters.engine.grouped import grouped, replaceable
 HOT = 8  # times that a number of tokens has come before it is compiled
 LONGEST = 16  # tokens; longer ones are prompts
 SMALLEST = 256  # slots of a cache
+PIECES = 512  # of compiled code in a process
 _known: WeakKeyDictionary[PreTrainedModel, Steps] = WeakKeyDictionary()
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ class Steps:
         self._broken = False
         self._attending = replaceable(model)
         # One table of compiled code serves all models and shapes; past the usual 8 of them it would silently stop compiling.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, PIECES)
+        limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, PIECES)
         # Of Inductor's Python wrapper, a small model's CPU forward spends a fifth on checks and views between the kernels.
         self._recorder = Recorder({"cpp_wrapper": True} if model.device.type == "cpu" else None)
         self._forward = torch.compile(_forward, dynamic=False, backend=self._recorder)

@@ -28,7 +28,7 @@ from drafters.vocab.alignment import VocabMap, identity
 from tests.drafters.engine.conftest import V, make_pair
 
 ONE = Sampling(1.0)
-VERIFIERS = {"rejection": Rejection(), "block": Block(), "exact_match": ExactMatch()}
+VERIFIERS = Rejection(), Block(), ExactMatch()
 
 
 @pytest.fixture(autouse=True)
@@ -63,23 +63,20 @@ def same(one, other):
     assert one.rounds == other.rounds
 
 
-def sampler_of(kind, vocab, verifier):
-    return Sampler("test", TLI(vocab) if kind == "pruned" else Identity(), VERIFIERS[verifier])
-
-
-@pytest.mark.parametrize("verifier", VERIFIERS)
 @pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0), Sampling(0.8, 7, 0.9)], ids=["T0", "T1", "warped"])
 @pytest.mark.parametrize("kind", ["full", "same", "pruned"])
-def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, verifier, chains):
-    pair, vocab = make_pair(kind, torch.float64)
-    sampler = sampler_of(kind, vocab, verifier)
-    same(decode(pair, sampler, True, sampling), decode(pair, sampler, False, sampling))
-    assert len(chains) >= 3  # all rounds but the last ones, which have less room
-    assert set(chains) <= {1, 2}  # tokens not read yet: two behind a chain accepted whole
+def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, chains, pairs):
+    pair, vocab = pairs(kind, dtype=torch.float64)
+    for verifier in VERIFIERS:
+        sampler = Sampler("test", TLI(vocab) if kind == "pruned" else Identity(), verifier)
+        same(decode(pair, sampler, True, sampling), decode(pair, sampler, False, sampling))
+        assert len(chains) >= 3  # all rounds but the last ones, which have less room
+        assert set(chains) <= {1, 2}  # tokens not read yet: two behind a chain accepted whole
+        chains.clear()
 
 
-def test_rdk_too(chains):
-    pair, vocab = make_pair("pruned", torch.float64)
+def test_rdk_too(chains, pairs):
+    pair, vocab = pairs("pruned", dtype=torch.float64)
     rows = vocab.to_target.shape[0]
     prior = AffinityPrior(
         torch.tensor([[1, 2], [4, 5]]).repeat(rows, 1)[:rows].int(),
@@ -92,8 +89,8 @@ def test_rdk_too(chains):
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
-def test_every_length_up_to_the_end_of_the_text(length, chains):
-    pair, _ = make_pair("same", torch.float64)  # everything is accepted: the last round has no room for a chain
+def test_every_length_up_to_the_end_of_the_text(length, chains, pairs):
+    pair, _ = pairs("same", dtype=torch.float64)  # everything is accepted: the last round has no room for a chain
     sampler = Sampler("standard", Identity(), Rejection())
     for tokens in (length + 1, 2 * length + 3):
         same(
@@ -103,8 +100,8 @@ def test_every_length_up_to_the_end_of_the_text(length, chains):
     assert chains
 
 
-def test_nothing_is_drafted_behind_the_end_of_a_text(chains):
-    pair, _ = make_pair("full", torch.float64)
+def test_nothing_is_drafted_behind_the_end_of_a_text(chains, pairs):
+    pair, _ = pairs("full", dtype=torch.float64)
     sampler, ended = Sampler("standard", Identity(), Rejection()), 0
     for request in range(12):
         eos = tuple(range(0, V, 4))
