@@ -70,6 +70,9 @@ def _keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
 
 def picked(laws: Tensor, tokens: Tensor) -> Tensor:
     """Probabilities of tokens under laws, 0 for negative ones: (..., V), int64 (..., n) -> fp64 (..., n)."""
+    if laws.device.type == "cpu" and laws.ndim == 2:  # a few numbers: five tensor operations would be all overhead
+        ids = tokens.numpy()
+        return torch.from_numpy(laws.numpy()[np.arange(len(ids))[:, None], ids] * (ids >= 0.0))
     return laws.gather(-1, tokens.clamp(min=0)).double() * (tokens >= 0)
 
 

@@ -71,7 +71,7 @@ def paired_gain(
     for policy in (one, other):
         outcome = replay(traces, policy)
         drafted = outcome.rounds[:, 1]
-        each = prices.verify(drafted) + drafted * prices.draft(outcome.reads)
+        each = prices.verify(drafted) + prices.draft(drafted, outcome.described)
         costs.append(np.bincount(outcome.rounds[:, 0], each, minlength=len(traces)))
     picks = np.random.default_rng(seed).integers(0, len(traces), (draws, len(traces)))
     ratios = costs[1][picks].sum(1) / costs[0][picks].sum(1) - 1
@@ -79,18 +79,16 @@ def paired_gain(
     return float(costs[1].sum() / costs[0].sum() - 1), float(low), float(high)
 
 
-def measured(records: Sequence[Record], prices: Prices, reads: Mapping[str, bool]) -> dict[str, Any]:
+def measured(records: Sequence[Record], prices: Prices, described: Mapping[str, int | None]) -> dict[str, Any]:
     """What really ran, all records of one policy and temperature: JSON-ready.
 
-    `reads`: whether a policy of this name reads features, and so pays for its decisions in `speed`.
+    `described`: what `drafters.stop.policy.asks_from` says of a policy of this name: its decisions are paid for in `speed`.
     """
     tokens, seconds = sum(record.tokens for record in records), sum(record.seconds for record in records)
     rounds = np.array([kind for record in records for kind in record.rounds], dtype=np.int64).reshape(-1, 4)
     drafted, count = rounds[:, 0], rounds[:, 3]
     name = records[0].configuration.stop
-    spent = float(
-        (prices.verify(drafted) * count).sum() + (drafted * count).sum() * prices.draft(reads.get(str(name), False))
-    )
+    spent = float(((prices.verify(drafted) + prices.draft(drafted, described.get(str(name)))) * count).sum())
     total = int((drafted * count).sum())
     return {
         "policy": name,

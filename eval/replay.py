@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drafters.stop.features import RECENT, STEP, UNKNOWN, past_columns, remember
-from drafters.stop.policy import StopPolicy, reads_features
+from drafters.stop.policy import StopPolicy, asks_from
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Prices:
         slope = (times[-1] - times[0]) / (known[-1] - known[0]) if len(known) > 1 else 0.0
         return np.interp(drafted + 1, known, times) + beyond * slope
 
-    def draft(self, reads: bool) -> float:
-        """Seconds of one draft for a policy that reads features, or for one that does not."""
-        return self.drafter + (self.stop if reads else 0.0)
+    def draft(self, drafted: np.ndarray, described: int | None) -> np.ndarray:
+        """Seconds of drafting (n,) tokens in a round. `described`: see `drafters.stop.policy.asks_from`."""
+        decisions = 0 if described is None else np.maximum(drafted - described + 1, 0)
+        return drafted * self.drafter + decisions * self.stop
 
     def marginal(self, longest: int = 8) -> float:
         """c: one more draft, its decision and its verification included, in plain target forwards.
@@ -58,7 +59,7 @@ class Prices:
         a policy that asks whether to go on has paid for that already.
         """
         t = self.verify(np.array([0, 1, longest]))
-        return float((self.draft(True) + (t[2] - t[1]) / (longest - 1)) / t[0])
+        return float((self.drafter + self.stop + (t[2] - t[1]) / (longest - 1)) / t[0])
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Outcome:
     rounds: np.ndarray  # int (rounds, 4): request, drafted, accepted, tokens that could have been drafted
     tokens: int
     max_length: int
-    reads: bool = field(default=False)
+    described: int | None = field(default=None)  # see `drafters.stop.policy.asks_from`
 
     @property
     def drafted(self) -> int:
@@ -94,7 +95,7 @@ class Outcome:
     def seconds(self, prices: Prices) -> float:
         """By the measured costs of its forwards."""
         drafted = self.rounds[:, 1]
-        return float(prices.verify(drafted).sum() + drafted.sum() * prices.draft(self.reads))
+        return float((prices.verify(drafted) + prices.draft(drafted, self.described)).sum())
 
     def speed(self, prices: Prices) -> float:
         """Tokens per t(1), the time of a plain target forward: the speed-up over plain decoding."""
@@ -128,17 +129,19 @@ def replay(traces: Sequence[Trace], stop: StopPolicy) -> Outcome:
         streak, recent = remember(streak, recent, accepted.float(), (accepted < drafted).float())
         place = place + (accepted + 1) * active
     table = torch.cat(rounds).numpy()
-    return Outcome(table, int(length.sum()), stop.max_length, reads_features(stop))
+    return Outcome(table, int(length.sum()), stop.max_length, asks_from(stop))
 
 
 def _draft(stop: StopPolicy, features: Tensor, place: Tensor, room: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
     """One round of every row, in the engine's order of questions: drafted int64 (B,)."""
-    drafted, go, seen = torch.zeros_like(place), room > 0, None
-    for _ in range(stop.max_length):
-        go = go & (drafted < room) & stop.should_continue(seen, drafted)
+    drafted, go, seen, described = torch.zeros_like(place), room > 0, None, asks_from(stop)
+    for node in range(stop.max_length):
+        go = go & (drafted < room)
+        if described is None or not 0 < node < described:
+            go = go & stop.should_continue(seen, drafted)
         if not bool(go.any()):
             break
-        if reads_features(stop):
+        if described is not None and node + 1 >= described:
             where = (place + drafted).clamp(max=features.shape[1] - 1)
             seen = features[torch.arange(len(place)), where]
             seen[:, STEP : RECENT + 1] = past_columns(drafted, streak, recent)

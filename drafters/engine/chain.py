@@ -17,7 +17,7 @@ from drafters.coins import draw_by
 from drafters.engine.compiled import Layer, read
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import Sampler, TokenProposal
-from drafters.stop.policy import StopPolicy
+from drafters.stop.policy import StopPolicy, is_constant
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,12 @@ class Chain:
     def of(sampler: Sampler, stop: StopPolicy, sampling: Sampling) -> Chain | None:
         """None where drafts depend on more than the drafter's law and a coin each."""
         proposal = sampler.proposal
-        constant = getattr(stop, "constant", False) and stop.max_length > 0
-        if not constant or not getattr(sampler.verifier, "inverse_cdf", False) or not getattr(proposal, "total", False):
+        if (
+            not is_constant(stop)
+            or stop.max_length < 1
+            or not getattr(sampler.verifier, "inverse_cdf", False)
+            or not getattr(proposal, "total", False)
+        ):
             return None
         chain = Chain(sampler.token_proposal, sampling, stop.max_length)
         plain = all(isinstance(value, Tensor | int | float | str | None) for value in vars(proposal).values())

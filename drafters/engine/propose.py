@@ -17,7 +17,7 @@ from drafters.engine.session import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
 from drafters.stop.features import describe, shown_law
-from drafters.stop.policy import StopPolicy, reads_features
+from drafters.stop.policy import StopPolicy, asks_from, is_constant
 
 
 @dataclass
@@ -107,9 +107,11 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
     committed, drafted, going = key.position.tolist(), [0] * len(room), [allowed > 0 for allowed in room]
     drawn_so_far = torch.zeros_like(key.position)
     features: Tensor | None = None  # of the last draw, for policies that read any
-    noting = Noting(drafting, key.position) if reads_features(stop) else None
+    described = asks_from(stop)  # the first draw of which a policy is told
+    noting = None if described is None else Noting(drafting, key.position)
     for node in range(min(stop.max_length, max(room))):
-        asked = stop.should_continue(features, drawn_so_far).tolist()
+        unasked = is_constant(stop) or (described is not None and 0 < node < described)
+        asked = going if unasked else stop.should_continue(features, drawn_so_far).tolist()
         going = [go and more and n < most for go, more, n, most in zip(going, asked, drafted, room, strict=True)]
         if not any(going):
             break
@@ -126,10 +128,11 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         laws.append(chance)
         tokens.append([ids[0] if go else MISS for ids, go in zip(children.tolist(), going, strict=True)])
         parents.append([node - 1 if go else ABSENT for go in going])
-        if noting is not None:
+        if noting is not None and described is not None and node + 1 >= described:
             features = noting.note(q, masked, chance, drawn_so_far)
         drafted = [n + go for n, go in zip(drafted, going, strict=True)]
-        drawn_so_far = torch.tensor(drafted, device=device)
+        if not is_constant(stop):
+            drawn_so_far = torch.tensor(drafted, device=device)
         going = [go and drafting.leads_on(token) for go, token in zip(going, tokens[-1], strict=True)]
     if not tokens:
         return drafting.proposed(None, laws, 0)

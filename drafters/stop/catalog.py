@@ -70,13 +70,23 @@ def cost_aware(
     c: float | None = None,
     rate: float | None = None,
     first: float | None = None,
+    min_length: int | None = None,
     max_length: int = 20,
     persist: bool = False,
 ) -> StopPolicy:
     """The rule without a threshold; None: as measured and tuned in training."""
     found = {"c": c, "rate": rate, "first": first}
     numbers = {name: context.tuned(name, given) for name, given in found.items()}
-    return CostAware(Classifier(context.component), max_length=max_length, persist=persist, **numbers)
+    least = (
+        int(parameter(context.component, "min_length", context.temperature, 1)) if min_length is None else min_length
+    )
+    return CostAware(
+        Classifier(context.component),
+        max_length=max_length,
+        min_length=min(least, max_length) if min_length is None else least,
+        persist=persist,
+        **numbers,
+    )
 
 
 def _plain(kind: Callable[..., StopPolicy]) -> Callable[..., StopPolicy]:

@@ -99,16 +99,18 @@ class Classifier:
         return scores
 
 
-def parameter(trained: Trained, name: str, temperature: float) -> float:
+def parameter(trained: Trained, name: str, temperature: float, otherwise: float | None = None) -> float:
     """A number that was tuned per temperature, `<name>.<temperature>`: the one of the nearest temperature.
 
-    Raises StopError where there is none.
+    Where there is none, `otherwise`, for numbers that older packages do not have; StopError if that is None.
     """
     known = {
         float(key.removeprefix(f"{name}.")): value
         for key, value in trained.config["parameters"].items()
         if key.startswith(f"{name}.")
     }
+    if not known and otherwise is not None:
+        return otherwise
     if not known:
         raise StopError(
             f"stop/config.json: expected parameters {name}.<temperature>, got none: train it again (make train-disco)"

@@ -29,7 +29,8 @@ class CostAware:
     """See the module. `c`: seconds of one more draft (drafter forward, this policy, one more token to verify) / target forward.
 
     `rate` (tokens per target forward's time) and `first` (acceptance of a round's first draft) are where each row starts from; it
-    goes on from what it sees. Raises ValueError for costs or rates that cannot be.
+    goes on from what it sees. A decision takes time too: a round that drafts at all drafts `min_length` tokens before the first
+    one, each counted as accepted like a first draft. Raises ValueError for costs, rates or lengths that cannot be.
     """
 
     classifier: Classifier
@@ -37,6 +38,7 @@ class CostAware:
     rate: float = 1.0
     first: float = 0.7
     max_length: int = 20
+    min_length: int = 1
     persist: bool = False
     _state: PerRow = field(init=False, repr=False, compare=False)
     # A round's state is on the host, where the decision is wanted: on a few numbers, each tensor operation is all overhead.
@@ -48,10 +50,15 @@ class CostAware:
     needs_features = True
 
     def __post_init__(self) -> None:
-        if self.max_length < 1 or not self.c >= 0 or not self.rate > 0 or not 0 <= self.first <= 1:
+        if not self.c >= 0 or not self.rate > 0 or not 0 <= self.first <= 1:
             raise ValueError(
-                "stop.max_length must be >= 1, stop.c >= 0, stop.rate > 0 and stop.first a probability, got "
-                f"{self.max_length}, {self.c}, {self.rate} and {self.first}."
+                "stop.c must be >= 0, stop.rate > 0 and stop.first a probability, got "
+                f"{self.c}, {self.rate} and {self.first}."
+            )
+        if not 1 <= self.min_length <= self.max_length:
+            raise ValueError(
+                "stop.min_length must be >= 1 and stop.max_length at least that, got "
+                f"{self.min_length} and {self.max_length}."
             )
         start = [self.rate * PRIOR_TIME, PRIOR_TIME, self.first * PRIOR_ROUNDS, PRIOR_ROUNDS, 0.0, FIRST_WAIT]
         self._state = PerRow(start, self.persist)
@@ -63,8 +70,10 @@ class CostAware:
             state = self._state.values.numpy()[: len(drafted)]
             # Tokens per time, at least plain decoding's 1: who drafts nothing has that.
             self._price = self.c * np.maximum(state[:, TOKENS] / state[:, TIME], 1.0)
-            self._survival = np.ones(len(drafted))
-            goes_on = state[:, TAKEN] / state[:, TRIED] >= self._price
+            first = state[:, TAKEN] / state[:, TRIED]
+            together = first[:, None] ** np.arange(1, self.min_length + 1)  # chance that so many drafts are accepted
+            self._survival = first ** (self.min_length - 1)
+            goes_on = together.mean(-1) >= self._price
             if self.c < 1:
                 goes_on |= state[:, WAITED] >= state[:, PATIENCE]
         else:

@@ -18,7 +18,8 @@ class StopPolicy(Protocol):
 
     A policy decides whether to draw *more*. What was drawn is always submitted: dropping a token because of what it is would
     change the output's law. A policy with a true attribute `needs_features` is given features; it drafts chains only. One with a
-    true attribute `constant` always drafts `max_length` tokens if it may, and need not be asked.
+    true attribute `constant` always drafts `max_length` tokens if it may, and need not be asked. One with an attribute
+    `min_length` is asked before the first draw and then from that one on: draws before it are not described.
     """
 
     @property
@@ -39,6 +40,16 @@ class StopPolicy(Protocol):
     def reset(self, rows: Tensor) -> None:
         """The rows int64 (R,) take new requests."""
         ...
+
+
+def asks_from(stop: StopPolicy) -> int | None:
+    """The first draw of a round whose features the policy is given, 1 being the first; None for a policy that reads none."""
+    return int(getattr(stop, "min_length", 1)) if reads_features(stop) else None
+
+
+def is_constant(stop: StopPolicy) -> bool:
+    """Whether a policy need not be asked: it drafts `max_length` tokens whenever it may."""
+    return bool(getattr(stop, "constant", False))
 
 
 def reads_features(stop: StopPolicy) -> bool:

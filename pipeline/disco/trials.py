@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from drafters.engine.decode import autoregressive, speculative
-from drafters.stop.policy import StopPolicy, reads_features
+from drafters.stop.policy import StopPolicy, asks_from
 from eval.contenders import Contender
 from eval.greedy import GreedyCheck
 from eval.harness import Harness, Task, Warps
@@ -72,8 +72,8 @@ def summary(
     for temperature, named in policies.items():
         here = [record for record in records if record.configuration.temperature == temperature]
         by_name = {name: [r for r in here if r.configuration.stop == name] for name in (None, *named)}
-        reads = {name: reads_features(policy) for name, policy in named.items()}
-        rows = [measured(some, prices, reads) for some in by_name.values()]
+        described = {name: asks_from(policy) for name, policy in named.items()}
+        rows = [measured(some, prices, described) for some in by_name.values()]
         plain = rows[0]["tokens_per_second"]
         found += [{"temperature": temperature, **row, "clock_speed": row["tokens_per_second"] / plain} for row in rows]
     return found

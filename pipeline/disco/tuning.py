@@ -14,6 +14,7 @@ from eval.replay import Prices, Trace, replay
 
 THRESHOLDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 LENGTHS = [5, 10, 20]  # of which those up to the longest allowed
+FEWEST = [1, 2, 3, 4]  # drafts of a round before the cost-aware rule decides
 PASSES = 8
 SETTLED = 1e-3
 
@@ -38,7 +39,13 @@ def tune(traces: Sequence[Trace], classifier: Classifier, prices: Prices, first:
     disco = max(grid, key=lambda point: replay(traces, Disco(classifier, *point)).speed(prices))
     specdecpp = max(THRESHOLDS, key=lambda h: replay(traces, SpecDecPP(classifier, h, longest)).speed(prices))
     c = prices.marginal()
-    rates = fixed_point(traces, classifier, c, first, longest)
+    rates, least, best = [1.0], 1, 0.0
+    for length in [length for length in FEWEST if length <= longest]:
+        settled = fixed_point(traces, classifier, c, first, longest, length)
+        policy = CostAware(classifier, c, settled[-1], first, longest, length)
+        speed = replay(traces, policy).speed(prices)
+        if speed > best:
+            rates, least, best = settled, length, speed
     parameters = {
         "disco_threshold": disco[0],
         "disco_max_length": float(disco[1]),
@@ -46,15 +53,18 @@ def tune(traces: Sequence[Trace], classifier: Classifier, prices: Prices, first:
         "c": c,
         "rate": rates[-1],
         "first": first,
+        "min_length": float(least),
     }
     return Tuned(best_static(traces, prices)[0], parameters, rates)
 
 
-def fixed_point(traces: Sequence[Trace], classifier: Classifier, c: float, first: float, longest: int) -> list[float]:
+def fixed_point(
+    traces: Sequence[Trace], classifier: Classifier, c: float, first: float, longest: int, least: int = 1
+) -> list[float]:
     """Rates (tokens per target forward's time) of the cost-aware rule, each reached with the one before, from 1 until they settle."""
     rates = [1.0]
     for _ in range(PASSES):
-        outcome = replay(traces, CostAware(classifier, c, rates[-1], first, longest))
+        outcome = replay(traces, CostAware(classifier, c, rates[-1], first, longest, least))
         rates.append(max(1.0, outcome.tokens / (outcome.forwards + c * outcome.drafted)))
         if abs(rates[-1] - rates[-2]) < SETTLED:
             break

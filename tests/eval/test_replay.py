@@ -74,6 +74,40 @@ def test_tokens_are_conserved_and_no_policy_beats_the_oracle(name):
     assert rows["oracle"].wasted == 0
 
 
+class Counting:
+    """The classifier that knows, and how many drafts it was told of."""
+
+    def __init__(self):
+        self.told = 0
+
+    def __call__(self, features):
+        self.told += int((features[:, 0] > 0).sum())
+        return Knows()(features)
+
+
+@pytest.mark.parametrize("least", [1, 2, 4])
+def test_decisions_begin_with_the_shortest_round_and_only_they_cost(least):
+    trace, prices = markov(1, 60, seed=2)[0], Prices({1: 1.0, 9: 1.0}, drafter=0.1, stop=0.02)
+    policy = CostAware(Counting(), 0.12, rate=1.5, first=0.9, max_length=6, min_length=least)
+    found = replay([trace], policy)
+    drafted = found.rounds[:, 1]
+    room = found.rounds[:, 3]
+    assert ((drafted == 0) | (drafted >= np.minimum(least, room))).all()
+    described = np.maximum(drafted - least + 1, 0)
+    unasked = drafted == 6  # the last draft that may be leads to no question
+    assert policy.classifier.told == described.sum() - unasked.sum()
+    assert found.seconds(prices) == pytest.approx(len(drafted) + 0.1 * drafted.sum() + 0.02 * described.sum())
+
+
+def test_a_static_length_is_the_cost_aware_rule_that_never_asks():
+    traces, prices = markov(20, 60, seed=3), Prices({1: 1.0, 9: 1.0}, drafter=0.1, stop=0.02)
+    policy = CostAware(Knows(), 0.12, rate=1.0, first=1.0, max_length=3, min_length=3)
+    policy.on_verified = lambda *counts: None
+    static, lazy = replay(traces, Static(3)), replay(traces, policy)
+    assert static.rounds.tolist() == lazy.rounds.tolist()
+    assert lazy.seconds(prices) == pytest.approx(static.seconds(prices) + 0.02 * (static.rounds[:, 1] >= 3).sum())
+
+
 @pytest.mark.parametrize("c", [0.05, 0.15])
 def test_the_cost_aware_rule_beats_every_static_length(c):
     traces, prices = markov(48, 80, seed=1), Prices({1: 1.0, 40: 1.0}, drafter=c)

@@ -43,6 +43,49 @@ def test_the_exact_law_is_the_targets_under_every_policy(name, sampler, make_tra
     assert largest_error(law, reference_law(toy.pair, toy.prompt, limits)) < 1e-14
 
 
+@pytest.mark.parametrize("least", [2, 3])
+def test_rounds_of_a_shortest_length_keep_the_targets_law(least, make_trained):
+    toy, trained = TOYS["pruned"], make_trained(**NUMBERS)
+    limits, options = Limits(toy.new), {"max_length": 3, "min_length": least}
+    law = exact_law(
+        toy.sampler("block"), lambda: build("cost_aware", options, trained=trained), toy.pair, toy.prompt, limits
+    )
+    assert largest_error(law, reference_law(toy.pair, toy.prompt, limits)) < 1e-14
+
+
+class Noted:
+    """Goes on always, and notes what it was asked."""
+
+    needs_features, min_length, max_length = True, 3, 5
+
+    def __init__(self):
+        self.asked = []
+
+    def should_continue(self, features, drafted):
+        self.asked.append((features is not None, *drafted.tolist()))
+        return torch.ones_like(drafted, dtype=torch.bool)
+
+    def on_verified(self, accepted, drafted, rows):
+        self.asked.append("verified")
+
+    def reset(self, rows):
+        pass
+
+
+def test_a_policy_with_a_shortest_round_is_not_told_of_the_draws_before_it(pairs, prompts, monkeypatch):
+    pair, vocab = pairs("same", dtype=torch.float64)  # every draft is accepted: rounds of 6, 6 and 4 tokens
+    from drafters.engine import propose
+    from drafters.samplers.catalog import build as build_sampler
+
+    described, describe = [], propose.describe
+    monkeypatch.setattr(propose, "describe", lambda *given: described.append(given[3][0].tolist()) or describe(*given))
+    stop, coins = Noted(), KeyedCoins(1, torch.tensor([0]))
+    speculative(pair, build_sampler("standard", vocab), stop, [prompts[0]], coins, Limits(16))
+    whole = [(False, 0), (True, 3), (True, 4), "verified"]
+    assert stop.asked == [*whole, *whole, (False, 0), "verified"]  # the last round has room for three
+    assert described == [[2], [3], [4]] * 2 + [[2]]  # drafts before the one described
+
+
 def test_a_policy_that_drops_the_token_it_looked_at_is_found(monkeypatch):
     toy, limits = TOYS["full"], Limits(3)
     reference = reference_law(toy.pair, toy.prompt, limits)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from drafters.stop.catalog import build
 from drafters.stop.classifier import ACCEPTED, Classifier, parameter
 from drafters.stop.cost_aware import FIRST_WAIT, CostAware
 from drafters.stop.disco import Disco
@@ -85,6 +86,43 @@ def test_independent_drafts_give_the_closed_form(a, c):
     assert rate == pytest.approx(speeds[best])
     if k:  # largest k with a^k >= rate * c
         assert a**k >= rate * c > a ** (k + 1)
+
+
+def test_the_first_drafts_of_a_round_are_not_asked_about():
+    """After three drafts that count as accepted with 0.8 each: goes on while .8^2 .9^(n - 2) .9 >= .3."""
+    policy = CostAware(Says(0.9), c=0.3, rate=1.0, first=0.8, min_length=3)
+    policy.reset(ONE)
+    assert bool(policy.should_continue(None, ONE)[0])
+    lengths = [n for n in range(3, 30) if 0.8**2 * 0.9 ** (n - 2) * 0.9 >= 0.3]
+    for drafted in range(3, 30):
+        assert bool(policy.should_continue(SOME, ONE + drafted)[0]) == (drafted in lengths), drafted
+    assert 5 < lengths[-1] < 15
+
+
+def test_a_round_begins_where_its_first_drafts_pay_together():
+    for first, least, begins in [(0.5, 1, True), (0.5, 2, False), (0.62, 2, True), (0.62, 3, False)]:
+        policy = CostAware(Says(0.9), c=0.45, rate=1.0, first=first, min_length=least)  # (.62 + .62^2) / 2 = .502
+        policy.reset(ONE)
+        assert bool(policy.should_continue(None, ONE)[0]) == begins, (first, least)
+
+
+@pytest.mark.parametrize("least", [0, 6])
+def test_a_shortest_round_that_cannot_be_is_refused(least):
+    with pytest.raises(
+        ValueError, match=f"min_length must be >= 1 and stop.max_length at least that, got {least} and 5"
+    ):
+        CostAware(Says(0.9), c=0.1, max_length=5, min_length=least)
+
+
+def test_a_package_without_a_shortest_round_asks_after_every_draft(make_trained):
+    numbers = {"c.1": 0.2, "rate.1": 1.5, "first.1": 0.7}
+    assert build("cost_aware", trained=make_trained(**numbers)).min_length == 1
+    assert build("cost_aware", trained=make_trained(**numbers, **{"min_length.1": 3.0})).min_length == 3
+    assert (
+        build("cost_aware", {"min_length": 2}, trained=make_trained(**numbers, **{"min_length.1": 3.0})).min_length == 2
+    )
+    short = build("cost_aware", {"max_length": 2}, trained=make_trained(**numbers, **{"min_length.1": 3.0}))
+    assert short.min_length == 2
 
 
 @pytest.mark.parametrize("c", [1.0, 3.0])
