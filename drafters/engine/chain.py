@@ -59,7 +59,9 @@ class Chain:
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
         """Tokens fed int64 (1, n), slots int64 (n + length - 1,), coins fp64 (length,) -> tokens (length,), their
-        probabilities (length, 1), and the drafter's laws (length, 1, D).
+        probabilities (length, 1), and the lifted laws (length, 1, V) they were drawn from.
+
+        The laws leave the code as the draws read them: lifted again outside of it, they could differ by a rounding.
         """
         tokens, slots, coins = given[:3]
         begin, support = 0, self.proposal.support
@@ -72,6 +74,6 @@ class Chain:
             token = law.argmax(-1) if self.sampling.greedy else draw_by(coins[node : node + 1], law)
             drawn.append(token)
             chances.append(law.gather(-1, token.unsqueeze(-1)).squeeze(-1).double())
-            laws.append(q)
+            laws.append(law)
             tokens, begin = token.unsqueeze(0), end
         return [torch.cat(drawn), torch.stack(chances), torch.stack(laws)]

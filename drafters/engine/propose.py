@@ -16,6 +16,7 @@ from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
 from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
+from drafters.samplers.proposal.identity import Identity
 from drafters.stop.features import describe, shown_law
 from drafters.stop.policy import StopPolicy, asks_from, is_constant
 
@@ -150,11 +151,11 @@ def _at_once(drafting: Drafting, chain: Chain, unread: list[int], coins: Coins, 
     found = drafter.chain(chain, unread, lambda: coins.uniform(name)[0])
     if found is None:
         return None
-    drawn, chances, q = found
+    drawn, chances, law = found
     ends = (node for node, token in enumerate(drawn.tolist()) if not drafting.leads_on(token))
     count = min(next(ends, chain.length) + 1, chain.length)  # nothing is drawn behind a token that ends the text
-    kept = list(q.unbind())[:count], list(range(count)), list(chances.unbind())[:count]
-    laws = DrawnLaws(drafting.sampler.token_proposal, *kept)
+    kept = list(law.unbind())[:count], list(range(count)), list(chances.unbind())[:count]
+    laws = DrawnLaws(Identity(), *kept)  # lifted already
     return drafting.proposed(
         (drawn[:count].unsqueeze(0), nodes[:count].unsqueeze(0) - 1), laws, min(count, chain.length - 1)
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drafters.affinity import AffinityPrior
-from drafters.coins import KeyedCoins
+from drafters.coins import KeyedCoins, draw_by
 from drafters.engine import chain, compiled
 from drafters.engine.cache import TransformersModel
 from drafters.engine.chain import Chain
@@ -86,6 +86,40 @@ def test_rdk_too(chains, pairs):
     sampler = Sampler("rdk", RDK(vocab, prior), Rejection())
     same(decode(pair, sampler, True), decode(pair, sampler, False))
     assert chains
+
+
+def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
+    """The verifier is given the very laws that the tokens were searched in, not what they would be if lifted again."""
+    pair, vocab = pairs("pruned", dtype=torch.float64)
+    searched, drafts, verify = [], [], Rejection.verify
+
+    def noting(u, law):
+        searched.append(law.clone())
+        return draw_by(u, law)
+
+    monkeypatch.setattr(
+        Rejection, "verify", lambda self, p, draft, *rest: drafts.append(draft) or verify(self, p, draft, *rest)
+    )
+    work = Chain.of(Sampler("tli", TLI(vocab), Rejection()), Static(3), ONE)
+    cached = TransformersModel(pair.drafter, 1, 40, True)
+    cached.extend(torch.arange(9).unsqueeze(0), logits=False)
+    layers = [compiled.Layer(layer.keys, layer.values) for layer in cached.cache.layers]
+    monkeypatch.setattr(chain, "draw_by", noting)
+    with torch.inference_mode():
+        given = [torch.tensor([[7]]), torch.arange(9, 12), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)]
+        tokens, chances, laws = work(pair.drafter, given, layers)
+    assert torch.equal(laws, torch.stack(searched))
+    assert laws.shape == (3, 1, V)
+    for node, token in enumerate(tokens.tolist()):
+        assert chances[node, 0] == laws[node, 0, token]
+    decode(pair, Sampler("tli", TLI(vocab), Rejection()), True, prompt=(5, 17, 2, 40, 8))
+    assert chains
+    for draft in drafts:
+        nodes = draft.tokens.shape[1]
+        rows = [draft.laws.row(torch.tensor([node])) for node in range(nodes)]
+        assert all(row.shape == (1, V) for row in rows)
+        found = [float(row[0, token]) for row, token in zip(rows, draft.tokens[0].tolist(), strict=True)]
+        assert draft.laws.at(draft.tokens)[0].tolist() == found
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
