@@ -13,7 +13,7 @@ from drafters.engine.propose import draw_children, usable
 from drafters.engine.session import Pair
 from drafters.probs import warp
 from drafters.stop.features import UNKNOWN, describe, shown_law
-from drafters.stop.policy import reads_features
+from drafters.stop.policy import asks_from
 
 
 class DraftServer:
@@ -87,7 +87,13 @@ class DraftServer:
     def _ends_block(self, q: Tensor, masked: Tensor, chance: Tensor) -> bool:
         """Whether the stop policy would not draft another token behind this one."""
         step, features, stop = torch.tensor([self._in_block], device=q.device), None, self._opened.stop
-        if reads_features(stop):
+        if not self._in_block:  # a block begins as a round does; whether there is one is not the policy's to say
+            stop.should_continue(None, step)
+        described = asks_from(stop)
+        if described is not None and self._in_block + 1 < described:
+            self._in_block += 1
+            return False
+        if described is not None:
             sampling = self._opened.limits.drafting
             shown = shown_law(q, masked, sampling)
             likely = shown.amax(-1) if sampling.greedy else chance

@@ -14,10 +14,14 @@ from drafters.engine.limits import Limits
 from drafters.probs import Sampling, residual, warp
 from drafters.samplers.catalog import build
 from drafters.samplers.verify.race import Race
+from drafters.stop.catalog import build as build_stop
 from drafters.stop.static import Static
 from eval.dsi.faulty import Faulty
 from eval.dsi.unreliable import Faults
 from eval.tables import foreign_pair, full_pair, pruned_pair
+from tests.drafters.stop.conftest import make_trained as _make_trained
+
+make_trained = _make_trained  # the fixture of tests/drafters/stop
 
 LIMITS = Limits(10, Sampling(0.8))
 PROMPTS = [torch.tensor(ids) for ids in ([1, 2, 3], [0], [3, 3, 1, 2, 0, 1])]
@@ -166,3 +170,23 @@ def test_what_it_refuses():
         Distributed().decode(pair, build("race", pair.vocab), Static(0), PROMPTS, coins(), LIMITS)
     with pytest.raises(DistributedError, match="KeyedCoins"):
         Distributed().decode(pair, build("race", pair.vocab), Static(2), PROMPTS, object(), LIMITS)
+
+
+@pytest.mark.parametrize("name", ["confidence", "adaedl", "specdecpp", "disco", "cost_aware"])
+def test_a_policy_ends_blocks_and_changes_no_token(name, make_trained):
+    """Also those that add up over a round: a block begins as a round does."""
+    pair = full_pair(5, 3)
+    numbers = {
+        "disco_threshold.1": 0.5, "disco_max_length.1": 4, "specdecpp_threshold.1": 0.6,
+        "c.1": 0.1, "rate.1": 1.3, "first.1": 0.6, "min_length.1": 2,
+    }  # fmt: skip
+    stop, blocks = build_stop(name, trained=make_trained(**numbers)), []
+    asked = stop.should_continue
+    stop.should_continue = lambda features, drafted: (
+        blocks.append((features is None, int(drafted))) or asked(features, drafted)
+    )
+    expected = lists(Distributed().decode(pair, build("standard", pair.vocab), Static(3), PROMPTS, coins(), LIMITS))
+    found = Distributed(lookahead=4).decode(pair, build("standard", pair.vocab), stop, PROMPTS, coins(), LIMITS)
+    assert lists(found) == expected
+    assert {drafted for begins, drafted in blocks if begins} == {0}
+    assert blocks[:2] == [(True, 0), (False, 2 if name == "cost_aware" else 1)]
