@@ -63,7 +63,50 @@ class Coins(Protocol):
         ...
 
 
-class KeyedCoins:
+class HashedCoins:
+    """Coins that are a hash of the request's own number, int64 (B,), and the key: tensor operations, so that they can be compiled."""
+
+    def __init__(self, base: Tensor):
+        self.base = base
+
+    def uniform(self, key: Key) -> Tensor:
+        """The coin of every row: fp64 (B,), or (B, M) where the key names M decisions."""
+        position, node = key.position, key.node
+        wide = position.ndim == 2 or isinstance(node, Tensor)
+        base = self.base.unsqueeze(-1) if wide else self.base
+        position = position.unsqueeze(-1) if wide and position.ndim == 1 else position
+        bits = mix(base ^ (position * STEP + _constant(key)))
+        if key.round is not None:
+            start = key.round.unsqueeze(-1) if wide else key.round
+            place = node * SECOND if isinstance(node, Tensor) else signed(node * SECOND)
+            bits = mix(bits + start * FIRST + place + STEP)
+        return uniform(bits)
+
+    def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
+        """See Coins.accept."""
+        passed = self.uniform(key) * q_x < p_x
+        return passed if passed.ndim == 1 else passed.cumprod(-1).bool()
+
+    def draw(self, law: Tensor, key: Key) -> Tensor:
+        """Inverse-CDF draw in fp64: the first token whose cumulated mass exceeds u times the total, never one without mass."""
+        return draw_by(self.uniform(key), law)
+
+    def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
+        """See Coins.race. Raises ValueError without ids."""
+        if ids is None:
+            raise ValueError("race needs the ids whose noise is wanted; pass torch.arange(V) for all.")
+        return self._noise(position).exponentials(ids)
+
+    def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
+        """See Coins.winners."""
+        # A row without a decision runs no race: its law is not looked at.
+        return self._noise(position).winners(law, count, position >= 0)
+
+    def _noise(self, position: Tensor) -> SharedNoise:
+        return SharedNoise(mix(self.base ^ (position * STEP + signed(mix_int(PURPOSES["race"] << 32)))))
+
+
+class KeyedCoins(HashedCoins):
     """Production coins: a counter-based hash of (seed, request, key).
 
     With `strict` (tests) a key that is used twice for one request raises RuntimeError, unless its round is None (a declared replay).
@@ -73,29 +116,18 @@ class KeyedCoins:
         self.seed, self.requests, self.strict = seed, requests, strict
         self._used: set[tuple[int, ...]] = set()
         start = signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & ((1 << 64) - 1)))
-        self._base = mix(requests * STEP + start)  # (B,)
-        self._host = _unsigned(self._base) if self._base.device.type == "cpu" else None
+        super().__init__(mix(requests * STEP + start))  # (B,)
+        self._host = _unsigned(self.base) if self.base.device.type == "cpu" else None
 
     def take(self, requests: Tensor) -> KeyedCoins:
         """Coins of the same seed for another batch of requests (int64 (B,))."""
         return KeyedCoins(self.seed, requests, self.strict)
 
     def uniform(self, key: Key) -> Tensor:
-        """The coin of every row: fp64 (B,), or (B, M) where the key names M decisions."""
+        """See HashedCoins.uniform: the same bits, on the CPU without tensors."""
         if self.strict:
             self._register(key)
-        if self._host is not None:
-            return torch.from_numpy(self._uniform_host(self._host, key))
-        position, node = key.position, key.node
-        wide = position.ndim == 2 or isinstance(node, Tensor)
-        base = self._base.unsqueeze(-1) if wide else self._base
-        position = position.unsqueeze(-1) if wide and position.ndim == 1 else position
-        bits = mix(base ^ (position * STEP + _constant(key)))
-        if key.round is not None:
-            start = key.round.unsqueeze(-1) if wide else key.round
-            place = node * SECOND if isinstance(node, Tensor) else signed(node * SECOND)
-            bits = mix(bits + start * FIRST + place + STEP)
-        return uniform(bits)
+        return super().uniform(key) if self._host is None else torch.from_numpy(self._uniform_host(self._host, key))
 
     def _uniform_host(self, base: np.ndarray, key: Key) -> np.ndarray:
         """`uniform` in uint64 on the CPU: the same bits."""
@@ -124,30 +156,9 @@ class KeyedCoins:
             bits = mix_int((bits + int(key.round) * FIRST + node * SECOND + STEP) & MASK)
         return (bits >> 11) * 2.0**-53
 
-    def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
-        """See Coins.accept."""
-        passed = self.uniform(key) * q_x < p_x
-        return passed if passed.ndim == 1 else passed.cumprod(-1).bool()
-
     def draw(self, law: Tensor, key: Key) -> Tensor:
-        """Inverse-CDF draw in fp64: the first token whose cumulated mass exceeds u times the total, never one without mass."""
-        if law.device.type == "cpu":
-            return _draw_on_host(self.uniform(key), law)
-        return draw_by(self.uniform(key), law)
-
-    def race(self, position: Tensor, ids: Tensor | None = None) -> Tensor:
-        """See Coins.race. Raises ValueError without ids."""
-        if ids is None:
-            raise ValueError("race needs the ids whose noise is wanted; pass torch.arange(V) for all.")
-        return self._noise(position).exponentials(ids)
-
-    def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
-        """See Coins.winners."""
-        # A row without a decision runs no race: its law is not looked at.
-        return self._noise(position).winners(law, count, position >= 0)
-
-    def _noise(self, position: Tensor) -> SharedNoise:
-        return SharedNoise(mix(self._base ^ (position * STEP + signed(mix_int(PURPOSES["race"] << 32)))))
+        """See HashedCoins.draw."""
+        return _draw_on_host(self.uniform(key), law) if law.device.type == "cpu" else super().draw(law, key)
 
     def _register(self, key: Key) -> None:
         if key.round is None:
@@ -167,7 +178,7 @@ class KeyedCoins:
 
 
 def draw_by(u: Tensor, law: Tensor) -> Tensor:
-    """See KeyedCoins.draw; u fp64 (B,)."""
+    """See HashedCoins.draw; u fp64 (B,)."""
     mass = law.cumsum(-1, dtype=torch.float64)
     token = torch.searchsorted(mass, u.unsqueeze(-1) * mass[..., -1:], right=True).squeeze(-1)
     token = token.clamp_(max=law.shape[-1] - 1)

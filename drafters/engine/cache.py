@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from drafters.engine.chain import Chain
-from drafters.engine.compiled import rounded, steps_of
+from drafters.engine.compiled import Work, rounded, steps_of
 from drafters.engine.masks import Stairs, Tree, additive
 from drafters.engine.support import attention_window, check_supported, text_config
 from drafters.pair import context_length
@@ -148,18 +147,19 @@ class TransformersModel:
         return out[torch.arange(self.rows, device=self.device), chosen].unsqueeze(1)
 
     @torch.inference_mode()
-    def chain(self, work: Chain, tokens: list[int], coins: Callable[[], Tensor]) -> list[Tensor] | None:
-        """Feed the tokens and draft behind them, see Chain; None, with nothing done, where that is not compiled (yet).
+    def perform(self, work: Work, tokens: Tensor, given: Callable[[], list[Tensor]]) -> list[Tensor] | None:
+        """Feed int64 (1, n) tokens and what the work drafts behind them, all in one piece of compiled code: its results.
 
-        `coins`: gives fp64 (length,), asked once if they are used.
+        None, with nothing done, where that is not compiled (yet). `given`: what the work reads behind tokens and slots, asked for
+        if it is done.
         """
-        n, first = len(tokens), self.lengths[0]
-        end = first + n + work.length - 1  # the last draft is not fed
+        n, first = tokens.shape[1], self.lengths[0]
+        end = first + n + work.drafted
         fits = end <= self.capacity and self.cache.layers[0].is_initialized and self._tree is None
-        if self.steps is None or not fits or not self.steps.ready(n, self.allocated, work, work.length):
+        if self.steps is None or not fits or not self.steps.ready(n, self.allocated, work):
             return None
-        given = [torch.tensor([tokens], device=self.device), self._numbers[first:end].clone(), coins().to(self.device)]
-        found = self.steps.run(self.cache, given, work)
+        read = [item.to(self.device) for item in (tokens, *given())]
+        found = self.steps.run(self.cache, [read[0], self._numbers[first:end].clone(), *read[1:]], work)
         if found is not None:
             self.lengths = [end]
         return found

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drafters.coins import draw_by
+from drafters.coins import HashedCoins, Key, KeyedCoins, draw_by
 from drafters.engine.compiled import Layer, read
+from drafters.engine.parts import is_plain, kind_of, shared, tensors_of
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import Sampler, TokenProposal
 from drafters.stop.policy import StopPolicy, is_constant
@@ -39,41 +40,56 @@ class Chain:
             or not getattr(proposal, "total", False)
         ):
             return None
-        chain = Chain(sampler.token_proposal, sampling, stop.max_length)
-        plain = all(isinstance(value, Tensor | int | float | str | None) for value in vars(proposal).values())
-        return chain if plain else None
+        return Chain(sampler.token_proposal, sampling, stop.max_length) if is_plain(proposal) else None
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """What the proposal knows, as the code is to be given it."""
-        return [value for value in vars(self.proposal).values() if isinstance(value, Tensor)]
+        """See Work: what the proposal knows."""
+        return tensors_of(self.proposal)
 
     @cached_property
     def key(self) -> Any:
-        """Names the compiled code: another proposal of the same kind, with tensors of the same shapes, shares it."""
-        known = (
-            (name, (value.shape, value.dtype, value.device) if isinstance(value, Tensor) else value)
-            for name, value in vars(self.proposal).items()
-        )
-        return type(self.proposal), tuple(known), self.sampling, self.length
+        """See Work: another proposal of the same kind shares the code."""
+        return shared((Chain, kind_of(self.proposal), self.sampling, self.length))
+
+    @property
+    def drafted(self) -> int:
+        """See Work: the last draft is not fed."""
+        return self.length - 1
+
+    @property
+    def forwards(self) -> int:
+        """See Work."""
+        return self.length
+
+    def given(self, key: Key, coins: KeyedCoins) -> list[Tensor]:
+        """What the code reads of a round behind tokens and slots: the request's coins and the round's place."""
+        assert key.round is not None
+        return [coins.base, key.position, key.round]
+
+    @cached_property
+    def parents(self) -> Tensor:
+        """Of the drafts: int64 (1, length)."""
+        return torch.arange(-1, self.length - 1).unsqueeze(0)
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
-        """Tokens fed int64 (1, n), slots int64 (n + length - 1,), coins fp64 (length,) -> tokens (length,), their
-        probabilities (length, 1), and the lifted laws (length, 1, V) they were drawn from.
+        """Tokens fed int64 (1, n), slots int64 (n + length - 1,), see `given` -> tokens (1, length), their probabilities
+        (length, 1), and the lifted laws (length, 1, V) they were drawn from.
 
         The laws leave the code as the draws read them: lifted again outside of it, they could differ by a rounding.
         """
-        tokens, slots, coins = given[:3]
-        begin, support = 0, self.proposal.support
+        tokens, slots, base, position, begun = given[:5]
+        begin, support, coins = 0, self.proposal.support, HashedCoins(base)
         drawn, chances, laws = [], [], []
         for node in range(self.length):
             end = begin + tokens.shape[1]
             logits = read(model, tokens, slots[begin:end], layers)[:, -1]  # (1, D)
             q = warp(logits if support is None else logits.masked_fill(~support, -torch.inf), self.sampling)
             law = self.proposal.lift(q)  # (1, V)
-            token = law.argmax(-1) if self.sampling.greedy else draw_by(coins[node : node + 1], law)
+            key = Key(position + node, begun, "draft", node)
+            token = law.argmax(-1) if self.sampling.greedy else draw_by(coins.uniform(key), law)
             drawn.append(token)
             chances.append(law.gather(-1, token.unsqueeze(-1)).squeeze(-1).double())
             laws.append(law)
             tokens, begin = token.unsqueeze(0), end
-        return [torch.cat(drawn), torch.stack(chances), torch.stack(laws)]
+        return [torch.stack(drawn, 1), torch.stack(chances), torch.stack(laws)]

@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from drafters.engine.direct import Direct, Recorder, Weights
-from drafters.engine.grouped import grouped, replaceable
+from drafters.engine.direct import Direct, Hooks, Recorder, Weights
+from drafters.engine.grouped import configs_of, grouped, replaceable
 
 HOT = 8  # times that a number of tokens has come before it is compiled
 LONGEST = 16  # tokens; longer ones are prompts
@@ -47,8 +47,9 @@ class Steps:
         self._model = ref(model)  # weak, as the table that holds this is
         self._seen: Counter[Any] = Counter()
         self._direct: dict[Any, Direct | None] = {}  # None: Dynamo is needed
-        self._weights = Weights(model)
-        self._broken = False
+        self._weights, self._hooks = Weights(model), Hooks(model)
+        self._configs = configs_of(model)
+        self._broken = self._told = False
         self._attending = replaceable(model)
         # One table of compiled code serves all models and shapes; past the usual 8 of them it would silently stop compiling.
         limits = torch._dynamo.config
@@ -58,26 +59,29 @@ class Steps:
         self._recorder = Recorder({"cpp_wrapper": True} if model.device.type == "cpu" else None)
         self._forward = torch.compile(_forward, dynamic=False, backend=self._recorder)
 
-    def ready(self, n: int, capacity: int, work: Work | None = None, forwards: int = 1) -> bool:
+    def ready(self, n: int, capacity: int, work: Work | None = None) -> bool:
         """Whether a forward of n tokens, or work that begins with it, is, or is now to be, compiled."""
-        if self._broken or n > LONGEST:
+        if self._broken or n > LONGEST or self._surrounded():
             return False
         name = n, capacity, None if work is None else work.key
-        self._seen[name] += forwards
+        self._seen[name] += 1 if work is None else work.forwards
         return self._seen[name] > HOT
 
     def run(self, cache: Cache, given: list[Tensor], work: Work | None = None) -> list[Tensor] | None:
         """What the work makes of tokens int64 (1, n), slots int64 (n or more,) and what else it is given.
 
-        Without any work [logits (1, n, V)]. None, for good, where compiling fails.
+        Without any work [logits (1, n, V)]. None, for good, where compiling fails, and while a module has hooks.
         """
         model = self._model()
         assert model is not None
         if not self._weights.unchanged():  # moved, cast, pruned, adapted
-            self._weights, self._direct = Weights(model), {}
+            self._weights, self._hooks, self._direct = Weights(model), Hooks(model), {}
+            if self._surrounded():
+                return None
         keys = cache.layers[0].keys
         name = None if work is None else work.key
-        key = (given[0].shape[1], keys.shape, keys.dtype, keys.device, model.training, name)
+        surroundings = model.training, _autocast(model.device.type), tuple(map(_attention, self._configs))
+        key = (given[0].shape[1], keys.shape, keys.dtype, keys.device, surroundings, name)
         count = len(given)
         given = [*given, *([] if work is None else work.tensors)]
         for layer in cache.layers:
@@ -90,6 +94,16 @@ class Steps:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             _log.warning("compiling failed, going on without (compile=False saves the attempt): %s", reason[:300])
             return None
+
+    def _surrounded(self) -> bool:
+        """Whether anything runs around the modules: neither Dynamo's guards nor code without them would notice it."""
+        found = self._hooks.present()
+        if found and not self._told:
+            _log.warning(
+                "the model has forward hooks or replaced forwards: it is run without compiled code while it has."
+            )
+            self._told = True
+        return found
 
     def _traced(
         self, model: PreTrainedModel, key: Any, given: list[Tensor], work: Work | None, count: int
@@ -104,6 +118,14 @@ class Steps:
             self._direct[key] = Direct.of(self._recorder, given, result, self._weights)
         self._recorder.calls.clear()
         return result
+
+
+def _autocast(device: str) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def _attention(config: PretrainedConfig) -> str | None:
+    return config._attn_implementation
 
 
 class Layer(CacheLayerMixin):
@@ -150,6 +172,16 @@ class Work(Protocol):
     @property
     def tensors(self) -> list[Tensor]:
         """What it reads beside the model and what it is given."""
+        ...
+
+    @property
+    def drafted(self) -> int:
+        """Tokens it feeds behind the given ones."""
+        ...
+
+    @property
+    def forwards(self) -> int:
+        """Of the model, in one piece."""
         ...
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:

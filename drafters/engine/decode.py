@@ -31,11 +31,12 @@ from drafters.engine.propose_tree import propose_tree
 from drafters.engine.rows import Row
 from drafters.engine.session import Pair
 from drafters.engine.strings import StringSession
+from drafters.engine.verification import Verifications
 from drafters.probs import warp
-from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, StringProposal, Tree, Verdict, Verifier
+from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.features import remember
-from drafters.stop.policy import StopPolicy
+from drafters.stop.policy import StopPolicy, is_constant
 
 Settle = Callable[[list[list[int]], list[list[int]]], None]  # accepted paths, committed tokens
 
@@ -133,6 +134,7 @@ class _Run:
     nodes: int  # of the largest draft
     every: list[Row]  # all requests; `rows` are those in progress
     requests: list[int]  # number of each row's request
+    compiled: Verifications
     coins: Coins = field(init=False)  # of the requests in progress
 
     @staticmethod
@@ -160,7 +162,8 @@ class _Run:
             drafting = Drafting(drafter, pair, rows, sampler, stop, limits.drafting, eos)
             stop.reset(torch.arange(size))
         target = open_target(pair, rows, every, limits, nodes)
-        run = _Run(pair, rows, limits, coins, verifier, target, drafting, nodes, every, list(range(size)))
+        compiled = Verifications(target, verifier, limits.sampling)
+        run = _Run(pair, rows, limits, coins, verifier, target, drafting, nodes, every, list(range(size)), compiled)
         run.deal()
         return run
 
@@ -199,8 +202,9 @@ class _Run:
         """Draft, verify, commit, roll both caches back."""
         rows, device = self.rows, self.pair.device
         ends = [len(row.tokens) for row in rows]
-        committed = torch.tensor(ends, device=device)
-        position = torch.tensor([-1 if row.finished else len(row.tokens) for row in rows], device=device)
+        committed = position = torch.tensor(ends, device=device)
+        if any(row.finished for row in rows):
+            position = torch.tensor([-1 if row.finished else len(row.tokens) for row in rows], device=device)
         key = Key(position=position, round=committed, purpose="draft")
         draft, settle_drafter = self.propose(key)
         verdict = self.verify(draft, key)
@@ -215,7 +219,7 @@ class _Run:
         )
         emitted = [self.commit(*result) for result in zip(rows, fresh, paths, above, strict=True)]
         settle_drafter(paths, emitted)
-        if self.drafting is not None:
+        if self.drafting is not None and not is_constant(self.drafting.stop):
             took = torch.tensor([number for number, new in enumerate(emitted) if new])
             accepted, depths = (
                 torch.tensor([measure(x) for x in lists]) for measure, lists in ((len, paths), (depth, above))
@@ -228,9 +232,9 @@ class _Run:
         if drafting is None:
             return empty_draft(len(self.rows), self.pair.device), lambda paths, fresh: None
         room = _rooms(drafting, self.limits, self.nodes)
-        if isinstance(drafting.sampler.proposal, StringProposal):
+        if drafting.spelled is not None:
             session = StringSession(
-                drafting.sampler.proposal,
+                drafting.spelled,
                 drafting.drafter,
                 self.rows,
                 drafting.stop,
@@ -248,9 +252,13 @@ class _Run:
         """One target forward over the last committed token and the drafts, and the verifier's word on it."""
         assert key.round is not None
         roots = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.pair.device)
+        tokens = torch.cat([roots, draft.tokens], 1)  # (B, M + 1)
         tree = self.drafting is not None and isinstance(self.drafting.sampler.shape, Tree)
+        found = None if tree else self.compiled.verdict(tokens, draft, self.coins, key)
+        if found is not None:
+            return found
         parents = slots_above(draft, key.round) if tree else None
-        logits = self.target.extend(torch.cat([roots, draft.tokens.clamp(min=0)], 1), parents)  # (B, M + 1, V)
+        logits = self.target.extend(tokens.clamp(min=0), parents)  # (B, M + 1, V)
         assert logits is not None
         return self.verifier.verify(warp(logits, self.limits.sampling), draft, self.coins, key)
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch._inductor import compile as inductor
 from torch.fx import GraphModule
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 Code = Callable[..., Sequence[Any]]  # what a compiler makes of a graph: its inputs -> its outputs
 
@@ -66,6 +67,20 @@ class Weights:
         except KeyError:
             return False
         return same and _memory(self._tensors) == self._memory
+
+
+class Hooks:
+    """What runs around the modules of a model, or in their place: compiled code knows only of what there was in its day."""
+
+    def __init__(self, model: nn.Module):
+        modules = list(model.modules())
+        self._tables = [table for m in modules for table in (m._forward_hooks, m._forward_pre_hooks)]
+        self._tables += [_global_forward_hooks, _global_forward_pre_hooks]
+        self._own = list(map(vars, modules))
+
+    def present(self) -> bool:
+        """Whether any module has a forward hook or a `forward` of its own: some 0.1 us each."""
+        return any(self._tables) or any("forward" in own for own in self._own)
 
 
 def _memory(tensors: list[Tensor]) -> tuple[list[int], list[int]]:

@@ -59,8 +59,12 @@ def replaceable(model: PreTrainedModel) -> list[PretrainedConfig]:
     """The configurations by which a CPU model's layers choose their attention; [] where it must stay as it is."""
     if model.device.type != "cpu" or not model._can_set_attn_implementation():
         return []
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
-    return [config for config in configs.values() if config._attn_implementation == PLAIN]
+    return [config for config in configs_of(model) if config._attn_implementation == PLAIN]
+
+
+def configs_of(model: PreTrainedModel) -> list[PretrainedConfig]:
+    """The configurations of a model's parts, each once."""
+    return list({id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values())
 
 
 @contextmanager

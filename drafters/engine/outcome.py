@@ -24,7 +24,12 @@ def depth(parents: list[int]) -> int:
 
 
 def to_host(draft: Draft, verdict: Verdict) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-    """One transfer per round: accepted paths, the drafted nodes' parents, and the tokens each row gained."""
+    """Accepted paths, the drafted nodes' parents, and the tokens each row gained: from a GPU in one transfer."""
+    if draft.tokens.device.type == "cpu":  # nothing to transfer: packing would take longer than reading
+        accepted, last, drafted = verdict.accepted.tolist(), verdict.next_token.tolist(), draft.tokens.tolist()
+        found = [row[:count] for row, count in zip(verdict.nodes.tolist(), accepted, strict=True)]
+        gained = [[*(ids[node] for node in path), token] for ids, path, token in zip(drafted, found, last, strict=True)]
+        return found, draft.parent.tolist(), gained
     nodes, width = draft.tokens.shape[1], verdict.nodes.shape[1]
     spelled = draft.tokens.gather(1, verdict.nodes.clamp(min=0)) if draft.tokens.shape[1] else verdict.nodes
     counts = torch.stack([verdict.accepted, verdict.next_token], 1)

@@ -15,7 +15,7 @@ from drafters.engine.chain import Chain
 from drafters.engine.rows import Row, padded
 from drafters.engine.session import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
-from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler
+from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler, StringProposal
 from drafters.samplers.proposal.identity import Identity
 from drafters.stop.features import describe, shown_law
 from drafters.stop.policy import StopPolicy, asks_from, is_constant
@@ -53,6 +53,12 @@ class Drafting:
         compiled = isinstance(self.drafter, TransformersModel) and self.drafter.steps is not None  # of one row
         read_as_is = isinstance(self.pair, TransformersPair) and self.pair.table is None
         return Chain.of(self.sampler, self.stop, self.sampling) if compiled and read_as_is else None
+
+    @cached_property
+    def spelled(self) -> StringProposal | None:
+        """The proposal where it drafts text."""
+        proposal = self.sampler.proposal
+        return proposal if isinstance(proposal, StringProposal) else None
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -144,21 +150,18 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
 def _at_once(drafting: Drafting, chain: Chain, unread: list[int], coins: Coins, key: Key) -> Proposed | None:
     """The same by one piece of compiled code, None where there is none."""
     drafter = drafting.drafter
-    if not isinstance(drafter, TransformersModel) or not isinstance(coins, KeyedCoins):
-        return None
-    nodes = torch.arange(chain.length, device=key.position.device)
-    name = Key(key.position.unsqueeze(-1) + nodes, key.round, "draft", nodes)
-    found = drafter.chain(chain, unread, lambda: coins.uniform(name)[0])
+    if not isinstance(drafter, TransformersModel) or not isinstance(coins, KeyedCoins) or coins.strict:
+        return None  # strict coins note their uses
+    found = drafter.perform(chain, torch.tensor([unread]), lambda: chain.given(key, coins))
     if found is None:
         return None
     drawn, chances, law = found
-    ends = (node for node, token in enumerate(drawn.tolist()) if not drafting.leads_on(token))
+    ends = (node for node, token in enumerate(drawn[0].tolist()) if not drafting.leads_on(token))
     count = min(next(ends, chain.length) + 1, chain.length)  # nothing is drawn behind a token that ends the text
     kept = list(law.unbind())[:count], list(range(count)), list(chances.unbind())[:count]
     laws = DrawnLaws(Identity(), *kept)  # lifted already
-    return drafting.proposed(
-        (drawn[:count].unsqueeze(0), nodes[:count].unsqueeze(0) - 1), laws, min(count, chain.length - 1)
-    )
+    nodes = drawn[:, :count], chain.parents[:, :count].to(drawn.device)
+    return drafting.proposed(nodes, laws, min(count, chain.length - 1))
 
 
 class Noting:

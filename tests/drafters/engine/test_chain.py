@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drafters.affinity import AffinityPrior
-from drafters.coins import KeyedCoins, draw_by
+from drafters.coins import Key, KeyedCoins, draw_by
 from drafters.engine import chain, compiled
 from drafters.engine.cache import TransformersModel
 from drafters.engine.chain import Chain
@@ -39,21 +39,21 @@ def at_once(monkeypatch, graphs):
 @pytest.fixture
 def chains(monkeypatch):
     """How many chains were drafted at once."""
-    drafted, draft = [], TransformersModel.chain
+    drafted, perform = [], TransformersModel.perform
 
-    def counting(self, work, tokens, coins):
-        found = draft(self, work, tokens, coins)
-        if found is not None:
-            drafted.append(len(tokens))
+    def counting(self, work, tokens, given):
+        found = perform(self, work, tokens, given)
+        if found is not None and isinstance(work, Chain):
+            drafted.append(tokens.shape[1])
         return found
 
-    monkeypatch.setattr(TransformersModel, "chain", counting)
+    monkeypatch.setattr(TransformersModel, "perform", counting)
     return drafted
 
 
 def decode(pair, sampler, compile, sampling=ONE, length=3, prompt=(5, 17, 2, 40, 8), tokens=24, request=0):
     """In fp64: what is compiled may round otherwise, which there never decides a draw."""
-    coins = KeyedCoins(3, torch.tensor([request]), strict=True)
+    coins = KeyedCoins(3, torch.tensor([request]), strict=not compile)  # compiled code notes no uses
     pair, limits = replace(pair, compile=compile), Limits(tokens, sampling)
     return speculative(pair, sampler, Static(length), [torch.tensor(prompt)], coins, limits)
 
@@ -106,11 +106,12 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
     layers = [compiled.Layer(layer.keys, layer.values) for layer in cached.cache.layers]
     monkeypatch.setattr(chain, "draw_by", noting)
     with torch.inference_mode():
-        given = [torch.tensor([[7]]), torch.arange(9, 12), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)]
+        coins, place = KeyedCoins(3, torch.tensor([0])), torch.tensor([10])
+        given = [torch.tensor([[7]]), torch.arange(9, 12), *work.given(Key(place, place, "draft"), coins)]
         tokens, chances, laws = work(pair.drafter, given, layers)
     assert torch.equal(laws, torch.stack(searched))
     assert laws.shape == (3, 1, V)
-    for node, token in enumerate(tokens.tolist()):
+    for node, token in enumerate(tokens[0].tolist()):
         assert chances[node, 0] == laws[node, 0, token]
     decode(pair, Sampler("tli", TLI(vocab), Rejection()), True, prompt=(5, 17, 2, 40, 8))
     assert chains
@@ -180,7 +181,9 @@ def test_what_depends_on_more_goes_one_by_one(chains):
 
 
 PLANTED = {
-    "coins of another order": lambda given: [*given[:2], given[2].flip(0), *given[3:]],
+    "coins of another request": lambda given: [*given[:2], given[2] + 1, *given[3:]],
+    "coins of the token before": lambda given: [*given[:3], given[3] - 1, *given[4:]],
+    "coins of another round": lambda given: [*given[:4], given[4] + 1, *given[5:]],
     "slots one too far": lambda given: [*given[:1], given[1] + 1, *given[2:]],
     "another token": lambda given: [(given[0] + 1) % V, *given[1:]],
 }

@@ -98,13 +98,14 @@ def test_nothing_of_a_request_stays(graphs):
 
 def test_a_model_that_breaks_into_graphs_goes_through_dynamo_every_time(graphs, monkeypatch):
     model, through = make("llama"), counted(monkeypatch)
-    norm, forward = model.model.norm, model.model.norm.forward
+    kind = type(model.model.norm)
+    forward = kind.forward
 
-    def broken(hidden):
+    def broken(norm, hidden):
         torch._dynamo.graph_break()
-        return forward(hidden)
+        return forward(norm, hidden)
 
-    monkeypatch.setattr(norm, "forward", broken)
+    monkeypatch.setattr(kind, "forward", broken)
     for _ in range(2):
         torch.testing.assert_close(step(model, True), step(model, False), atol=1e-5, rtol=1e-4)
     assert len(through) == 2
@@ -129,3 +130,60 @@ def test_code_that_reads_a_stranger_or_gives_something_else_is_not_repeated():
     assert of([model.weight], [torch.ones(1)]) is None
     assert of([model.weight], result * 2) is None
     assert of([model.weight], result, calls=2) is None
+
+
+def doubling(module, given, result):
+    return result * 2
+
+
+class Doubled(nn.Module):
+    """A `forward` put in the place of a module's own, as wrappers do."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.own = forward
+
+    def __call__(self, *given):
+        return self.own(*given) * 2
+
+
+AROUND = {
+    "a hook": lambda m: m.lm_head.register_forward_hook(doubling),
+    "a hook deep inside": lambda m: m.model.layers[1].mlp.register_forward_hook(doubling),
+    "a hook on what is given": lambda m: m.model.norm.register_forward_pre_hook(lambda _, given: (given[0] + 1,)),
+    "another forward": lambda m: setattr(m.lm_head, "forward", Doubled(m.lm_head.forward).__call__),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_is_put_around_a_module_is_followed_and_so_is_its_removal(around, graphs, monkeypatch, caplog):
+    model = make("llama", tie_word_embeddings=False)
+    before = step(model, True)
+    step(model, True)
+    through = counted(monkeypatch)
+    handle = AROUND[around](model)
+    expected = step(model, False)
+    assert not torch.allclose(expected, before, atol=1e-3)
+    for _ in range(2):
+        torch.testing.assert_close(step(model, True), expected, atol=1e-5, rtol=1e-4)
+    if handle is None:
+        del model.lm_head.forward
+    else:
+        handle.remove()
+    torch.testing.assert_close(step(model, True), before, atol=1e-5, rtol=1e-4)
+    assert not through  # what was compiled is used again
+    assert [record.levelname for record in caplog.records if "hooks" in record.message] == ["WARNING"]
+
+
+def test_another_attention_and_autocast_are_followed(graphs, monkeypatch):
+    model = make("llama")
+    before = step(model, True)
+    through = counted(monkeypatch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = step(model, True)
+    assert not torch.allclose(half, before, atol=1e-6)
+    torch.testing.assert_close(step(model, True), before, atol=1e-6, rtol=1e-6)
+    assert len(through) == 1
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(step(model, True), before, atol=1e-5, rtol=1e-4)
+    assert len(through) == 2
