@@ -54,7 +54,7 @@ class EvalConfig:
     cost_runs: int = 50  # forwards of every kind to time
     law_rounds: int = 48  # rounds per row whose laws (p, q) are logged; 0: no optimum beside the rows
     compile: bool = (
-        False  # compile the forwards that recur (torch.compile): minutes first, then about 1.6x as fast on a CPU
+        False  # compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
     )
     more_drafters: dict[str, str] = field(default_factory=dict)  # name -> folder or org/name@<40 hex digits>
 
