@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -76,6 +77,7 @@ class Steps:
         assert model is not None
         if not self._weights.unchanged():  # moved, cast, pruned, adapted
             self._weights, self._hooks, self._direct = Weights(model), Hooks(model), {}
+            self._configs = configs_of(model)
             if self._surrounded():
                 return None
         keys = cache.layers[0].keys
@@ -170,7 +172,7 @@ class Work(Protocol):
         ...
 
     @property
-    def tensors(self) -> list[Tensor]:
+    def tensors(self) -> Sequence[Tensor]:
         """What it reads beside the model and what it is given."""
         ...
 

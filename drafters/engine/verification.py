@@ -16,17 +16,16 @@ from torch import Tensor
 from drafters.coins import Coins, HashedCoins, Key, KeyedCoins
 from drafters.engine.cache import Model, TransformersModel
 from drafters.engine.compiled import Layer, read
-from drafters.engine.parts import is_plain, kind_of, shared, tensors_of
+from drafters.engine.parts import is_plain, kind_of, shared
 from drafters.probs import Sampling, warp
-from drafters.samplers.draft import Draft, DrawnLaws, Laws, TokenProposal, Verdict, Verifier
+from drafters.samplers.draft import Draft, DrawnLaws, Laws, Verdict, Verifier
 
 
 @dataclass(frozen=True)
 class StackedLaws:
     """The laws of a chain of M drafts in tensors (see drafters.samplers.draft.Laws)."""
 
-    proposal: TokenProposal
-    rows: Tensor  # (M, B, D) drafter laws, M >= 1
+    rows: Tensor  # (M, B, V) as drawn from, M >= 1
     chances: Tensor  # fp64 (B, M)
 
     def at(self, tokens: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ class StackedLaws:
     def row(self, node: Tensor) -> Tensor:
         """See Laws.row."""
         law = self.rows[node.clamp(min=0), torch.arange(node.shape[0], device=node.device)]
-        return self.proposal.lift(law) * (node >= 0).unsqueeze(-1)
+        return law * (node >= 0).unsqueeze(-1)
 
 
 class NoLaws:
@@ -57,11 +56,12 @@ class Verification:
 
     verifier: Verifier
     sampling: Sampling
-    proposal: TokenProposal | None  # that lifts the laws drawn from; None: no law is kept
+    reads_laws: bool
     count: int
 
     forwards = 1
     drafted = 0
+    tensors = ()
 
     @staticmethod
     def of(verifier: Verifier, sampling: Sampling, draft: Draft) -> Verification | None:
@@ -70,39 +70,35 @@ class Verification:
         if not getattr(verifier, "inverse_cdf", False) or not is_plain(verifier):
             return None
         if (laws is None and not verifier.needs_law) or (laws is not None and count == 0):
-            return Verification(verifier, sampling, None, count)
-        if not isinstance(laws, DrawnLaws) or laws.source != list(range(count)) or not is_plain(laws.proposal):
-            return None
-        return Verification(verifier, sampling, laws.proposal, count)
-
-    @cached_property
-    def tensors(self) -> list[Tensor]:
-        """See Work."""
-        return [] if self.proposal is None else tensors_of(self.proposal)
+            return Verification(verifier, sampling, False, count)
+        known = isinstance(laws, DrawnLaws) and laws.source == list(range(count))
+        return Verification(verifier, sampling, True, count) if known else None
 
     @cached_property
     def key(self) -> Any:
         """See Work."""
-        lifted = None if self.proposal is None else kind_of(self.proposal)
-        return shared((Verification, kind_of(self.verifier), self.sampling, lifted, self.count))
+        return shared((Verification, kind_of(self.verifier), self.sampling, self.reads_laws, self.count))
 
     def given(self, draft: Draft, key: Key, coins: KeyedCoins) -> list[Tensor]:
-        """What the code reads of a round behind tokens and slots: the request's coins, the round's place, the laws drawn from."""
+        """What the code reads of a round behind tokens and slots: the request's coins, the round's place, the laws drawn from.
+
+        They are lifted here, as they were for the draws: compiled, the same lift could round otherwise.
+        """
         assert key.round is not None
         place = [coins.base, key.position, key.round]
-        if self.proposal is None:
+        if not self.reads_laws:
             return place
         assert isinstance(draft.q, DrawnLaws)
-        return [*place, *draft.q.rows, *draft.q.probabilities]
+        return [*place, *map(draft.q.proposal.lift, draft.q.rows), *draft.q.probabilities]
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
         """The last committed token and the drafts int64 (1, M + 1), slots int64 (M + 1,), see `given` -> what a Verdict holds."""
         tokens, slots, base, position, begun = given[:5]
         p = warp(read(model, tokens.clamp(min=0), slots, layers), self.sampling)  # (1, M + 1, V)
         laws: Laws = NoLaws()
-        if self.proposal is not None:
+        if self.reads_laws:
             rows, chances = given[5 : 5 + self.count], given[5 + self.count : 5 + 2 * self.count]
-            laws = StackedLaws(self.proposal, torch.stack(rows), torch.stack(chances, 1))
+            laws = StackedLaws(torch.stack(rows), torch.stack(chances, 1))
         parents = torch.arange(self.count, device=tokens.device).unsqueeze(0) - 1
         draft = Draft(tokens[:, 1:], parents, laws)
         verdict = self.verifier.verify(p, draft, HashedCoins(base), Key(position, begun, "draft"))
@@ -115,7 +111,7 @@ class Verifications:
     def __init__(self, target: Model, verifier: Verifier, sampling: Sampling):
         self._target = target if isinstance(target, TransformersModel) and target.steps is not None else None
         self._verifier, self._sampling = verifier, sampling
-        self._works: dict[tuple[int, type | None], Verification | None] = {}
+        self._works: dict[int, Verification | None] = {}  # by the number of drafts; one call keeps laws of one kind
 
     def verdict(self, tokens: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict | None:
         """On a chain, `tokens` being the last committed token and the drafts, int64 (1, M + 1).
@@ -124,12 +120,9 @@ class Verifications:
         """
         if self._target is None or not isinstance(coins, KeyedCoins) or coins.strict:  # strict coins note their uses
             return None
-        lifted = (
-            type(draft.q.proposal) if isinstance(draft.q, DrawnLaws) else None
-        )  # one call has one proposal of a kind
-        name = draft.tokens.shape[1], lifted
-        if name not in self._works:
-            self._works[name] = Verification.of(self._verifier, self._sampling, draft)
-        work = self._works[name]
+        count = draft.tokens.shape[1]
+        if count not in self._works:
+            self._works[count] = Verification.of(self._verifier, self._sampling, draft)
+        work = self._works[count]
         found = None if work is None else self._target.perform(work, tokens, lambda: work.given(draft, key, coins))
         return None if found is None else Verdict(*found)

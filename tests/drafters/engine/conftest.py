@@ -5,6 +5,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+from drafters.engine.cache import TransformersModel
 from drafters.engine.direct import Recorder
 from drafters.engine.session import TransformersPair
 from drafters.prune import prune_head
@@ -138,3 +139,17 @@ def graphs(monkeypatch):
 
     monkeypatch.setattr(Recorder, "compile", compile)
     return runs
+
+
+def performed(monkeypatch, kind, show):
+    """What `show` makes of (work, tokens given) for each piece of compiled code of this kind that is run from now on."""
+    shown, perform = [], TransformersModel.perform
+
+    def noting(self, work, tokens, given):
+        found = perform(self, work, tokens, given)
+        if found is not None and isinstance(work, kind):
+            shown.append(show(work, tokens))
+        return found
+
+    monkeypatch.setattr(TransformersModel, "perform", noting)
+    return shown

@@ -25,7 +25,7 @@ from drafters.stop.confidence import Confidence
 from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import VocabMap, identity
-from tests.drafters.engine.conftest import V, make_pair
+from tests.drafters.engine.conftest import V, make_pair, performed
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
@@ -38,17 +38,8 @@ def at_once(monkeypatch, graphs):
 
 @pytest.fixture
 def chains(monkeypatch):
-    """How many chains were drafted at once."""
-    drafted, perform = [], TransformersModel.perform
-
-    def counting(self, work, tokens, given):
-        found = perform(self, work, tokens, given)
-        if found is not None and isinstance(work, Chain):
-            drafted.append(tokens.shape[1])
-        return found
-
-    monkeypatch.setattr(TransformersModel, "perform", counting)
-    return drafted
+    """How many tokens each chain drafted at once was given."""
+    return performed(monkeypatch, Chain, lambda work, tokens: tokens.shape[1])
 
 
 def decode(pair, sampler, compile, sampling=ONE, length=3, prompt=(5, 17, 2, 40, 8), tokens=24, request=0):

@@ -8,7 +8,6 @@ import torch
 from drafters.affinity import AffinityPrior
 from drafters.coins import KeyedCoins
 from drafters.engine import compiled
-from drafters.engine.cache import TransformersModel
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.verification import Verification, Verifications
@@ -25,7 +24,7 @@ from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
-from tests.drafters.engine.conftest import V, make_pair
+from tests.drafters.engine.conftest import V, make_pair, performed
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
@@ -40,16 +39,7 @@ def at_once(monkeypatch, graphs):
 @pytest.fixture
 def rounds(monkeypatch):
     """How many drafts were verified at once, round by round."""
-    counts, perform = [], TransformersModel.perform
-
-    def counting(self, work, tokens, given):
-        found = perform(self, work, tokens, given)
-        if found is not None and isinstance(work, Verification):
-            counts.append(work.count)
-        return found
-
-    monkeypatch.setattr(TransformersModel, "perform", counting)
-    return counts
+    return performed(monkeypatch, Verification, lambda work, tokens: work.count)
 
 
 def decode(pair, sampler, compile, sampling=ONE, stop=None, tokens=24, request=0, strict=False):
@@ -86,7 +76,7 @@ def test_the_tokens_and_rounds_of_verifying_outside(kind, stop, sampling, rounds
         rounds.clear()
 
 
-def test_rdk_whose_laws_are_lifted_inside(rounds, pairs):
+def test_rdk_drafted_one_by_one(rounds, pairs):
     pair, vocab = pairs("pruned", dtype=torch.float64)
     size = vocab.to_target.shape[0]
     index = torch.tensor([[1, 2], [4, 5]]).repeat(size, 1)[:size].int()
@@ -97,6 +87,27 @@ def test_rdk_whose_laws_are_lifted_inside(rounds, pairs):
         one, other = (decode(pair, sampler, compile, stop=Heuristic(3), request=request) for compile in (True, False))
         same(one, other)
     assert set(rounds) > {1, 2}
+
+
+def test_the_laws_read_are_those_drawn_from(monkeypatch, pairs):
+    """Bit by bit, however they were drafted: compiled, a lift could round otherwise."""
+    pair, vocab = pairs("pruned")
+    size = vocab.to_target.shape[0]
+    index = torch.arange(3).repeat(size, 1).int()
+    prior = AffinityPrior(index, torch.full((size, 3), 1 / 3), torch.full((size,), 0.3))
+    drawn, read, draw, given = [], [], Rejection.draw, Verification.given
+    monkeypatch.setattr(Rejection, "draw", lambda self, q, *rest: drawn.append(q.clone()) or draw(self, q, *rest))
+
+    def noting(self, draft, key, coins):
+        found = given(self, draft, key, coins)
+        read.append(found[3 : 3 + self.count])
+        return found
+
+    monkeypatch.setattr(Verification, "given", noting)
+    decode(pair, Sampler("rdk", RDK(vocab, prior), Rejection()), True, stop=Heuristic(3))
+    found = [row for rows in read for row in rows]
+    assert len(found) == len(drawn) > 5
+    assert all(torch.equal(*pair) for pair in zip(found, drawn, strict=True))
 
 
 def test_drafts_that_missed_are_refused(rounds, pairs):
