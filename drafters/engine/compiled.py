@@ -1,8 +1,8 @@
 """Compiled forwards for the shapes that recur: B = 1, a fixed number of tokens, a cache of fixed size (torch.compile, Inductor).
 
 Most of a small model's forward is calls into it, not arithmetic; compiled it takes about half the time. Compiling takes tens
-of seconds per number of tokens, so that only what has been asked for HOT times is compiled, and everything else (prompts,
-trees, batches) runs as it is, in the same cache.
+of seconds per number of tokens, so that only what comes often is compiled, and everything else (prompts, trees, batches, the last
+rounds of a text) runs as it is, in the same cache.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from drafters.engine.direct import Direct, Hooks, Recorder, Weights
 from drafters.engine.grouped import configs_of, grouped, replaceable
 
 HOT = 8  # times that a number of tokens has come before it is compiled
+RARE = 16  # and one in so many forwards of late must have been of that number
+LATE = 1024  # forwards after which earlier ones count half
 LONGEST = 16  # tokens; longer ones are prompts
 SMALLEST = 256  # slots of a cache
 PIECES = 512  # of compiled code in a process
@@ -47,6 +49,7 @@ class Steps:
     def __init__(self, model: PreTrainedModel):
         self._model = ref(model)  # weak, as the table that holds this is
         self._seen: Counter[Any] = Counter()
+        self._chosen: set[Any] = set()  # to be compiled, or compiled already
         self._direct: dict[Any, Direct | None] = {}  # None: Dynamo is needed
         self._weights, self._hooks = Weights(model), Hooks(model)
         self._configs = configs_of(model)
@@ -65,8 +68,18 @@ class Steps:
         if self._broken or n > LONGEST or self._surrounded():
             return False
         name = n, capacity, None if work is None else work.key
-        self._seen[name] += 1 if work is None else work.forwards
-        return self._seen[name] > HOT
+        if self._often(name, 1 if work is None else work.forwards):
+            self._chosen.add(name)
+        return name in self._chosen
+
+    def _often(self, name: Any, forwards: int) -> bool:
+        """Count them, and say whether it comes often enough to be compiled."""
+        self._seen[name] += forwards
+        total = self._seen.total()
+        often = self._seen[name] > HOT and self._seen[name] * RARE >= total
+        if total >= LATE:
+            self._seen = Counter({known: times // 2 for known, times in self._seen.items()})
+        return often
 
     def run(self, cache: Cache, given: list[Tensor], work: Work | None = None) -> list[Tensor] | None:
         """What the work makes of tokens int64 (1, n), slots int64 (n or more,) and what else it is given.

@@ -34,6 +34,7 @@ VERIFIERS = Rejection(), Block(), ExactMatch()
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch, graphs):
     monkeypatch.setattr(compiled, "HOT", 0)
+    monkeypatch.setattr(compiled, "RARE", 10**9)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def plain(pair, prompt):
 
 def test_the_same_tokens(pair, prompts, graphs, monkeypatch):
     monkeypatch.setattr(compiled, "HOT", 2)
+    monkeypatch.setattr(compiled, "RARE", 10**9)
     coins, sampler = KeyedCoins(2, torch.tensor([0])), build("exact_match", identity(V))
     expected = plain(pair, prompts[0]).tokens[0]
     out = autoregressive(pair, [prompts[0]], coins, LIMITS)
@@ -68,3 +69,14 @@ def test_batches_are_not_compiled(pair, prompts, graphs, monkeypatch):
 
 def test_sizes_are_few():
     assert [compiled.rounded(n) for n in (1, 256, 257, 512, 1025)] == [256, 256, 512, 512, 2048]
+
+
+def test_only_what_comes_often_is_compiled(pair, monkeypatch):
+    monkeypatch.setattr(compiled, "RARE", 16)
+    steps = compiled.steps_of(pair.target)
+    first = [steps.ready(1, 256) for _ in range(1000)]
+    assert first.index(True) == compiled.HOT and all(first[compiled.HOT :])  # once chosen, for good
+    rare = [steps.ready(3, 256) for _ in range(compiled.HOT + 1)]
+    assert not any(rare)  # the last rounds of texts: often enough to be counted, one in a hundred
+    common = [steps.ready(number, 256) for _ in range(400) for number in (1, 5)][1::2]
+    assert common[-1] and not common[compiled.HOT]  # what was long ago counts less and less

@@ -18,6 +18,7 @@ PROMPT, TOKEN = torch.arange(5, 17).unsqueeze(0), torch.tensor([[20]])
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(compiled, "HOT", 0)
+    monkeypatch.setattr(compiled, "RARE", 10**9)
 
 
 def step(model, compile: bool, prompt=PROMPT, token=TOKEN):

@@ -34,6 +34,7 @@ PROMPT = torch.tensor([5, 17, 2, 40, 8])
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch, graphs):
     monkeypatch.setattr(compiled, "HOT", 0)
+    monkeypatch.setattr(compiled, "RARE", 10**9)
 
 
 @pytest.fixture
