@@ -43,9 +43,16 @@ def oracle(traces: Sequence[Trace]) -> Outcome:
     return replay(traces, Oracle([trace.accepted for trace in traces]))
 
 
-def table(policies: Mapping[str, StopPolicy], traces: Sequence[Trace], prices: Prices, static: str) -> list[Row]:
-    """A row per policy and one of the oracle. `static`: the policy whose distance to the oracle is the gap."""
-    outcomes = {name: replay(traces, policy) for name, policy in policies.items()} | {ORACLE: oracle(traces)}
+def table(
+    policies: Mapping[str, StopPolicy],
+    traces: Sequence[Trace],
+    prices: Prices,
+    static: str,
+    bounds: Mapping[str, Outcome] | None = None,
+) -> list[Row]:
+    """A row per policy, per further bound, and one of the oracle. `static`: the policy whose distance to the oracle is the gap."""
+    outcomes = {name: replay(traces, policy) for name, policy in policies.items()} | dict(bounds or {})
+    outcomes[ORACLE] = oracle(traces)
     low, high = outcomes[static].speed(prices), outcomes[ORACLE].speed(prices)
     return [_row(name, outcome, prices, low, high) for name, outcome in outcomes.items()]
 

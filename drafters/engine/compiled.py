@@ -22,7 +22,7 @@ from drafters.engine.direct import Direct, Hooks, Recorder, Weights
 from drafters.engine.grouped import configs_of, grouped, replaceable
 
 HOT = 8  # times that a number of tokens has come before it is compiled
-RARE = 16  # and one in so many forwards of late must have been of that number
+RARE = 32  # and one in so many forwards of late must have been of that number
 LATE = 1024  # forwards after which earlier ones count half
 LONGEST = 16  # tokens; longer ones are prompts
 SMALLEST = 256  # slots of a cache

@@ -8,13 +8,14 @@ enough where the probabilities are right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from drafters.stop.classifier import ACCEPTED, NEXT, Classifier
+from drafters.stop.classifier import ACCEPTED, NEXT
 from drafters.stop.rows import PerRow
 
 TOKENS, TIME, TAKEN, TRIED, WAITED, PATIENCE = range(6)
@@ -33,7 +34,7 @@ class CostAware:
     one, each counted as accepted like a first draft. Raises ValueError for costs, rates or lengths that cannot be.
     """
 
-    classifier: Classifier
+    classifier: Callable[[Tensor], Tensor]  # features (B, F) -> (B, 2), see Classifier
     c: float
     rate: float = 1.0
     first: float = 0.7

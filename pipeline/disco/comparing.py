@@ -18,9 +18,10 @@ from drafters.stop.static import Static
 from eval import suites
 from eval.costs import measure_costs
 from eval.policies import paired_gain, table
-from eval.replay import Prices, Trace
+from eval.replay import Outcome, Prices, Trace
 from eval.stop_costs import decision_seconds
 from pipeline.disco import prompts, trials
+from pipeline.disco.informed import LAWS_KNOWN, informed
 from pipeline.disco.opening import Opened
 from pipeline.disco.tracing import traced_suite
 from pipeline.disco.tuning import Tuned
@@ -73,9 +74,17 @@ def policies(model: StopModel, tuned: Tuned, temperature: float, longest: int) -
 
 
 def replayed(
-    context: Context, opened: Opened, held_out: dict[float, list[Trace]], policies: Policies, prices: Prices
+    context: Context,
+    opened: Opened,
+    held_out: dict[float, list[Trace]],
+    policies: Policies,
+    prices: Prices,
+    first: dict[float, float],
 ) -> list[dict[str, Any]]:
-    """Every suite and temperature: all policies on the same text and coins. `held_out`: the test split's traces."""
+    """Every suite and temperature: all policies on the same text and coins.
+
+    `held_out`: the test split's traces. `first`: by temperature, acceptance of a draft in the training split.
+    """
     found = []
     chosen = _suites(context.cfg)
     with context.progress("Replaying", (len(chosen) + 1) * len(policies)) as bar:
@@ -85,13 +94,15 @@ def replayed(
                 by_suite[suite.name] = traced_suite(opened, context.cfg, suite, temperature)
                 bar.advance()
             for name, traces in by_suite.items():
-                found.append({"suite": name, "temperature": temperature, **_compared(traces, named, prices)})
+                known = informed(traces, prices, first[temperature], context.cfg.train_disco.max_length)
+                compared = _compared(traces, named, prices, known)
+                found.append({"suite": name, "temperature": temperature, **compared})
             bar.advance()
     return found
 
 
-def _compared(traces: list[Trace], named: dict[str, StopPolicy], prices: Prices) -> dict[str, Any]:
-    rows = table(named, traces, prices, static="static_tuned")
+def _compared(traces: list[Trace], named: dict[str, StopPolicy], prices: Prices, known: Outcome) -> dict[str, Any]:
+    rows = table(named, traces, prices, "static_tuned", {LAWS_KNOWN: known})
     gains = {policy: paired_gain(traces, named[policy], named["static_tuned"], prices) for policy in TRAINED}
     return {"requests": len(traces), "rows": [asdict(row) for row in rows], "gain_over_static": gains}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from drafters.stop.classifier import Classifier
 from drafters.stop.cost_aware import CostAware
@@ -59,7 +61,12 @@ def tune(traces: Sequence[Trace], classifier: Classifier, prices: Prices, first:
 
 
 def fixed_point(
-    traces: Sequence[Trace], classifier: Classifier, c: float, first: float, longest: int, least: int = 1
+    traces: Sequence[Trace],
+    classifier: Callable[[Tensor], Tensor],
+    c: float,
+    first: float,
+    longest: int,
+    least: int = 1,
 ) -> list[float]:
     """Rates (tokens per target forward's time) of the cost-aware rule, each reached with the one before, from 1 until they settle."""
     rates = [1.0]

@@ -69,15 +69,12 @@ def run(context: Context) -> None:
     model, quality = _classifier(context, splits)
     opened = open_pair(cfg, context.inputs)
     prices = comparing.measure_prices(context, opened, model)
+    first = {temperature: _first(_traces(splits, "train", temperature)) for temperature in _temperatures(splits)}
     tuned = {
         temperature: tune(
-            _traces(splits, "validation", temperature),
-            Classifier(model),
-            prices,
-            _first(_traces(splits, "train", temperature)),
-            settings.max_length,
+            _traces(splits, "validation", temperature), Classifier(model), prices, chance, settings.max_length
         )
-        for temperature in _temperatures(splits)
+        for temperature, chance in first.items()
     }
     sampler, splits_said = opened.sampler.name, read_json(context.inputs["traces"], REPORT)["splits"]
     trained_on = {"sampler": sampler, "label": settings.label, "entropy": "full_vocabulary", "suite": cfg.suite.name}
@@ -95,7 +92,7 @@ def run(context: Context) -> None:
         "prices": asdict(prices) | {"c": prices.marginal()},
         "calibration": quality,
         "tuned": {f"{t:g}": asdict(found) for t, found in tuned.items()},
-        "replayed": comparing.replayed(context, opened, held_out, policies, prices),
+        "replayed": comparing.replayed(context, opened, held_out, policies, prices, first),
         "timed_suite": cfg.suite.name,
         "ran": comparing.ran(context, opened, policies, prices),
     }

@@ -101,8 +101,8 @@ def test_the_report_and_the_component(trained):
         (suite, t) for suite in ("held-out traces", "pycode") for t in (0.0, 1.0)
     }
     names = {row["policy"] for row in report["replayed"][0]["rows"]}
-    assert {"static_tuned", "heuristic", "svip", "disco", "specdecpp", "cost_aware", "oracle"} <= names
-    assert {row["policy"] for row in report["ran"]} >= names - {"oracle"}
+    assert {"static_tuned", "heuristic", "svip", "disco", "specdecpp", "cost_aware", "laws known", "oracle"} <= names
+    assert {row["policy"] for row in report["ran"]} >= names - {"oracle", "laws known"}
     assert not list(out.glob(".*"))
     config = json.loads((out / "stop" / "config.json").read_text())
     assert {"rate.0", "rate.1", "disco_threshold.1"} <= set(config["parameters"])

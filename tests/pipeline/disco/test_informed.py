@@ -1,0 +1,72 @@
+"""The rule that knows both laws: it is between what a policy can see and what the coins decide."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from drafters.stop.cost_aware import CostAware
+from drafters.stop.features import NAMES
+from drafters.stop.static import Static
+from eval.policies import best_static, oracle
+from eval.replay import Prices, Trace, replay
+from pipeline.disco import informed as module
+from pipeline.disco.informed import informed
+
+PRICES = Prices({1: 1.0, 2: 1.0, 5: 1.0}, drafter=0.15, stop=0.01)
+
+
+def made(requests, length, seed, chances=(1.0, 0.0)):
+    """Drafts that each pass with one of these chances, by turns of random lengths; what a policy sees says nothing."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(requests):
+        chance = torch.tensor(np.repeat(rng.choice(chances, length), rng.integers(1, 8, length))[:length]).float()
+        accepted = torch.tensor(rng.random(length)) < chance
+        found.append(Trace(torch.zeros(length, len(NAMES)), accepted, chance, chance))
+    return found
+
+
+def test_by_hand():
+    """Laws that are points: the rule sees every rejection coming, except that of a round's first draft."""
+    passed = torch.tensor([1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0]).bool()
+    trace = Trace(torch.zeros(12, len(NAMES)), passed, passed.float(), passed.float())
+    found = informed([trace], PRICES, first=0.75, longest=20)
+    assert found.rounds[:, 1:3].tolist() == [[3, 3], [3, 3], [3, 3]]
+    # All rounds here have three good drafts: at least three in a round, and each round asks once.
+    assert found.seconds(PRICES) == pytest.approx(3 * (1 + 3 * 0.15) + 3 * 0.01)
+
+
+@pytest.mark.parametrize("chances", [(1.0, 0.0), (0.95, 0.3)])
+def test_it_is_between_the_best_length_and_the_oracle(chances):
+    traces = made(40, 80, 0, chances)
+    low, high = best_static(traces, PRICES)[1], oracle(traces).speed(PRICES)
+    assert low < informed(traces, PRICES, 0.6, 20).speed(PRICES) < high
+
+
+def test_coins_are_not_known():
+    """All drafts pass with one chance: there is nothing to know, and the best length is the best rule (up to its decisions' price)."""
+    traces, free = made(60, 100, 1, (0.7, 0.7)), dataclasses.replace(PRICES, stop=0.0)
+    assert informed(traces, free, 0.7, 20).speed(free) == pytest.approx(best_static(traces, free)[1], rel=0.02)
+
+
+def test_the_next_chance_is_the_next_ones(monkeypatch):
+    """Told this draft's chance in place of the next one's, the rule drafts one token too many: `by hand` would fail."""
+    passed = torch.tensor([1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0]).bool()
+    trace = Trace(torch.zeros(12, len(NAMES)), passed, passed.float(), passed.float())
+
+    def planted(given):
+        features = torch.zeros_like(given.features)
+        features[:, 0], features[:, 1] = given.chance, given.overlap
+        return dataclasses.replace(given, features=features)
+
+    monkeypatch.setattr(module, "_told", planted)
+    assert informed([trace], PRICES, first=0.75, longest=20).drafted > 9
+
+
+def test_what_it_is_told_is_what_it_goes_by():
+    trace = made(1, 60, 3)[0]
+    told = module._told(trace)
+    assert replay([told], CostAware(module.Told(), 0.1)).rounds.tolist() != replay([told], Static(3)).rounds.tolist()
+    assert told.accepted is trace.accepted
