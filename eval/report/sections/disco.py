@@ -88,7 +88,7 @@ def _policies(items: Sequence[Item]) -> Table:
         for item in items
         for row in item["rows"]
     ]
-    caption = "Gap closed: of the way from the tuned static length to the oracle. Laws known: the cost-aware rule told both laws' true chances."
+    caption = "Gap closed: of the way from the tuned static length to the oracle. Laws known: the cost-aware rule told the true chances."
     return Table(columns, cells, caption, folded="All policies as a table")
 
 
