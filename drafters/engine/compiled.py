@@ -59,7 +59,8 @@ class Steps:
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, PIECES)
         limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, PIECES)
-        self._recorder = Recorder(_options() if model.device.type == "cpu" else None)
+        # Of Inductor's Python wrapper, a small model's CPU forward spends a fifth on checks and views between the kernels.
+        self._recorder = Recorder({"cpp_wrapper": True} if model.device.type == "cpu" else None)
         self._forward = torch.compile(_forward, dynamic=False, backend=self._recorder)
 
     def ready(self, n: int, capacity: int, work: Work | None = None) -> bool:
@@ -132,21 +133,6 @@ class Steps:
             self._direct[key] = Direct.of(self._recorder, given, result, self._weights)
         self._recorder.calls.clear()
         return result
-
-
-def _options() -> dict[str, Any]:
-    """Of Inductor on the CPU.
-
-    In its Python wrapper, a small model's forward spends a fifth on checks and views between the kernels. The C++ one only calls them:
-    compiled without optimising, apart from the kernels, it takes the same time to run and half the time to compile.
-    """
-    wanted = {
-        "cpp_wrapper": True,
-        "cpp_wrapper_build_separate": True,
-        "aot_inductor.compile_wrapper_opt_level": "O0",
-    }
-    known = torch._inductor.config.get_config_copy()  # older versions of torch have fewer
-    return {name: value for name, value in wanted.items() if name in known}
 
 
 def _autocast(device: str) -> torch.dtype | None:
