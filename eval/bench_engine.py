@@ -45,7 +45,7 @@ AR = "autoregressive"
 class Options:
     """Of one run; the defaults are those of the README's table."""
 
-    prompts: int = 16
+    prompts: int = 8
     tokens: int = 64
     rounds: int = 3
     length: int = 5  # of the comparison with assisted generation
@@ -104,9 +104,9 @@ class Setting:
         return speculative(self.pair, sampler, Static(length), prompts, _coins(number), limits)
 
     def packaged(self, number: int, temperature: float, tokens: int, length: int) -> Decoded:
-        """The same with the packaged drafter, verified as a block, which takes at least as many tokens as one by one."""
+        """The same with the packaged drafter."""
         prompts, limits = [self.prompts[number]], _limits(temperature, tokens)
-        return speculative(self.short, build("block", self.short_map), Static(length), prompts, _coins(number), limits)
+        return speculative(self.short, build("tli", self.short_map), Static(length), prompts, _coins(number), limits)
 
 
 def measure(options: Options) -> dict[str, Any]:

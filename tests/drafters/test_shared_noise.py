@@ -179,3 +179,8 @@ def test_noise_in_fp32_fails_that_test():
         noise = -torch.log1p(-torch.rand(V, generator=generator))
         won += int((noise / law).argmin()) > 0
     assert won / races - mass > 5 * math.sqrt(mass / races)
+
+
+def test_no_winner_is_no_race():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        SharedNoise(torch.tensor([1])).winners(torch.ones(1, 8), 0)

@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from drafters.engine import compiled
 from drafters.engine.cache import TransformersModel
@@ -137,6 +138,10 @@ def doubling(module, given, result):
     return result * 2
 
 
+def doubling_linear(module, given, result):
+    return result * 2 if isinstance(module, nn.Linear) else None
+
+
 class Doubled(nn.Module):
     """A `forward` put in the place of a module's own, as wrappers do."""
 
@@ -152,6 +157,7 @@ AROUND = {
     "a hook": lambda m: m.lm_head.register_forward_hook(doubling),
     "a hook deep inside": lambda m: m.model.layers[1].mlp.register_forward_hook(doubling),
     "a hook on what is given": lambda m: m.model.norm.register_forward_pre_hook(lambda _, given: (given[0] + 1,)),
+    "a hook on all modules there are": lambda m: register_module_forward_hook(doubling_linear),
     "another forward": lambda m: setattr(m.lm_head, "forward", Doubled(m.lm_head.forward).__call__),
 }
 
