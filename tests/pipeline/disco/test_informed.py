@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from drafters.stop.cost_aware import CostAware
 from drafters.stop.features import NAMES
-from drafters.stop.static import Static
 from eval.policies import best_static, oracle
-from eval.replay import Prices, Trace, replay
+from eval.replay import Prices, Trace
 from pipeline.disco import informed as module
 from pipeline.disco.informed import informed
 
@@ -65,8 +63,9 @@ def test_the_next_chance_is_the_next_ones(monkeypatch):
     assert informed([trace], PRICES, first=0.75, longest=20).drafted > 9
 
 
-def test_what_it_is_told_is_what_it_goes_by():
-    trace = made(1, 60, 3)[0]
-    told = module._told(trace)
-    assert replay([told], CostAware(module.Told(), 0.1)).rounds.tolist() != replay([told], Static(3)).rounds.tolist()
-    assert told.accepted is trace.accepted
+def test_it_is_told_this_drafts_chance_and_the_next_ones_overlap():
+    chance, overlap = torch.tensor([0.9, 0.1, 1.0]), torch.tensor([0.5, 0.6, 0.7])
+    trace = Trace(torch.ones(3, len(NAMES)), torch.tensor([True, False, True]), chance, overlap)
+    told = module.Told()(module._told(trace).features)
+    torch.testing.assert_close(told, torch.tensor([[0.9, 0.6], [0.1, 0.7], [1.0, 0.0]]))
+    assert module._told(trace).accepted is trace.accepted
