@@ -4,12 +4,17 @@ A round of k drafts takes 1 + c k target forwards and emits 1 + S_1 + ... + S_k 
 drafts are all accepted. The best long-run rate L = tokens / time is the one for which max E[tokens - L time] = 0 (Dinkelbach), and
 one more draft adds S_(j+1) tokens and c time: go on while S_j P(next accepted) >= L c. S never rises, so looking one step ahead is
 enough where the probabilities are right.
+
+Before a round's first draft nothing is known of that round, only of the text: rounds that draft, taken together, pay where their
+rate is at least plain decoding's 1. That holds the further drafts' worth too, which the first draft's own acceptance leaves out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,20 +23,21 @@ from torch import Tensor
 from drafters.stop.classifier import ACCEPTED, NEXT
 from drafters.stop.rows import PerRow
 
-TOKENS, TIME, TAKEN, TRIED, WAITED, PATIENCE = range(6)
+TOKENS, TIME, FRUITLESS, WAITED, PATIENCE = range(5)
 PRIOR_TIME = 16.0  # target forwards that the rate known beforehand counts as
-PRIOR_ROUNDS = 2.0  # rounds that the first draft's acceptance known beforehand counts as
-MEMORY = 0.97  # of both, per round
-FIRST_WAIT, LONGEST_WAIT = 32.0, 1024.0  # rounds without drafts before drafting is tried again
+MEMORY = 0.97  # of the rate, per round that drafts
+SURE = 1e-4  # rounds without an accepted draft end drafting once a text like those of training has them this rarely
+SHORTEST_WAIT, LONGEST_WAIT = 8.0, 1024.0  # rounds without drafts before drafting is tried again
 
 
 @dataclass
 class CostAware:
     """See the module. `c`: seconds of one more draft (drafter forward, this policy, one more token to verify) / target forward.
 
-    `rate` (tokens per target forward's time) and `first` (acceptance of a round's first draft) are where each row starts from; it
-    goes on from what it sees. A decision takes time too: a round that drafts at all drafts `min_length` tokens before the first
-    one, each counted as accepted like a first draft. Raises ValueError for costs, rates or lengths that cannot be.
+    `rate` (tokens per target forward's time of rounds that draft; below 1 they do not pay) is where each row starts from; it goes
+    on from what it sees. `first`: acceptance of a draft in texts like those of training. A decision takes time too: a round that
+    drafts at all drafts `min_length` tokens before the first one, each counted as accepted with `first`. Raises ValueError for
+    costs, rates or lengths that cannot be.
     """
 
     classifier: Callable[[Tensor], Tensor]  # features (B, F) -> (B, 2), see Classifier
@@ -61,22 +67,30 @@ class CostAware:
                 "stop.min_length must be >= 1 and stop.max_length at least that, got "
                 f"{self.min_length} and {self.max_length}."
             )
-        start = [self.rate * PRIOR_TIME, PRIOR_TIME, self.first * PRIOR_ROUNDS, PRIOR_ROUNDS, 0.0, FIRST_WAIT]
-        self._state = PerRow(start, self.persist)
+        self._state = PerRow([self.rate * PRIOR_TIME, PRIOR_TIME, 0.0, 0.0, self._wait], self.persist)
         self._survival = self._price = np.ones(0)
+
+    @cached_property
+    def _hopeless(self) -> float:
+        """Rounds in a row without an accepted draft after which a text is taken to be foreign."""
+        in_vain = max(1 - self.first, 0.1)  # four rounds are few enough
+        return math.inf if in_vain == 1 else math.ceil(math.log(SURE) / math.log(in_vain))
+
+    @cached_property
+    def _wait(self) -> float:
+        """Rounds before the first trial: the more a trial costs, the longer."""
+        return float(np.clip(64 * self.c, SHORTEST_WAIT, LONGEST_WAIT))
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
         """See StopPolicy."""
         if features is None:
             state = self._state.values.numpy()[: len(drafted)]
-            # Tokens per time, at least plain decoding's 1: who drafts nothing has that.
-            self._price = self.c * np.maximum(state[:, TOKENS] / state[:, TIME], 1.0)
-            first = state[:, TAKEN] / state[:, TRIED]
-            together = first[:, None] ** np.arange(1, self.min_length + 1)  # chance that so many drafts are accepted
-            self._survival = first ** (self.min_length - 1)
-            goes_on = together.mean(-1) >= self._price
-            if self.c < 1:
-                goes_on |= state[:, WAITED] >= state[:, PATIENCE]
+            rate = state[:, TOKENS] / state[:, TIME]
+            self._price = self.c * np.maximum(rate, 1.0)  # at least plain decoding's 1: who drafts nothing has that
+            self._survival = np.full(len(drafted), self.first ** (self.min_length - 1))
+            pays = (rate >= 1) & (state[:, FRUITLESS] < self._hopeless)
+            # A draft that costs a target forward never pays.
+            goes_on = (self.c < 1) & (pays | (state[:, WAITED] >= state[:, PATIENCE]))
         else:
             said = self.classifier(features).cpu().numpy()
             self._survival = self._survival * said[:, ACCEPTED]
@@ -84,17 +98,18 @@ class CostAware:
         return torch.from_numpy(goes_on).to(drafted.device)
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """Update the row's rate and its first drafts' acceptance."""
+        """Update the row's rate, and what it knows of rounds in vain."""
         state, taking_part = self._state.values.numpy(), rows.tolist()
         for row, passed, length in zip(taking_part, accepted.tolist(), drafted.tolist(), strict=True):
-            tokens, time, taken, tried, waited, patience = state[row].tolist()
-            tokens, time = MEMORY * tokens + passed + 1, MEMORY * time + 1 + self.c * length
-            if length and waited:
+            tokens, time, fruitless, waited, patience = state[row].tolist()
+            if not length:
+                state[row, WAITED] = waited + 1
+                continue
+            if waited:
                 # A trial that fails doubles the wait: text that cannot be drafted costs ever less.
-                patience = FIRST_WAIT if passed else min(2 * patience, LONGEST_WAIT)
-            if length:
-                taken, tried = MEMORY * taken + (passed > 0), MEMORY * tried + 1
-            state[row] = tokens, time, taken, tried, 0.0 if length else waited + 1, patience
+                patience = self._wait if passed else min(2 * patience, LONGEST_WAIT)
+            tokens, time = MEMORY * tokens + passed + 1, MEMORY * time + 1 + self.c * length
+            state[row] = tokens, time, 0.0 if passed else fruitless + 1, 0.0, patience
 
     def reset(self, rows: Tensor) -> None:
         """Back to what was known beforehand, unless it persists."""

@@ -68,11 +68,17 @@ def fixed_point(
     longest: int,
     least: int = 1,
 ) -> list[float]:
-    """Rates (tokens per target forward's time) of the cost-aware rule, each reached with the one before, from 1 until they settle."""
+    """Rates of the cost-aware rule's rounds that draft (tokens per target forward's time), each reached with the one before.
+
+    From 1 until they settle, or until one is below 1: drafting does not pay.
+    """
     rates = [1.0]
     for _ in range(PASSES):
         outcome = replay(traces, CostAware(classifier, c, rates[-1], first, longest, least))
-        rates.append(max(1.0, outcome.tokens / (outcome.forwards + c * outcome.drafted)))
-        if abs(rates[-1] - rates[-2]) < SETTLED:
+        drafting = outcome.rounds[outcome.rounds[:, 1] > 0]
+        if not len(drafting):
+            break  # a draft costs a target forward, or there is no room for any
+        rates.append(float((drafting[:, 2] + 1).sum() / (1 + c * drafting[:, 1]).sum()))
+        if rates[-1] < 1 or abs(rates[-1] - rates[-2]) < SETTLED:
             break
     return rates
