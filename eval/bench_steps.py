@@ -1,6 +1,8 @@
 """A drafter's step with a whole and with a pruned head, against the bytes that pruning saves: drafting is memory bound.
 
-python -m eval.bench_steps [key=value ...]   keys: vocabularies shares rounds threads
+A step costs more than its bytes: the calls of its layers. Compiled (`compile=true`, some seconds per model) most of that is gone.
+
+python -m eval.bench_steps [key=value ...]   keys: vocabularies shares rounds threads compile
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from drafters.engine.cache import TransformersModel
+from drafters.engine.compiled import HOT
 from drafters.prune import prune_head
 from eval.bench_output import environment, main_of
 from eval.timing import alternate, median
@@ -30,6 +33,7 @@ class Options:
     shares: list[float] = field(default_factory=lambda: [0.5, 0.25, 0.1, 0.05, 0.02, 0.01])  # of the rows kept
     rounds: int = 9
     threads: int = 1
+    compile: bool = False  # as `drafters.generate(..., compile=True)` runs it
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -40,6 +44,7 @@ def measure(options: Options) -> dict[str, Any]:
     rows = [row for table in tables.values() for row in table["pruned"].values()]
     worst = min(row["of_bytes_saved"] for row in rows), max(row["of_bytes_saved"] for row in rows)
     return {
+        "compiled": options.compile,
         "shape": "2 layers, hidden 1,024, random weights (time does not depend on them), B = 1",
         "vocabularies": tables,
         "of_bytes_saved": {"least": worst[0], "most": worst[1]},
@@ -53,7 +58,7 @@ def _table(vocabulary: int, options: Options, device: torch.device) -> dict[str,
     for share in options.shares:
         kept = torch.arange(round(vocabulary * share)) * vocabulary // round(vocabulary * share)
         models[str(share)] = prune_head(_beside(whole), kept.to(device))
-    tasks = {name: _steps(model) for name, model in models.items()}
+    tasks = {name: _steps(model, options.compile) for name, model in models.items()}
     seconds = {name: median(series) / STEPS for name, series in alternate(tasks, options.rounds, device).items()}
     weights = {name: _bytes(model) for name, model in models.items()}
     pruned = {}
@@ -104,8 +109,8 @@ def _bytes(model: PreTrainedModel) -> int:
     return body + (embedding.numel() * embedding.element_size() if tied else 0)
 
 
-def _steps(model: PreTrainedModel) -> Any:
-    cached = TransformersModel(model, 1, CONTEXT + 1)
+def _steps(model: PreTrainedModel, compile: bool) -> Any:
+    cached = TransformersModel(model, 1, CONTEXT + 1, compile)
     cached.extend(torch.arange(CONTEXT).unsqueeze(0), logits=False)
 
     def run() -> None:
@@ -113,6 +118,8 @@ def _steps(model: PreTrainedModel) -> Any:
             cached.extend(torch.tensor([[7]]))
             cached.keep([[CONTEXT - 1]])
 
+    for _ in range(HOT if compile else 0):  # a length that has come often enough is compiled
+        run()
     return run
 
 

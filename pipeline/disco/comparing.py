@@ -1,65 +1,31 @@
-"""What train-disco measures: costs, and all policies replayed and really run on held-out prompts."""
+"""What train-disco compares: all policies, replayed and really run on held-out prompts."""
 
 from __future__ import annotations
 
-import json
-import statistics
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from drafters.package.components import StopModel
 from drafters.stop.catalog import TRAINED, build
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from eval import suites
-from eval.costs import measure_costs
 from eval.policies import paired_gain, table
 from eval.replay import Outcome, Prices, Trace
-from eval.stop_costs import decision_seconds
 from pipeline.disco import prompts, trials
 from pipeline.disco.informed import LAWS_KNOWN, informed
 from pipeline.disco.opening import Opened
 from pipeline.disco.tracing import traced_suite
 from pipeline.disco.tuning import Tuned
 from pipeline.errors import PipelineError
-from pipeline.stage import Context, write_atomic
+from pipeline.stage import Context
 
 HELD_OUT = "held-out traces"
-TURNS = 5  # of timing decisions and drafter forwards
 # The untrained policies of the table besides static ones. Every request starts anew: rows of a batch have no earlier one.
 PLAIN = ("heuristic", "confidence", "confidence_adaptive", "adaedl", "svip")
 Policies = dict[float, dict[str, StopPolicy]]  # by temperature and report name
-
-
-def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices:
-    """Measured costs; a resumed run keeps those it began with."""
-    part, settings = context.out / ".part-prices.json", context.cfg.train_disco
-    if not part.exists():
-        ids = torch.arange(2, 130) % opened.models.vocabulary
-        costs = measure_costs({"drafter": opened.pair}, ids, range(1, settings.max_length + 2), settings.cost_runs)
-        stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
-        found = {
-            "target": {str(n): timing.median for n, timing in costs.target.items()},
-            "drafter": costs.drafters["drafter"].median,
-            "stop": _share(opened, stop, ids, settings.cost_runs) * costs.drafters["drafter"].median,
-        }
-        write_atomic(part, json.dumps(found).encode())
-    found = json.loads(part.read_text())
-    return Prices({int(n): seconds for n, seconds in found["target"].items()}, found["drafter"], found["stop"])
-
-
-def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int) -> float:
-    """A decision's time over a drafter forward's, timed in turns: a machine that changes its pace changes both."""
-    columns, shares = opened.vocab.to_target.shape[0], []
-    for _ in range(TURNS):
-        decision = decision_seconds(stop, columns, runs, opened.pair.device, greedy=True)
-        forward = measure_costs({"drafter": opened.pair}, ids, [1], runs).drafters["drafter"].median
-        shares.append(decision / forward)
-    return statistics.median(shares)
 
 
 def policies(model: StopModel, tuned: Tuned, temperature: float, longest: int) -> dict[str, StopPolicy]:

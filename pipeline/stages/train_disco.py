@@ -30,6 +30,7 @@ from pipeline.disco.component import component, with_parameters, write_component
 from pipeline.disco.data import LABELS, rows_of
 from pipeline.disco.module import OUTPUTS
 from pipeline.disco.opening import models_external, open_pair, stage_inputs
+from pipeline.disco.pricing import measure_prices
 from pipeline.disco.show import show_report
 from pipeline.disco.training import fit
 from pipeline.disco.tuning import tune
@@ -56,7 +57,7 @@ class TrainDiscoConfig:
     accelerator: str = "cpu"
     strategy: str = "ddp_spawn"  # with more than one device
     max_length: int = 20  # most drafts of any round
-    cost_runs: int = 30
+    cost_runs: int = 100
     suite_prompts: int = 32
     clock_prompts: int = 16  # of the suite: policies are run and timed on them
     suites: dict[str, str | None] = field(default_factory=dict)  # further ones: file of conf/suite -> local copy
@@ -68,7 +69,7 @@ def run(context: Context) -> None:
     splits = _splits(context.inputs["traces"])
     model, quality = _classifier(context, splits)
     opened = open_pair(cfg, context.inputs)
-    prices = comparing.measure_prices(context, opened, model)
+    prices = measure_prices(context, opened, model)
     first = {temperature: _first(_traces(splits, "train", temperature)) for temperature in _temperatures(splits)}
     tuned = {
         temperature: tune(
