@@ -1,6 +1,6 @@
 """A drafter's step with a whole and with a pruned head, against the bytes that pruning saves: drafting is memory bound.
 
-A step costs more than its bytes: the calls of its layers. Compiled (`compile=true`, some seconds per model) most of that is gone.
+A step costs more than its bytes: the calls of its layers, most of which are gone where it is compiled (ten seconds per model).
 
 python -m eval.bench_steps [key=value ...]   keys: vocabularies shares rounds threads compile
 """
@@ -33,7 +33,7 @@ class Options:
     shares: list[float] = field(default_factory=lambda: [0.5, 0.25, 0.1, 0.05, 0.02, 0.01])  # of the rows kept
     rounds: int = 9
     threads: int = 1
-    compile: bool = False  # as `drafters.generate(..., compile=True)` runs it
+    compile: bool = True  # as `drafters.generate(..., compile=True)` runs it; false: transformers' own forward
 
 
 def measure(options: Options) -> dict[str, Any]:

@@ -32,13 +32,13 @@ step() { # name, limit in seconds, command...
 }
 
 if [ "$QUICK" = 1 ]; then
-  step steps 120 "$PYTHON" -m eval.bench_steps 'vocabularies=[4000]' 'shares=[0.25]' rounds=3
+  step steps 120 "$PYTHON" -m eval.bench_steps 'vocabularies=[4000]' 'shares=[0.25]' rounds=3 compile=false
   step batch 120 "$PYTHON" -m eval.bench_batch 'sizes=[1,2]' tokens=6
   step costs 120 "$PYTHON" -m eval.bench_costs prompts=2 tokens=8 rounds=3 'lengths=[2]' shapes=false
 else
   step tests 120 "$PYTHON" -m pytest -q -m gpu tests/gpu
   step gate 240 "$PYTHON" -m eval.lossless --device "$device" --runs "$OUT/runs"
-  step steps 60 "$PYTHON" -m eval.bench_steps
+  step steps 60 "$PYTHON" -m eval.bench_steps compile=false
   step verify 60 "$PYTHON" -m eval.bench_verify "$OUT/verify.json"
   step redistribution 60 "$PYTHON" -m eval.bench_redistribution "$OUT/redistribution.json"
   step stop 30 "$PYTHON" -m eval.bench_stop "$OUT/stop.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,16 +68,26 @@ def run_trials(
 def summary(
     records: Sequence[Record], prices: Prices, policies: Mapping[float, Mapping[str, StopPolicy]]
 ) -> list[dict[str, Any]]:
-    """Per temperature and policy, plain decoding (policy null) first: what `eval.policies.measured` says, and the speed-up by clock."""
+    """Per temperature and policy, plain decoding (policy null) first: what `eval.policies.measured` says, and the speed-up by clock.
+
+    That is the median of the prompts' own speed-ups: on one prompt all policies run within seconds of each other, and a machine
+    that is disturbed for some seconds disturbs few of them.
+    """
     found = []
     for temperature, named in policies.items():
         here = [record for record in records if record.configuration.temperature == temperature]
         by_name = {name: [r for r in here if r.configuration.stop == name] for name in (None, *named)}
         described = {name: asks_from(policy) for name, policy in named.items()}
         rows = [measured(some, prices, described) for some in by_name.values()]
-        plain = rows[0]["tokens_per_second"]
-        found += [{"temperature": temperature, **row, "clock_speed": row["tokens_per_second"] / plain} for row in rows]
+        for row, some in zip(rows, by_name.values(), strict=True):
+            found.append({"temperature": temperature, **row, "clock_speed": clock_speed(some, by_name[None])})
     return found
+
+
+def clock_speed(records: Sequence[Record], plain: Sequence[Record]) -> float:
+    """Median over prompts of tokens per second over those of `plain`, which ran on the same prompts in the same order."""
+    rates = [[record.tokens / record.seconds for record in some] for some in (records, plain)]
+    return statistics.median(ours / theirs for ours, theirs in zip(*rates, strict=True))
 
 
 def differing(records: Sequence[Record]) -> list[Record]:
