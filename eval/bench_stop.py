@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,11 +58,19 @@ def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str,
     for name, model in models.items():
         device = model.get_input_embeddings().weight.device
         forward, columns = _forward_seconds(model, runs)
+        ahead = partial(_forward, _filled(model))
         rows = {}
         for temperature in (0, 1):
-            decision = decision_seconds(policy, columns, runs, device, greedy=temperature == 0)
-            share = decision / forward
-            rows[f"T={temperature}"] = {"decision_seconds": decision, "disco_step_share": share}
+            alone, behind = (
+                decision_seconds(policy, columns, runs, device, temperature == 0, before)
+                for before in (_nothing, ahead)
+            )
+            rows[f"T={temperature}"] = {
+                "decision_seconds": alone,
+                "disco_step_share": alone / forward,
+                "behind_a_forward_seconds": behind,
+                "behind_a_forward_share": behind / forward,
+            }
         results[name] = {"columns": columns, "drafter_seconds": forward, "limit": LIMITS.get(name), **rows}
     return {
         "runs": runs,
@@ -71,6 +80,24 @@ def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "drafters": results,
     }
+
+
+def _nothing() -> None:
+    """In a loop: everything is in the caches."""
+
+
+@torch.inference_mode()
+def _filled(model: PreTrainedModel) -> TransformersModel:
+    """The drafter behind a context, through the engine's cache."""
+    cached = TransformersModel(model, 1, CONTEXT + 2)
+    cached.extend(torch.arange(1, CONTEXT + 1).unsqueeze(0), logits=False)
+    return cached
+
+
+def _forward(cached: TransformersModel) -> None:
+    """One token, undone again."""
+    cached.extend(torch.tensor([[1]]))
+    cached.keep([[CONTEXT - 1]])
 
 
 def _network() -> Any:
@@ -88,8 +115,7 @@ def _network() -> Any:
 @torch.inference_mode()
 def _forward_seconds(model: PreTrainedModel, runs: int) -> tuple[float, int]:
     """Seconds of a forward of one token through the engine's cache, and the columns of its logits."""
-    cached = TransformersModel(model, 1, CONTEXT + 2)
-    cached.extend(torch.arange(1, CONTEXT + 1).unsqueeze(0), logits=False)
+    cached = _filled(model)
     token, taken, columns = torch.tensor([[1]]), [], 0
     for _ in range(runs + 3):
         synchronise(cached.device)
@@ -118,7 +144,8 @@ def main(arguments: list[str]) -> int:
             over |= share > row["limit"]
             print(
                 f"{name:12} D {row['columns']:6,}  {temperature}  drafter forward {1e3 * row['drafter_seconds']:6.2f} ms, "
-                f"decision {1e3 * row[temperature]['decision_seconds']:6.3f} ms: {share:.1%} (limit {row['limit']:.0%})"
+                f"decision {1e3 * row[temperature]['decision_seconds']:6.3f} ms: {share:.1%} (limit {row['limit']:.0%}), "
+                f"right behind a forward {row[temperature]['behind_a_forward_share']:.1%}"
             )
     return int(over)
 

@@ -90,15 +90,25 @@ def measure_costs(
             ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
         }
         for name, pair in pairs.items():
-            stream = pair.prompt(ids)[:context]
-            drafter = _filled(pair.open_drafter(1, len(stream) + 1), stream)
-            forwards["drafter", name] = Forward(drafter, torch.tensor([stream[:1]]), len(stream))
+            forwards["drafter", name] = _drafter_forward(pair, ids)
         timings = interleaved(forwards, repeats, first.device)
     return Costs(
         target={n: timings["target", n] for n in lengths},
         drafters={name: timings["drafter", name] for name in pairs},
         context=context,
     )
+
+
+def drafter_forward(pair: Pair, prompt: Tensor) -> Forward:
+    """A drafter forward of one token as `measure_costs` times it; `prompt` as there."""
+    context = _context({"drafter": pair}, 1)
+    with torch.inference_mode():
+        return _drafter_forward(pair, prompt.repeat(-(-context // len(prompt)))[:context].tolist())
+
+
+def _drafter_forward(pair: Pair, ids: list[int]) -> Forward:
+    stream = pair.prompt(ids)[: len(ids)]
+    return Forward(_filled(pair.open_drafter(1, len(stream) + 1), stream), torch.tensor([stream[:1]]), len(stream))
 
 
 def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.device) -> dict[Any, Timing]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from drafters.package.components import StopModel
 from drafters.stop.catalog import build
 from drafters.stop.policy import StopPolicy
-from eval.costs import Costs, measure_costs
+from eval.costs import Costs, drafter_forward, measure_costs
 from eval.replay import Prices
 from eval.stop_costs import decision_seconds
 from pipeline.disco.opening import Opened
@@ -53,10 +53,15 @@ def at_one_pace(passes: Sequence[Costs], drafter: str) -> tuple[dict[int, float]
 
 
 def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int) -> float:
-    """A decision's time over a drafter forward's, timed in turns: a machine that changes its pace changes both."""
-    columns, shares = opened.vocab.to_target.shape[0], []
+    """A decision's time, behind a drafter forward, over that forward's, timed in turns: a machine that changes its pace changes both."""
+    columns, shares, ahead = opened.vocab.to_target.shape[0], [], drafter_forward(opened.pair, ids)
+
+    def before() -> None:
+        ahead.run()
+        ahead.undo()
+
     for _ in range(TURNS):
-        decision = decision_seconds(stop, columns, runs, opened.pair.device, greedy=True)
+        decision = decision_seconds(stop, columns, runs, opened.pair.device, True, before)
         forward = measure_costs({"drafter": opened.pair}, ids, [1], runs).drafters["drafter"].median
         shares.append(decision / forward)
     return median(shares)
