@@ -26,7 +26,7 @@ from drafters.stop.rows import PerRow
 TOKENS, TIME, FRUITLESS, WAITED, PATIENCE = range(5)
 PRIOR_TIME = 16.0  # target forwards that the rate known beforehand counts as
 MEMORY = 0.97  # of the rate, per round that drafts
-SURE = 1e-4  # rounds without an accepted draft end drafting once a text like those of training has them this rarely
+SURE = 1e-3  # rounds without an accepted draft end drafting once a text like those of training has them this rarely
 SHORTEST_WAIT, LONGEST_WAIT = 8.0, 1024.0  # rounds without drafts before drafting is tried again
 
 
@@ -73,13 +73,13 @@ class CostAware:
     @cached_property
     def _hopeless(self) -> float:
         """Rounds in a row without an accepted draft after which a text is taken to be foreign."""
-        in_vain = max(1 - self.first, 0.1)  # four rounds are few enough
+        in_vain = max(1 - self.first, 0.1)  # three rounds are few enough
         return math.inf if in_vain == 1 else math.ceil(math.log(SURE) / math.log(in_vain))
 
     @cached_property
     def _wait(self) -> float:
         """Rounds before the first trial: the more a trial costs, the longer."""
-        return float(np.clip(64 * self.c, SHORTEST_WAIT, LONGEST_WAIT))
+        return float(np.clip(32 * self.c, SHORTEST_WAIT, LONGEST_WAIT))
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
         """See StopPolicy."""

@@ -124,18 +124,18 @@ def test_the_first_draft_is_worth_what_may_follow_it():
     rng, classifier = np.random.default_rng(0), Runs(True)
     policy, tokens, time = CostAware(classifier, c=0.2, rate=1.74, first=0.3, max_length=5), 0, 0.0
     policy.reset(ONE)
-    for _ in range(1000):
+    for _ in range(200):
         classifier.good = rng.random() < 0.3
         drafted = drafts(policy, most=5)
         accepted = drafted if classifier.good else 0
         policy.on_verified(ONE + accepted, ONE + drafted, ONE)
         tokens, time = tokens + accepted + 1, time + 1 + 0.2 * drafted
-    assert tokens / time == pytest.approx(2.5 / 1.44, rel=0.06)  # 4 sd of the mean of 1000 rounds
+    assert tokens / time == pytest.approx(2.5 / 1.44, rel=0.2)  # 4 sd of 200 rounds; never drafting: 1
 
 
-@pytest.mark.parametrize(("first", "rounds"), [(0.5, 14), (0.7, 8), (0.99, 4), (0.0, None)])
+@pytest.mark.parametrize(("first", "rounds"), [(0.5, 10), (0.7, 6), (0.99, 3), (0.0, None)])
 def test_rounds_in_vain_end_drafting(first, rounds):
-    """(1 - first)^rounds < 1e-4: a text like those of training has so many in a row once in ten thousand."""
+    """(1 - first)^rounds < 1e-3: a text like those of training has so many in a row once in a thousand."""
     policy = CostAware(Says(0.9), c=0.01, rate=4.0, first=first)
     policy.reset(ONE)
     began = 0
@@ -173,9 +173,12 @@ def test_a_drafter_that_is_not_faster_is_never_called(c):
         policy.on_verified(ONE, ONE, ONE)
 
 
-def test_text_that_cannot_be_drafted_costs_two_percent_at_most():
+@pytest.mark.parametrize(
+    ("c", "rate", "first"), [(0.15, 1.7, 0.7), (0.23, 1.7, 0.72), (0.23, 1.37, 0.61), (0.25, 1.2, 0.7)]
+)
+def test_text_that_cannot_be_drafted_costs_two_percent_at_most(c, rate, first):
     """128 tokens as in a request, drafts never accepted: drafting ends, and is tried ever more rarely."""
-    c, policy = 0.15, CostAware(Says(0.3), c=0.15, rate=1.7, first=0.7)
+    policy = CostAware(Says(0.3), c=c, rate=rate, first=first)
     policy.reset(ONE)
     spent = {}
     for token in range(1, 4097):
@@ -192,7 +195,7 @@ def test_an_accepted_trial_brings_drafting_back():
     while drafts(policy):
         policy.on_verified(ONE, ONE + 1, ONE)
     assert not drafts(policy)
-    for _ in range(int(max(SHORTEST_WAIT, 64 * 0.15)) + 1):
+    for _ in range(int(SHORTEST_WAIT)):
         policy.on_verified(ONE, ONE, ONE)
     for _ in range(60):
         drafted = drafts(policy, most=5)
