@@ -1,5 +1,7 @@
 """What a decision of a trained stop policy costs beside the drafter forward that it decides on: the share `disco_step_share`.
 
+A decision is timed right behind a drafter forward, as decoding has it, and in a loop (`in_a_loop_*`), where all is in the caches.
+
 python -m eval.bench_stop [FILE]
 """
 
@@ -66,10 +68,10 @@ def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str,
                 for before in (_nothing, ahead)
             )
             rows[f"T={temperature}"] = {
-                "decision_seconds": alone,
-                "disco_step_share": alone / forward,
-                "behind_a_forward_seconds": behind,
-                "behind_a_forward_share": behind / forward,
+                "decision_seconds": behind,
+                "disco_step_share": behind / forward,
+                "in_a_loop_seconds": alone,
+                "in_a_loop_share": alone / forward,
             }
         results[name] = {"columns": columns, "drafter_seconds": forward, "limit": LIMITS.get(name), **rows}
     return {
@@ -130,7 +132,7 @@ def _forward_seconds(model: PreTrainedModel, runs: int) -> tuple[float, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print a line per drafter and temperature, write the JSON file; 1 where a share is over its limit."""
+    """Measure, print a line per drafter and temperature, write the JSON file; 1 where a share in a loop is over its limit."""
     path = Path(arguments[0]) if arguments else OUTPUT
     result = measure(drafters("cuda" if torch.cuda.is_available() else "cpu"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,12 +142,14 @@ def main(arguments: list[str]) -> int:
     over = False
     for name, row in result["drafters"].items():
         for temperature in ("T=0", "T=1"):
-            share = row[temperature]["disco_step_share"]
-            over |= share > row["limit"]
+            found, limit = row[temperature], row["limit"]
+            # What the exit status guards is the decision's own code; behind a forward the machine's caches decide, too.
+            over |= found["in_a_loop_share"] > limit
+            verdict = "OVER its limit" if found["disco_step_share"] > limit else "limit"
             print(
                 f"{name:12} D {row['columns']:6,}  {temperature}  drafter forward {1e3 * row['drafter_seconds']:6.2f} ms, "
-                f"decision {1e3 * row[temperature]['decision_seconds']:6.3f} ms: {share:.1%} (limit {row['limit']:.0%}), "
-                f"right behind a forward {row[temperature]['behind_a_forward_share']:.1%}"
+                f"decision {1e3 * found['decision_seconds']:6.3f} ms: {found['disco_step_share']:.1%} ({verdict} of {limit:.0%}), "
+                f"in a loop {found['in_a_loop_share']:.1%}"
             )
     return int(over)
 

@@ -61,7 +61,7 @@ def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int) -> float:
         ahead.undo()
 
     for _ in range(TURNS):
-        decision = decision_seconds(stop, columns, runs, opened.pair.device, True, before)
+        decision = decision_seconds(stop, columns, runs, opened.pair.device, greedy=True, before=before)
         forward = measure_costs({"drafter": opened.pair}, ids, [1], runs).drafters["drafter"].median
         shares.append(decision / forward)
     return median(shares)

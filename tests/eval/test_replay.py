@@ -122,5 +122,16 @@ def test_the_cost_aware_rule_beats_every_static_length(c):
     assert replay(traces, policy).speed(prices) == pytest.approx(speed * (1 + gain))
 
 
+def test_a_drafter_that_does_not_pay_is_found_out():
+    """Drafts at 0.4 target forwards each, one in twenty accepted: rounds that draft reach 1.05 / 1.4, and texts begin without."""
+    traces, prices = markov(24, 120, seed=4, chances=(0.05, 0.05, 0.05)), Prices({1: 1.0, 40: 1.0}, drafter=0.4)
+    rates = fixed_point(traces, Knows(), 0.4, first=0.05, longest=20)
+    assert rates[0] == 1.0
+    assert rates[-1] < 1
+    idle = replay(traces, CostAware(Knows(), 0.4, rates[-1], first=0.05, max_length=20))
+    assert idle.speed(prices) > 0.98
+    assert idle.speed(prices) > replay(traces, Static(1)).speed(prices)
+
+
 def test_the_output_order_is_the_classifiers():
     assert (ACCEPTED, NEXT) == (0, 1)
