@@ -1,0 +1,111 @@
+"""Expectations of many configurations on one common text, a document at a time: laws live only as long as their document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drafters.engine.propose import usable
+from drafters.probs import Sampling, warp
+from drafters.samplers.draft import Chain, Sampler, StringProposal
+from eval.contenders import Contender, Drafter
+from eval.expectation import chains, trees
+from eval.expectation.rounds import Array, Followed
+from eval.expectation.text import Continuation, drafter_logits, readable, target_logits
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A drafter and a sampler on the common text, one entry per text."""
+
+    acceptance: list[Array]  # (n,) the chance that a round beginning there has its first draft (of a tree: one child) accepted
+    followed: list[Followed]
+
+    @property
+    def longest(self) -> int:
+        """Drafts, or levels, of the longest round it knows of."""
+        return self.followed[0].survival.shape[1] - 1
+
+
+def has_rule(sampler: Sampler) -> bool:
+    """Whether a sampler's acceptance follows from laws: not where it drafts text, or a rule needs laws off the text's path."""
+    if isinstance(sampler.proposal, StringProposal):
+        return False
+    return chains.known(sampler.verifier) if isinstance(sampler.shape, Chain) else trees.known(sampler)
+
+
+def expectations(
+    texts: Sequence[Continuation],
+    drafters: Sequence[Drafter],
+    samplers: Mapping[str, Mapping[str, Sampler]],
+    sampling: Sampling,
+    draft_sampling: Sampling | None,
+    longest: int,
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[tuple[str, str], Expectation]:
+    """Expectations by (drafter, label).
+
+    Args:
+        texts: of the target under `sampling`.
+        drafters: all with one target. samplers: drafter -> label -> sampler; those without a rule are left out.
+        draft_sampling: how drafters make their laws; None: as the target.
+        longest: drafts of the longest chain asked about.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[tuple[str, str], Expectation] = {}
+    for text in texts:
+        p = warp(target_logits(drafters[0].pair, text), sampling).double().cpu()
+        for drafter in drafters:
+            wanted = {label: item for label, item in samplers.get(drafter.name, {}).items() if has_rule(item)}
+            if wanted:
+                logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
+            for label, sampler in wanted.items():
+                q = draft_law(logits, sampler, draft_sampling or sampling)
+                survival = _survival(sampler, p, q, text.new.cpu(), goes_on, longest, generator)
+                item = found.setdefault((drafter.name, label), Expectation([], []))
+                item.acceptance.append(_acceptance(sampler, p, q, survival).numpy())
+                item.followed.append(Followed(survival.numpy(), goes_on.numpy(), text.limit))
+        advance()
+    return found
+
+
+def draft_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
+    """The law over V that drafts are drawn from, made of the head's logits (n, D) by the calls that drafting makes: fp64 (n, V)."""
+    law = warp(usable(logits, sampler), sampling)
+    return sampler.token_proposal.lift(law).double().cpu()
+
+
+def survival_of(
+    sampler: Sampler,
+    target: Tensor,
+    drafter: Tensor,
+    tokens: Tensor,
+    goes_on: Tensor,
+    sampling: Sampling,
+    draft_sampling: Sampling | None,
+    longest: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """S(i, l) on one text from both models' logits, (n, V) and (n, D): fp64 (n, longest + 1, or the tree's depth + 1)."""
+    p, q = warp(target, sampling).double(), draft_law(drafter, sampler, draft_sampling or sampling)
+    return _survival(sampler, p, q, tokens, goes_on, longest, generator)
+
+
+def _survival(
+    sampler: Sampler, p: Tensor, q: Tensor, tokens: Tensor, goes_on: Tensor, longest: int, generator: torch.Generator
+) -> Tensor:
+    if isinstance(sampler.shape, Chain):
+        return chains.chain_survival(sampler.verifier, p, q, tokens, goes_on, longest)
+    return trees.tree_survival(sampler, p, q, tokens, goes_on, generator)
+
+
+def _acceptance(sampler: Sampler, p: Tensor, q: Tensor, survival: Tensor) -> Tensor:
+    """fp64 (n,). Of a tree: given the text's token, whose mean is the same."""
+    if isinstance(sampler.shape, Chain):
+        return chains.chain_acceptance(sampler.verifier, p, q)
+    return survival[:, 1]
