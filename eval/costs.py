@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Costs:
     target: Mapping[int, Timing]  # n -> t(n), n tokens in one forward
     drafters: Mapping[str, Timing]  # name -> d, one token
     context: int
+    wide: Mapping[str, Mapping[int, Timing]] = field(default_factory=dict)  # name -> n -> d(n), for levels of trees
 
     @property
     def t(self) -> float:
@@ -65,23 +66,43 @@ class Costs:
         Leviathan et al. 2023 (arXiv 2211.17192) with the measured t(n) instead of t(n) = t(1), linear between the
         measured n.
         """
-        lengths = sorted(self.target)
-        verify = float(np.interp(drafted_per_forward + 1, lengths, [self.target[n].median for n in lengths]))
+        verify = self.verify(drafted_per_forward + 1)
         return tokens_per_forward * self.t / (drafted_per_forward * self.drafters[drafter].median + verify)
+
+    def verify(self, tokens: float) -> float:
+        """Seconds of a target forward of so many tokens, linear between the measured n and on beyond the last two."""
+        return _interpolated({n: timing.median for n, timing in self.target.items()}, tokens)
+
+    def draft(self, drafter: str, tokens: float) -> float:
+        """Seconds of a drafter forward of so many tokens; as for one where no others were measured."""
+        known = {1: self.drafters[drafter].median} | {n: item.median for n, item in self.wide.get(drafter, {}).items()}
+        return _interpolated(known, tokens)
+
+
+def _interpolated(known: Mapping[int, float], tokens: float) -> float:
+    lengths = sorted(known)
+    if tokens > lengths[-1] and len(lengths) > 1:
+        last, before = lengths[-1], lengths[-2]
+        return known[last] + (tokens - last) * max(0.0, (known[last] - known[before]) / (last - before))
+    return float(np.interp(tokens, lengths, [known[n] for n in lengths]))
 
 
 def measure_costs(
-    pairs: Mapping[str, Pair], prompt: Tensor, lengths: Sequence[int] = range(1, 9), repeats: int = 30
+    pairs: Mapping[str, Pair],
+    prompt: Tensor,
+    lengths: Sequence[int] = range(1, 9),
+    repeats: int = 30,
+    widths: Sequence[int] = (),
 ) -> Costs:
-    """Time the target at every length and each drafter at one token, interleaved.
+    """Time the target at every length and each drafter at one token and at every width, interleaved.
 
     Args:
         pairs: name -> pair; they share the target, which is taken from the first.
         prompt: int64 (n,) target ids to fill the caches with, repeated or cut to CONTEXT and the models' contexts.
-        lengths: tokens per target forward; 1 is always measured.
+        lengths: tokens per target forward; 1 is always measured. widths: tokens of a drafter's forwards over a level of a tree.
     """
     lengths = sorted({1, *lengths})
-    context = _context(pairs, max(lengths))
+    context = _context(pairs, max(*lengths, *widths, 1))
     ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
     first = next(iter(pairs.values()))
     with torch.inference_mode():
@@ -91,11 +112,13 @@ def measure_costs(
         }
         for name, pair in pairs.items():
             forwards["drafter", name] = _drafter_forward(pair, ids)
+            forwards |= {(name, n): _drafter_forward(pair, ids, n) for n in widths}
         timings = interleaved(forwards, repeats, first.device)
     return Costs(
         target={n: timings["target", n] for n in lengths},
         drafters={name: timings["drafter", name] for name in pairs},
         context=context,
+        wide={name: {n: timings[name, n] for n in widths} for name in pairs},
     )
 
 
@@ -106,9 +129,10 @@ def drafter_forward(pair: Pair, prompt: Tensor) -> Forward:
         return _drafter_forward(pair, prompt.repeat(-(-context // len(prompt)))[:context].tolist())
 
 
-def _drafter_forward(pair: Pair, ids: list[int]) -> Forward:
+def _drafter_forward(pair: Pair, ids: list[int], tokens: int = 1) -> Forward:
     stream = pair.prompt(ids)[: len(ids)]
-    return Forward(_filled(pair.open_drafter(1, len(stream) + 1), stream), torch.tensor([stream[:1]]), len(stream))
+    more = torch.tensor([(stream * tokens)[:tokens]])
+    return Forward(_filled(pair.open_drafter(1, len(stream) + tokens), stream), more, len(stream))
 
 
 def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.device) -> dict[Any, Timing]:
