@@ -9,6 +9,7 @@ data of others: `uses` says what it may ask for.
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,15 +24,16 @@ from drafters.package.choices import Target as Target
 from drafters.package.choices import Use as Use
 from drafters.package.errors import PackageError
 from drafters.package.fields import Fields
+from drafters.package.hub import Source
 from drafters.package.manifest import NAME as MANIFEST
-from drafters.package.manifest import content_hash, fsync_directory
+from drafters.package.manifest import Manifest, content_hash, fsync_directory
 from drafters.package.safe_load import MAX_MANIFEST_BYTES, read_json
 from drafters.package.schema import COMMIT_OR_HASH, MAX_VOCABULARY
 from drafters.package.schema import NAME as TEXT
+from drafters.package.sealed import RECOMMENDED as NAME
 from drafters.package.uses import check_use
 from drafters.samplers.guard import same_law
 
-NAME = "recommended.json"
 FIX = "Run `make eval` again for this package, or delete the file: decoding then takes its defaults."
 MAX_BYTES, MAX_CHOICES, MAX_NEXT = 256 << 10, 32, 16
 DEVICES, MEASURES = ("cpu", "cuda", "mps"), ("clock", "model")
@@ -69,6 +71,21 @@ def read_file(path: Path, package: str, root: Path | None = None) -> Recommendat
     if found.package != package:
         raise PackageError(path.name, "package", f"{package}, this package's content", found.package, FIX)
     return found
+
+
+def recommendation_of(source: Source, manifest: Manifest) -> Recommendation | None:
+    """The recommendation for a package that is being loaded; None where there is none, or, with a warning, a broken one.
+
+    It is advice: nothing in it can make a good package bad.
+    """
+    try:
+        path = find_recommendation(source.folder)
+        if path is None:
+            return None
+        return read_file(path, manifest.content, source.root if path.parent == source.folder else None)
+    except (PackageError, OSError) as error:
+        warnings.warn(f"recommendation not used: {error}", stacklevel=3)
+        return None
 
 
 def write_recommendation(path: str | Path, recommendation: Recommendation) -> None:
