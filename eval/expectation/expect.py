@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from drafters.engine.propose import usable
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import Chain, Sampler, StringProposal
-from eval.contenders import Contender, Drafter
+from eval.contenders import Drafter
 from eval.expectation import chains, trees
 from eval.expectation.rounds import Array, Followed
 from eval.expectation.text import Continuation, drafter_logits, readable, target_logits
@@ -22,7 +21,9 @@ from eval.expectation.text import Continuation, drafter_logits, readable, target
 class Expectation:
     """A drafter and a sampler on the common text, one entry per text."""
 
-    acceptance: list[Array]  # (n,) the chance that a round beginning there has its first draft (of a tree: one child) accepted
+    acceptance: list[
+        Array
+    ]  # (n,) the chance that a round beginning there has its first draft (of a tree: one child) accepted
     followed: list[Followed]
 
     @property

@@ -145,7 +145,10 @@ def tree_survival(
 def _level_by_level(levels: list[list[int]], chances: dict[int, Tensor], goes_on: Tensor) -> Tensor:
     n = len(goes_on)
     first = next(iter(chances.values()))
-    survival, reached = [first.new_ones(n)], [first.new_ones(n)]  # per node of the level above: the path to it is accepted
+    survival, reached = (
+        [first.new_ones(n)],
+        [first.new_ones(n)],
+    )  # per node of the level above: the path to it is accepted
     for depth, level in enumerate(levels):
         below = []
         for parent, count in zip(reached, level, strict=True):
@@ -208,7 +211,11 @@ class _Traversed:
             is_x = (token == x).double()
             self._put(found[number], begin, visited[begin] * failed * is_x / p_x, chance.clamp(max=1.0))
             failed = failed - taken
-            owed = owed.scatter(-1, token.clamp(min=0).unsqueeze(-1), 0.0) if bool((token >= 0).all()) else _cleared(owed, token)
+            owed = (
+                owed.scatter(-1, token.clamp(min=0).unsqueeze(-1), 0.0)
+                if bool((token >= 0).all())
+                else _cleared(owed, token)
+            )
         return found
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,9 +9,8 @@ from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
 from drafters.enumeration import branches
 from drafters.probs import Sampling
-from drafters.samplers.draft import Sampler, Tree
+from drafters.samplers.draft import Sampler
 from drafters.stop.static import Static
-from eval.expectation import chains, trees
 from eval.expectation.expect import survival_of
 from eval.expectation.rounds import Followed, expected_rounds
 from eval.expectation.text import Continuation, drafter_logits, readable, target_logits
@@ -24,7 +22,10 @@ CHAINS = [
     ("full", "standard"), ("pruned", "tli"), ("pruned", "rdk"), ("pruned", "union"), ("pruned", "block"), ("full", "block"),
     ("pruned", "exact_match"), ("foreign", "tli"), ("foreign", "union"),
 ]  # fmt: skip
-TREES = [("full", name) for name in ("rrs", "kseq", "greedy", "traversal")] + [("pruned", "greedy"), ("pruned", "traversal")]
+TREES = [("full", name) for name in ("rrs", "kseq", "greedy", "traversal")] + [
+    ("pruned", "greedy"),
+    ("pruned", "traversal"),
+]
 SHAPES = [(2, 1), (3,), (1, 2)]
 
 
@@ -35,7 +36,9 @@ def by_engine(sampler: Sampler, toy, limits: Limits, longest: int) -> dict[str, 
         prompts = [torch.tensor(toy.prompt)] * len(coins)
         decoded = speculative(toy.pair, sampler, Static(longest), prompts, coins, limits)
         tokens = torch.tensor([len(new) for new in decoded.tokens])
-        for name, values in zip(COUNTS, (tokens, decoded.target_forwards, decoded.accepted, decoded.verified), strict=True):
+        for name, values in zip(
+            COUNTS, (tokens, decoded.target_forwards, decoded.accepted, decoded.verified), strict=True
+        ):
             total[name] += float((values.cpu().double() * coins.weight).sum())
     return dict(total)
 
@@ -63,14 +66,14 @@ def agree(sampler: Sampler, toy, limits: Limits, longest: int) -> None:
 
 
 @pytest.mark.parametrize("longest", [1, 2, 3])
-@pytest.mark.parametrize("toy, name", CHAINS)
+@pytest.mark.parametrize(("toy", "name"), CHAINS)
 def test_chains(toy, name, longest):
     sampler = TOYS[toy].sampler(name)
     agree(sampler, TOYS[toy], Limits(3, Sampling(1.0)), longest)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("toy, name", TREES)
+@pytest.mark.parametrize(("toy", "name"), TREES)
 def test_trees(toy, name, shape):
     sampler = small(TOYS[toy].sampler(name), shape)
     agree(sampler, TOYS[toy], Limits(3, Sampling(1.0)), len(shape))

@@ -1,0 +1,186 @@
+"""Expectations of all samplers on the common text of an evaluation, kept in a file per temperature until the report is written."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drafters.package.uses import FORMS
+from drafters.samplers.draft import Sampler
+from eval.candidates import Entry
+from eval.contenders import Contender, Drafter, RankLaw, applicable, made_to_measure, reference
+from eval.expectation.expect import Expectation, expectations
+from eval.expectation.rounds import Followed, expected_rounds
+from eval.expectation.summary import acceptance, acceptance_gain, fields, tokens_per_forward
+from eval.expectation.text import continuations
+from eval.harness import Task
+from eval.presets import Preset
+from eval.records import SPECULATIVE, Configuration
+from pipeline.evaluating import Bench
+from pipeline.stage import Context, write_atomic
+
+LONGEST = 8  # drafts of the longest chain that is asked about
+SAME_LAW = ("rdk_exact",)  # rdk's by another computation: a row where asked for, no candidate
+
+Key = tuple[str, str]  # drafter, label of the preset
+
+
+@dataclass(frozen=True)
+class Common:
+    """The common text of one temperature and what every rule would make of it."""
+
+    entries: dict[Key, Entry]
+    first: Key  # the unpruned drafter with plain rejection, which the others are compared with
+    texts: int = 0
+    positions: int = 0
+
+    def row(self, contender: Contender) -> dict[str, Any]:
+        """The report's fields of a contender, see `eval.expectation.summary.DEFINITIONS`; None where nothing follows from laws."""
+        key = contender.configuration
+        entry = self.entries.get((str(key.drafter), str(key.preset)))
+        own = None if entry is None else entry.expectation
+        base = self.entries.get(self.first)
+        gain = acceptance_gain(own, base.expectation) if own is not None and base is not None else None
+        speed = None
+        if own is not None and contender.stop is not None and getattr(contender.stop, "constant", False):
+            length = min(contender.stop.max_length, own.longest)
+            if length > 0 and key.executor == SPECULATIVE:
+                speed = tokens_per_forward(expected_rounds(own.followed, length))
+        return {
+            **fields("acceptance", None if own is None else acceptance(own)),
+            **fields("acceptance_gain", gain),
+            **fields("tokens_per_forward", speed),
+            "text_positions": self.positions if own is not None else None,
+        }
+
+
+def on_common_text(
+    context: Context,
+    bench: Bench,
+    tasks: Sequence[Task],
+    contenders: Sequence[Contender],
+    presets: Sequence[Preset],
+    rank_law: RankLaw,
+) -> dict[float, Common]:
+    """Expectations by temperature. Prompts are taken in order until their continuations have eval.positions tokens."""
+    settings = context.cfg.eval
+    count = min(len(tasks), max(2, math.ceil(settings.positions / settings.max_new_tokens)))
+    chosen, heats = list(tasks[:count]), list(settings.temperatures)
+    found = {}
+    with context.progress("Reading laws", len(chosen) * len(heats)) as bar:
+        for heat in heats:
+            built = _built(
+                bench, [item for item in contenders if item.configuration.temperature == heat], presets, heat, rank_law
+            )
+            part = context.out / f".part-expectations-{heat:g}.npz"
+            if not part.exists():
+                write_atomic(part, _packed(_measured(context, bench, chosen, built, heat, bar.advance)))
+            else:
+                bar.advance(len(chosen))
+            found[heat] = _common(bench, _unpacked(part), built)
+    return found
+
+
+@dataclass(frozen=True)
+class _Built:
+    drafter: Drafter
+    preset: Preset
+    sampler: Sampler
+
+
+def _built(
+    bench: Bench, contenders: Iterable[Contender], presets: Sequence[Preset], heat: float, rank_law: RankLaw
+) -> dict[Key, _Built]:
+    """The samplers on trial, then every further pairing that could be recommended."""
+    known = {preset.label: preset for preset in presets}
+    made: dict[Key, _Built] = {}
+    for item in contenders:
+        if item.sampler is None or item.drafter is None:
+            continue
+        label = str(item.configuration.preset)
+        preset = known.get(label, reference(item.drafter))
+        made.setdefault((item.drafter.name, label), _Built(item.drafter, preset, item.sampler))
+    policy = next(iter(bench.stops[heat].values()))
+    for drafter in bench.drafters:
+        for preset in presets:
+            key = drafter.name, preset.label
+            wanted = drafter.name in FORMS and preset.plain and preset.label not in SAME_LAW
+            if wanted and key not in made and applicable(preset, drafter) is not None:
+                sampler = made_to_measure(drafter, preset, policy, rank_law(drafter, heat))
+                made[key] = _Built(drafter, preset, sampler)
+    return made
+
+
+def _measured(
+    context: Context, bench: Bench, tasks: Sequence[Task], built: Mapping[Key, _Built], heat: float, advance: Any
+) -> dict[Key, Expectation]:
+    settings, warps = context.cfg.eval, bench.warps
+    limits = warps.limits(heat, settings.max_new_tokens)
+    pair = bench.drafters[0].pair
+    texts = continuations(pair, [task.ids for task in tasks], [task.number for task in tasks], limits, context.cfg.seed)
+    samplers: dict[str, dict[str, Sampler]] = {}
+    for (drafter, label), item in built.items():
+        samplers.setdefault(drafter, {})[label] = item.sampler
+    longest = max(LONGEST, bench.longest)
+    return expectations(
+        texts, bench.drafters, samplers, limits.sampling, warps.draft, longest, context.cfg.seed, advance
+    )
+
+
+def _common(bench: Bench, found: Mapping[Key, Expectation], built: Mapping[Key, _Built]) -> Common:
+    entries = {
+        key: Entry(built[key].drafter, built[key].preset, built[key].sampler, item)
+        for key, item in found.items()
+        if key in built
+    }
+    unpruned = bench.drafters[0]
+    first = unpruned.name, reference(unpruned).label
+    any_one = next(iter(found.values()), None)
+    sizes = [] if any_one is None else [len(values) for values in any_one.acceptance]
+    return Common(entries, first, len(sizes), sum(sizes))
+
+
+def _packed(found: Mapping[Key, Expectation]) -> bytes:
+    arrays: dict[str, np.ndarray] = {}
+    for number, ((drafter, label), item) in enumerate(found.items()):
+        arrays[f"{number}/name"] = np.array([drafter, label])
+        arrays[f"{number}/acceptance"] = np.concatenate(item.acceptance)
+        arrays[f"{number}/survival"] = np.concatenate([text.survival for text in item.followed])
+        arrays[f"{number}/goes_on"] = np.concatenate([text.goes_on for text in item.followed])
+        arrays[f"{number}/sizes"] = np.array([[len(text.survival), text.limit] for text in item.followed])
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def _unpacked(part: Path) -> dict[Key, Expectation]:
+    found = {}
+    with np.load(part, allow_pickle=False) as arrays:
+        for number in range(len(arrays.files) // 5):
+            drafter, label = arrays[f"{number}/name"].tolist()
+            sizes, limits = arrays[f"{number}/sizes"].T
+            cuts = np.cumsum(sizes)[:-1]
+            split = {name: np.split(arrays[f"{number}/{name}"], cuts) for name in ("acceptance", "survival", "goes_on")}
+            followed = [
+                Followed(survival, goes_on, int(limit))
+                for survival, goes_on, limit in zip(split["survival"], split["goes_on"], limits, strict=True)
+            ]
+            found[drafter, label] = Expectation(split["acceptance"], followed)
+    return found
+
+
+def expected_rows(
+    common: Mapping[float, Common], contenders: Iterable[Contender]
+) -> dict[Configuration, dict[str, Any]]:
+    """The expectation's fields of every row."""
+    return {
+        item.configuration: common[item.configuration.temperature].row(item)
+        for item in contenders
+        if item.sampler is not None
+    }

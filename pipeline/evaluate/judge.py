@@ -1,0 +1,164 @@
+"""The verdict of an evaluation: candidates by prediction, the first of them by the clock on unseen prompts, what to use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from drafters.engine.decode import autoregressive
+from drafters.package.choices import Choice, Recommendation, Target
+from drafters.package.manifest import Manifest
+from drafters.samplers.draft import Tree
+from eval import metrics
+from eval.candidates import Candidate, candidates, contender, shortlist
+from eval.contenders import Contender
+from eval.costs import Costs
+from eval.expectation.rounds import expected_rounds
+from eval.harness import Harness, Task
+from eval.losslessness.certificate import code_hash
+from eval.prediction import Overheads, Work, fit_overheads, overrun, predict, timed, work
+from eval.records import AUTOREGRESSIVE, Configuration, Record, parse
+from eval.verdict import Confirmed, confirm, surprises, verdict
+from pipeline.evaluate.common_text import LONGEST, Common
+from pipeline.evaluating import Bench
+from pipeline.stage import Context, write_atomic
+
+CONFIRMED = 3  # candidates that run by the clock
+FEWEST = 4  # prompts under which there is no interval worth the name
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts, and what they rest on."""
+
+    choices: tuple[Choice, ...]
+    overheads: Overheads
+    overrun: float
+    warnings: list[str]
+
+
+def split(tasks: Sequence[Task], wanted: int) -> tuple[list[Task], list[Task]]:
+    """(prompts to rank on, prompts to confirm on): every third one is kept back until there are enough."""
+    kept = set(range(2, len(tasks), 3)[:wanted])
+    if len(kept) < FEWEST:
+        return list(tasks), list(tasks)
+    return [task for number, task in enumerate(tasks) if number not in kept], [tasks[number] for number in sorted(kept)]
+
+
+def judge(
+    context: Context,
+    bench: Bench,
+    common: Mapping[float, Common],
+    costs: Costs,
+    records: Sequence[Record],
+    contenders: Sequence[Contender],
+    unseen: Sequence[Task],
+) -> Judged:
+    """Rank, confirm, conclude, for every temperature."""
+    works = _works(contenders)
+    runs = timed(records, works, costs)
+    extra, said = fit_overheads(runs), []
+    choices = []
+    for heat, found in common.items():
+        ranked = candidates(found.entries.values(), heat, costs, extra, LONGEST)
+        if not ranked:
+            continue
+        chosen = shortlist(ranked, CONFIRMED)
+        confirmed = _by_the_clock(context, bench, heat, chosen, unseen)
+        said += surprises(confirmed)
+        choices.append(verdict(confirmed, ranked, bench.warps.plain(heat), costs))
+    return Judged(tuple(choices), extra, overrun(runs), said)
+
+
+def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
+    """The contenders without the trees that another one is predicted to beat, per drafter and temperature."""
+    speed: dict[Configuration, float] = {}
+    for item in contenders:
+        key = item.configuration
+        entry = common[key.temperature].entries.get((str(key.drafter), str(key.preset))) if common else None
+        if item.sampler is not None and isinstance(item.sampler.shape, Tree) and entry is not None:
+            levels = len(item.sampler.shape.levels)
+            own = work(item.sampler, levels)
+            rounds = expected_rounds(entry.expectation.followed, levels)
+            speed[key] = predict(rounds, str(key.drafter), str(key.preset), own, costs, Overheads()).ratio
+    best: dict[tuple[str | None, float], float] = {}
+    for key, value in speed.items():
+        best[key.drafter, key.temperature] = max(value, best.get((key.drafter, key.temperature), 0.0))
+    return [
+        item
+        for item in contenders
+        if not _is_tree(item)
+        or speed.get(item.configuration) == best.get((item.configuration.drafter, item.configuration.temperature))
+    ]
+
+
+def _is_tree(item: Contender) -> bool:
+    return item.sampler is not None and isinstance(item.sampler.shape, Tree)
+
+
+def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
+    return {
+        item.configuration: work(item.sampler, item.stop.max_length)
+        for item in contenders
+        if item.sampler is not None and item.stop is not None and hasattr(item.sampler.proposal, "lift")
+    }
+
+
+def _by_the_clock(
+    context: Context, bench: Bench, heat: float, chosen: Sequence[Candidate], tasks: Sequence[Task]
+) -> list[Confirmed]:
+    """The candidates and plain decoding in turns on every prompt, as many as fit into eval.confirm_minutes."""
+    plain = Contender(
+        Configuration(None, None, AUTOREGRESSIVE, None, heat, None), partial(autoregressive, bench.drafters[0].pair)
+    )
+    every = [plain, *map(contender, chosen)]
+    harness = bench.harness(context.cfg, every)
+    records: list[Record] = []
+    begin, limit = time.monotonic(), 60 * context.cfg.eval.confirm_minutes
+    with context.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every)) as bar:
+        for number, task in enumerate(tasks):
+            if number >= FEWEST and time.monotonic() - begin > limit:
+                break
+            part = context.out / f".part-confirm-{heat:g}-{task.number:06d}.jsonl"
+            records += _cell(part, harness, task, bar.advance, warm=number == 0)
+    if not records:
+        return []
+    samples = metrics.collect(records)
+    return confirm(chosen, samples, samples[plain.configuration])
+
+
+def _cell(part: Path, harness: Harness, task: Task, advance: Callable[[], None], warm: bool) -> list[Record]:
+    """One prompt under all; read back where a killed run had measured the same candidates on it."""
+    names = {item.configuration for item in harness.contenders}
+    if part.exists():
+        found = list(map(parse, part.read_text(encoding="utf-8").splitlines()))
+        if {item.configuration for item in found} == names:
+            return found
+    if warm:
+        harness.warm_up(task)
+    found = harness.trial(task, 0, advance)
+    write_atomic(part, "".join(f"{item.to_json()}\n" for item in found).encode())
+    return found
+
+
+def recommendation(
+    cfg: DictConfig, bench: Bench, manifest: Manifest, judged: Judged, device: str, dtype: str, threads: int
+) -> Recommendation:
+    """What recommended.json says."""
+    target = bench.package.description["target"]
+    return Recommendation(
+        package=manifest.content,
+        target=Target(target["id"], target["revision"]),
+        pair=cfg.pair.name,
+        suite=cfg.suite.name,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        code=code_hash(),
+        choices=judged.choices,
+    )
