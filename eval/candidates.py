@@ -10,7 +10,7 @@ from drafters.engine.decode import Speculative
 from drafters.package.uses import FORMS
 from drafters.samplers.draft import Chain, Sampler
 from drafters.stop.static import Static
-from eval.contenders import Contender, Drafter
+from eval.contenders import Contender, Drafter, reference
 from eval.costs import Costs
 from eval.expectation.expect import Expectation
 from eval.expectation.rounds import Rounds, expected_rounds
@@ -60,43 +60,49 @@ def rounds_of(entry: Entry, length: int) -> Rounds:
 def candidates(
     entries: Iterable[Entry], temperature: float, costs: Costs, extra: Overheads, longest: int
 ) -> list[Candidate]:
-    """All lengths of all entries whose form a package has, fastest first by prediction; of equal ones the first entry's."""
-    found = []
-    for entry in entries:
-        if entry.drafter.name not in FORMS:
-            continue
+    """All lengths of all entries whose form a package has, fastest first by prediction.
+
+    Of entries with the same expected rounds (one law, one rule) only the first is a candidate, the form's plain rejection first.
+    """
+    able = [entry for entry in entries if entry.drafter.name in FORMS]
+    able.sort(key=lambda entry: entry.preset.label != reference(entry.drafter).label)
+    found: list[Candidate] = []
+    for entry in able:
         rate = acceptance(entry.expectation).value
         for length in _lengths(entry, longest):
             rounds = rounds_of(entry, length)
             own = work(entry.sampler, length)
             predicted = predict(rounds, entry.drafter.name, entry.preset.label, own, costs, extra)
-            found.append(
-                Candidate(
-                    entry.drafter, entry.preset, entry.sampler, temperature, length,
-                    rate, tokens_per_forward(rounds).value, predicted,
-                )
+            item = Candidate(
+                entry.drafter, entry.preset, entry.sampler, temperature, length,
+                rate, tokens_per_forward(rounds).value, predicted,
             )  # fmt: skip
+            if not any(_same_rounds(item, other) for other in found):
+                found.append(item)
     return sorted(found, key=lambda item: -item.predicted.ratio)
 
 
 def shortlist(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
-    """The first `count` that differ in more than their length; one of those that draft by one law and one rule."""
-    chosen: list[Candidate] = []
+    """The first `count` that differ in more than their length."""
+    chosen: dict[tuple[str, str], Candidate] = {}
     for item in ranked:
-        if len(chosen) == count:
-            break
-        if not any(_alike(item, other) for other in chosen):
-            chosen.append(item)
-    return chosen
+        if len(chosen) < count:
+            chosen.setdefault((item.drafter.name, item.preset.label), item)
+    return list(chosen.values())
 
 
-def _alike(item: Candidate, other: Candidate) -> bool:
-    if item.drafter.name != other.drafter.name:
-        return False
-    same_kind = type(item.sampler.verifier) is type(other.sampler.verifier)
-    return item.preset.label == other.preset.label or (
-        same_kind and abs(item.acceptance - other.acceptance) <= SAME * other.acceptance
+def _same_rounds(item: Candidate, other: Candidate) -> bool:
+    close = abs(item.tokens_per_forward - other.tokens_per_forward) <= SAME * other.tokens_per_forward
+    return (
+        item.drafter.name == other.drafter.name
+        and item.length == other.length
+        and close
+        and _nodes(item) == _nodes(other)
     )
+
+
+def _nodes(item: Candidate) -> int:
+    return work(item.sampler, item.length).nodes[-1]
 
 
 def _lengths(entry: Entry, longest: int) -> Sequence[int]:

@@ -13,15 +13,17 @@ import numpy as np
 
 from drafters.package.uses import FORMS
 from drafters.samplers.draft import Sampler
+from drafters.stop.policy import is_constant
 from eval.candidates import Entry
 from eval.contenders import Contender, Drafter, RankLaw, applicable, made_to_measure, reference
+from eval.expectation.check import disagreement
 from eval.expectation.expect import Expectation, expectations
-from eval.expectation.rounds import Followed, expected_rounds
+from eval.expectation.rounds import Followed, Rounds, expected_rounds
 from eval.expectation.summary import acceptance, acceptance_gain, fields, tokens_per_forward
 from eval.expectation.text import continuations
 from eval.harness import Task
 from eval.presets import Preset
-from eval.records import SPECULATIVE, Configuration
+from eval.records import SPECULATIVE, Configuration, Record
 from pipeline.evaluating import Bench
 from pipeline.stage import Context, write_atomic
 
@@ -37,27 +39,46 @@ class Common:
 
     entries: dict[Key, Entry]
     first: Key  # the unpruned drafter with plain rejection, which the others are compared with
-    texts: int = 0
-    positions: int = 0
+    prompts: dict[str, int]  # id -> number of its text
+    positions: int
 
     def row(self, contender: Contender) -> dict[str, Any]:
         """The report's fields of a contender, see `eval.expectation.summary.DEFINITIONS`; None where nothing follows from laws."""
-        key = contender.configuration
-        entry = self.entries.get((str(key.drafter), str(key.preset)))
-        own = None if entry is None else entry.expectation
-        base = self.entries.get(self.first)
+        entry, base = self.entry(contender), self.entries.get(self.first)
+        own, rounds = None if entry is None else entry.expectation, self.rounds(contender)
         gain = acceptance_gain(own, base.expectation) if own is not None and base is not None else None
-        speed = None
-        if own is not None and contender.stop is not None and getattr(contender.stop, "constant", False):
-            length = min(contender.stop.max_length, own.longest)
-            if length > 0 and key.executor == SPECULATIVE:
-                speed = tokens_per_forward(expected_rounds(own.followed, length))
         return {
             **fields("acceptance", None if own is None else acceptance(own)),
             **fields("acceptance_gain", gain),
-            **fields("tokens_per_forward", speed),
-            "text_positions": self.positions if own is not None else None,
+            **fields("tokens_per_forward", None if rounds is None else tokens_per_forward(rounds)),
+            "text_positions": None if own is None else self.positions,
         }
+
+    def entry(self, contender: Contender) -> Entry | None:
+        """What was found for a contender's drafter and sampler."""
+        key = contender.configuration
+        return self.entries.get((str(key.drafter), str(key.preset)))
+
+    def rounds(self, contender: Contender) -> Rounds | None:
+        """Expected rounds of a contender with a constant length; None for one that asks its policy, or several servers."""
+        entry, stop = self.entry(contender), contender.stop
+        if entry is None or stop is None or contender.configuration.executor != SPECULATIVE or not is_constant(stop):
+            return None
+        length = min(stop.max_length, entry.expectation.longest)
+        return expected_rounds(entry.expectation.followed, length) if length else None
+
+    def disagreements(self, contenders: Iterable[Contender], records: Sequence[Record]) -> list[str]:
+        """Rows that did not run as their laws let expect, in words."""
+        said = []
+        for item in contenders:
+            key, rounds = item.configuration, self.rounds(item)
+            own = [found for found in records if found.configuration == key and found.repeat == 0]
+            why = None if rounds is None else disagreement(own, rounds, self.prompts, key.temperature == 0)
+            if why is not None:
+                said.append(
+                    f"{key.preset} with the drafter {key.drafter} at T = {key.temperature:g}: {why}: do not trust this row"
+                )
+        return said
 
 
 def on_common_text(
@@ -83,7 +104,7 @@ def on_common_text(
                 write_atomic(part, _packed(_measured(context, bench, chosen, built, heat, bar.advance)))
             else:
                 bar.advance(len(chosen))
-            found[heat] = _common(bench, _unpacked(part), built)
+            found[heat] = _common(bench, _unpacked(part), built, [task.id for task in chosen])
     return found
 
 
@@ -133,17 +154,17 @@ def _measured(
     )
 
 
-def _common(bench: Bench, found: Mapping[Key, Expectation], built: Mapping[Key, _Built]) -> Common:
+def _common(
+    bench: Bench, found: Mapping[Key, Expectation], built: Mapping[Key, _Built], prompts: Sequence[str]
+) -> Common:
     entries = {
-        key: Entry(built[key].drafter, built[key].preset, built[key].sampler, item)
-        for key, item in found.items()
-        if key in built
+        key: Entry(own.drafter, own.preset, own.sampler, found[key]) for key, own in built.items() if key in found
     }
     unpruned = bench.drafters[0]
     first = unpruned.name, reference(unpruned).label
     any_one = next(iter(found.values()), None)
-    sizes = [] if any_one is None else [len(values) for values in any_one.acceptance]
-    return Common(entries, first, len(sizes), sum(sizes))
+    positions = 0 if any_one is None else sum(len(values) for values in any_one.acceptance)
+    return Common(entries, first, {name: number for number, name in enumerate(prompts)}, positions)
 
 
 def _packed(found: Mapping[Key, Expectation]) -> bytes:
@@ -155,7 +176,7 @@ def _packed(found: Mapping[Key, Expectation]) -> bytes:
         arrays[f"{number}/goes_on"] = np.concatenate([text.goes_on for text in item.followed])
         arrays[f"{number}/sizes"] = np.array([[len(text.survival), text.limit] for text in item.followed])
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
 
 

@@ -21,7 +21,7 @@ from eval.costs import Costs
 from eval.expectation.rounds import expected_rounds
 from eval.harness import Harness, Task
 from eval.losslessness.certificate import code_hash
-from eval.prediction import Overheads, Work, fit_overheads, overrun, predict, timed, work
+from eval.prediction import Overheads, Timed, Work, fit_overheads, overrun, predict, timed, work
 from eval.records import AUTOREGRESSIVE, Configuration, Record, parse
 from eval.verdict import Confirmed, confirm, surprises, verdict
 from pipeline.evaluate.common_text import LONGEST, Common
@@ -29,6 +29,7 @@ from pipeline.evaluating import Bench
 from pipeline.stage import Context, write_atomic
 
 CONFIRMED = 3  # candidates that run by the clock
+MOST = 1.25  # of whole runs' seconds that their forwards' prices may add up to: what prices change within minutes
 FEWEST = 4  # prompts under which there is no interval worth the name
 
 
@@ -62,9 +63,10 @@ def judge(
     """Rank, confirm, conclude, for every temperature."""
     works = _works(contenders)
     runs = timed(records, works, costs)
-    extra, said = fit_overheads(runs), []
-    choices = []
+    extra, choices, said = fit_overheads(runs), [], _prices(runs)
     for heat, found in common.items():
+        here = [item for item in contenders if item.configuration.temperature == heat]
+        said += found.disagreements(here, records)
         ranked = candidates(found.entries.values(), heat, costs, extra, LONGEST)
         if not ranked:
             continue
@@ -73,6 +75,17 @@ def judge(
         said += surprises(confirmed)
         choices.append(verdict(confirmed, ranked, bench.warps.plain(heat), costs))
     return Judged(tuple(choices), extra, overrun(runs), said)
+
+
+def _prices(runs: Sequence[Timed]) -> list[str]:
+    """What makes prices incredible, in words."""
+    share = overrun(runs)
+    if share <= MOST:
+        return []
+    return [
+        f"the forwards of the timed runs should have taken {share:.2f} of what the whole runs took: their prices were measured "
+        "under other load; measure again on an idle machine"
+    ]
 
 
 def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
@@ -86,15 +99,13 @@ def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], 
             own = work(item.sampler, levels)
             rounds = expected_rounds(entry.expectation.followed, levels)
             speed[key] = predict(rounds, str(key.drafter), str(key.preset), own, costs, Overheads()).ratio
-    best: dict[tuple[str | None, float], float] = {}
-    for key, value in speed.items():
-        best[key.drafter, key.temperature] = max(value, best.get((key.drafter, key.temperature), 0.0))
-    return [
-        item
-        for item in contenders
-        if not _is_tree(item)
-        or speed.get(item.configuration) == best.get((item.configuration.drafter, item.configuration.temperature))
-    ]
+    best: dict[tuple[str | None, float], Configuration] = {}
+    for key, value in speed.items():  # of equal ones the last: the catalog's later rules are the stronger ones
+        known = best.get((key.drafter, key.temperature))
+        if known is None or value >= speed[known]:
+            best[key.drafter, key.temperature] = key
+    chosen = set(best.values())
+    return [item for item in contenders if not _is_tree(item) or item.configuration in chosen]
 
 
 def _is_tree(item: Contender) -> bool:
