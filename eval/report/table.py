@@ -80,6 +80,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     if hidden := len(report["rows"]) - len(main(report["rows"])):
         said.append(f"{hidden} further rows (other drafters, variants of samplers) are in report.csv")
     said.append(coverage_line(report))
+    said += report.get("held_out_said") or ()
     said += [f"warning: {text}" for text in report.get("warnings") or ()]
     return said
 

@@ -70,6 +70,8 @@ def run(context: Context) -> None:
         priors = _priors(context, reading, bar.advance)
         chosen, scale = calibrated(reading, parts["calibrate"], priors, bar.advance)
         measured = _measured(reading, parts["test"], None if chosen is None else priors[chosen], scale, bar.advance)
+    if chosen is not None:
+        texts.keep_test(context.out, reading)
     _conclude(context, priors, chosen, scale, measured)
 
 

@@ -31,6 +31,7 @@ from eval.report.write import to_csv, to_json
 from pipeline import evaluating, executors_of, measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.evaluate import held_out
 from pipeline.evaluate.common_text import expected_rows, on_common_text
 from pipeline.evaluate.judge import Judged, best_trees, judge, recommendation, split
 from pipeline.reporting import report, write_page
@@ -97,6 +98,7 @@ def run(context: Context) -> None:
         optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
     )
     made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
+    made |= _held_out(context, bench, judged)
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
@@ -123,6 +125,13 @@ def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -
         "overheads": asdict(judged.overheads) | {"forwards_over_measured": judged.overrun},
         "warnings": judged.warnings,
     }
+
+
+def _held_out(context: Context, bench: evaluating.Bench, judged: Judged) -> dict[str, Any]:
+    """The figures of earlier stages beside the package's own, and the warnings with what does not agree."""
+    found = held_out.figures(context.cfg, bench, context.inputs)
+    agreed, off = held_out.sentences(found)
+    return {"held_out": [asdict(item) for item in found], "held_out_said": agreed, "warnings": [*judged.warnings, *off]}
 
 
 def _recommend(context: Context, bench: evaluating.Bench, judged: Judged, made: dict[str, Any]) -> None:
@@ -185,8 +194,9 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
-    """The package on trial."""
-    return {"package": "package"}
+    """The package on trial, and the stages whose figures it must give again."""
+    made = {name: name for name in ("affinity", "tail") if cfg[name].enabled}
+    return {"package": "package"} | made
 
 
 def config(cfg: DictConfig) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def run(context: Context) -> None:
     with context.progress("Fitting the tail", total + settings.steps) as bar, quiet(always=True):
         tail, report = _fit(context, reading, bar.advance)
     write_atomic(context.out / TAIL, save(_tensors(tail)))
+    texts.keep_test(context.out, reading)
     _write(context, report)
     _say(context, report)
 
