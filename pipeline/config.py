@@ -65,6 +65,7 @@ class BaseConfig:
 
     stage: str = MISSING  # what to make, chosen by `stage=<name>`
     only: bool = False  # refuse to run the stages before it
+    brief: bool = False  # a line per stage, and only the result of the one asked for
     runs_dir: str = "runs"
     device: str = "auto"  # auto | cpu | cuda | mps
     dtype: str = "auto"  # auto | fp32 | bf16

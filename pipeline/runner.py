@@ -7,8 +7,11 @@ partial directory, from which the next run of the same key goes on.
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +133,8 @@ class Runner:
             partial.mkdir(exist_ok=True)
             publish.sweep(partial)
             inputs = {role: needed.directory for role, needed in step.inputs.items()}
-            step.stage.run(Context(self.cfg, inputs, partial, self.console, step.directory))
+            with self._stage_console() as console:
+                step.stage.run(Context(self.cfg, inputs, partial, console, step.directory, self.console))
             publish.sweep(partial)
             publish.seal(partial, step.stage.name, step.key, step.parts)
         publish.publish(partial, step.directory)
@@ -153,8 +157,25 @@ class Runner:
         os.rename(step.directory, aside)
         self._say(f"{step.stage.name}: {reason}\n{step.stage.name}: moved it to {aside}, making it again")
 
+    @contextmanager
+    def _stage_console(self) -> Iterator[Console]:
+        """Where a stage talks: here, or in a brief run aside, of which only the warnings are shown."""
+        if not self.cfg.get("brief"):
+            yield self.console
+            return
+        aside = Console(file=io.StringIO(), width=10_000)
+        try:
+            yield aside
+        finally:
+            for line in aside.file.getvalue().splitlines():  # type: ignore[attr-defined]
+                if line.startswith("warning"):
+                    self._say(line)
+
     def _report(self, step: Step, what: str) -> None:
-        self._say(f"{step.stage.name:<12} {what:<12} {step.directory}")
+        brief = bool(self.cfg.get("brief"))
+        self._say(
+            f"{step.stage.name:<12} {what:<12} {step.stage.brief(step.directory) if brief else step.directory}".rstrip()
+        )
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

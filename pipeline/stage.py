@@ -31,6 +31,10 @@ def _possible(cfg: DictConfig) -> None:
     return None
 
 
+def _unsaid(directory: Path) -> str:
+    return ""
+
+
 def _silent(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     return None
 
@@ -55,6 +59,7 @@ class Stage:
     show: Callable[[Path, dict[str, Path], Console], None] = (
         _silent  # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
     )
+    brief: Callable[[Path], str] = _unsaid  # (directory) -> what was found in a few words, for runs that print little
     schema: type | None = None  # dataclass typing cfg[<name>]; None: the module's <Name>Config
 
     @property
@@ -85,6 +90,7 @@ class Context:
     out: Path  # persistent partial directory; what a crashed run of the same key left is still there
     console: Console = field(default_factory=Console)
     home: Path | None = None  # where ``out`` will lie once it is complete
+    screen: Console | None = None  # where progress shows, if not on ``console``
 
     @contextmanager
     def progress(self, description: str, total: float | None) -> Iterator[Bar]:
@@ -97,7 +103,8 @@ class Context:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        screen = self.screen or self.console
+        with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
             yield _RichBar(progress, progress.add_task(description, total=total))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from drafters.affinity import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
 from drafters.package.components import AFFINITY
 from drafters.package.model_folder import quiet
+from drafters.package.safe_load import read_json
 from drafters.probs import warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
@@ -233,6 +235,16 @@ def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any
     write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
 
 
+def brief(directory: Path) -> str:
+    """What the prior wins back."""
+    report = read_json(directory, REPORT)
+    if report["prior"] is None:
+        return f"no prior: {report['reason']}"
+    return (
+        f"acceptance {report['acceptance_tli']:.3f} of kept tokens alone, {report['acceptance_rdk']:.3f} with the prior"
+    )
+
+
 STAGE = Stage(
     name="affinity",
     run=run,
@@ -240,4 +252,5 @@ STAGE = Stage(
     config=lambda cfg: texts.key_values(cfg, "affinity"),
     external=lambda cfg: texts.external(cfg, "affinity"),
     check=lambda cfg: texts.check(cfg, "affinity"),
+    brief=brief,
 )

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.package.safe_load import read_json
 from drafters.pair import Checkpoint, open_checkpoint, pair_settings
 from drafters.vocab.alignment import same_vocabulary
 from drafters.vocab.bytes import spelling
@@ -225,4 +226,18 @@ def check(cfg: DictConfig) -> None:
         corpus.corpus_config(cfg)
 
 
-STAGE = Stage(name="count", run=run, inputs=inputs, config=config, external=external, check=check)
+def brief(directory: Path) -> str:
+    """What was counted."""
+    report = read_json(directory, "report.json")
+    return f"{report['tokens']:,} tokens of text, {report['distinct']:,} different ones"
+
+
+STAGE = Stage(
+    name="count",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    brief=brief,
+)

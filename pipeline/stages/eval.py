@@ -33,7 +33,8 @@ from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate import held_out
 from pipeline.evaluate.common_text import expected_rows, on_common_text
-from pipeline.evaluate.judge import Judged, best_trees, judge, recommendation, split
+from pipeline.evaluate.few import few
+from pipeline.evaluate.judge import Judged, judge, recommendation, split
 from pipeline.reporting import report, write_page
 from pipeline.stage import Context, Stage, write_atomic
 
@@ -62,7 +63,7 @@ class EvalConfig:
     positions: int = (
         4000  # of the target's own text on which both models' laws are read, per temperature; 0: no verdict
     )
-    trees: str = "all"  # all | best: of the samplers that draft trees only the one with the highest prediction is timed
+    rows: str = "all"  # all | few: time one tree per drafter, no sampler that does what another one does, the package's forms alone
     confirm_prompts: int = 24  # kept back from all else: the verdict's candidates run on them by the clock
     confirm_minutes: float = 20.0  # of that, per temperature
     compile: bool = (
@@ -88,7 +89,7 @@ def run(context: Context) -> None:
     if settings.positions:
         presets = evaluating.chosen_presets(cfg)
         common = on_common_text(context, bench, tasks, every, presets, rank_law)
-    found = best_trees(every, common, costs) if settings.trees == "best" else every
+    found, left_out = few(every, common, costs) if settings.rows == "few" else (every, [])
     _announce(context, len(found), len(tasks), costs)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     harness = bench.harness(cfg, found)
@@ -98,7 +99,7 @@ def run(context: Context) -> None:
         optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
     )
     made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
-    made |= _held_out(context, bench, judged)
+    made |= _held_out(context, bench, judged) | {"left_out": left_out}
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
@@ -238,8 +239,10 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"eval.law_rounds={settings.law_rounds}: expected a whole number from 0 (none logged)")
     if settings.positions < 0 or settings.confirm_prompts < 0 or not settings.confirm_minutes > 0:
         raise ConfigError("eval: expected positions and confirm_prompts from 0 and confirm_minutes above 0")
-    if settings.trees not in ("all", "best"):
-        raise ConfigError(f"eval.trees={settings.trees}: expected all, or best to time only the best of them")
+    if settings.rows not in ("all", "few"):
+        raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
+    if settings.rows == "few" and not settings.positions:
+        raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):

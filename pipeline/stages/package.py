@@ -210,4 +210,17 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     return {**own, "licence_file": None, "pair": cfg.pair.name, "foreign": cfg.pair.foreign}
 
 
-STAGE = Stage(name="package", run=run, inputs=inputs, external=external, config=config)
+def brief(directory: Path) -> str:
+    """How big the package is."""
+    size = sum((directory / name).stat().st_size for name in list_files(directory) if name != NAME)
+    return f"{size / 1e6:,.1f} MB on disk"
+
+
+STAGE = Stage(
+    name="package",
+    run=run,
+    inputs=inputs,
+    external=external,
+    config=config,
+    brief=brief,
+)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from drafters.package.components import TAIL
 from drafters.package.forms import tail_form
 from drafters.package.model_folder import open_model, quiet
+from drafters.package.safe_load import read_json
 from drafters.tail import Spectrum, Tail
 from eval.metrics import interval
 from pipeline import reading as texts
@@ -174,6 +176,16 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("tail: expected steps from 0, batch from 1 and a rate above 0")
 
 
+def brief(directory: Path) -> str:
+    """What the tail wins back, and what it costs."""
+    report = read_json(directory, REPORT)
+    if report["tail"] is None:
+        return f"no tail: {report['reason']}"
+    found = report["acceptance"]
+    mean = found["tail_trained" if report["tail"] == "trained" else "tail_free"]["mean"]
+    return f"acceptance {mean:.3f} with the tail, {found['full']['mean']:.3f} unpruned; it reads {report['head_share']:.0%} of the head"
+
+
 STAGE = Stage(
     name="tail",
     run=run,
@@ -181,4 +193,5 @@ STAGE = Stage(
     config=lambda cfg: texts.key_values(cfg, "tail"),
     external=lambda cfg: texts.external(cfg, "tail"),
     check=check,
+    brief=brief,
 )

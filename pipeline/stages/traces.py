@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from drafters.package.safe_load import read_json
 from drafters.probs import Sampling
 from drafters.stop.features import NAMES
 from pipeline import corpus
@@ -151,4 +153,18 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"traces: {error}") from error
 
 
-STAGE = Stage(name="traces", run=run, inputs=stage_inputs, config=config, external=external, check=check)
+def brief(directory: Path) -> str:
+    """How many drafts were traced."""
+    found = read_json(directory, "report.json")["temperatures"]
+    return f"{sum(item['drafts'] for item in found.values()):,} drafts on the target's own text"
+
+
+STAGE = Stage(
+    name="traces",
+    run=run,
+    inputs=stage_inputs,
+    config=config,
+    external=external,
+    check=check,
+    brief=brief,
+)

@@ -202,6 +202,15 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"train_disco.label={settings.label}: choose one of: {', '.join(LABELS)}")
 
 
+def brief(directory: Path) -> str:
+    """How well the classifier knows what will be accepted."""
+    found = read_json(directory, REPORT)["calibration"]
+    said = ", ".join(
+        f"{item['ece']:.3f} at T = {item['temperature']:g}" for item in found if item["output"] == "accepted"
+    )
+    return f"stop classifier, calibration error {said}" if said else "stop classifier"
+
+
 STAGE = Stage(
     name="train-disco",
     run=run,
@@ -211,4 +220,5 @@ STAGE = Stage(
     check=check,
     measures=True,
     show=show,
+    brief=brief,
 )
