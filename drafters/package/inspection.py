@@ -61,7 +61,7 @@ def _recommendation(findings: _Findings) -> Line | None:
     if find_recommendation(source.folder) is None:
         return None
     try:
-        found = read_recommendation(source.folder, source.root)
+        found = read_recommendation(source.folder)
     except PackageError as error:
         return Line("recommendation", None, f"not used: {error}")
     return Line("recommendation", True, "\n    ".join(advice.summary(found)))

@@ -18,6 +18,7 @@ from drafters.package.recommendation import (
     to_json,
     write_recommendation,
 )
+from drafters.package.sealed import PATTERNS
 from drafters.probs import Sampling
 
 
@@ -41,6 +42,20 @@ def test_inside_comes_before_beside(package, made):
     write_recommendation(package.with_name(f"{package.name}.{NAME}"), made(pair="beside"))
     write_recommendation(package / NAME, made(pair="inside"))
     assert read_recommendation(package).pair == "inside"
+
+
+def test_in_the_hubs_cache_it_is_a_link_to_a_blob(package, made, tmp_path):
+    write_recommendation(package / NAME, made())
+    cache = tmp_path / "models--me--tiny"
+    snapshot = cache / "snapshots" / ("a" * 40)
+    (cache / "blobs").mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in package.rglob("*") if path.is_file())):
+        blob, link = cache / "blobs" / str(number), snapshot / path.relative_to(package)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(blob)
+        link.symlink_to(blob)
+    assert load(snapshot, device="cpu").recommendation == read_recommendation(snapshot) == made()
+    assert NAME in PATTERNS, "or it would not be downloaded"
 
 
 def test_a_choice_is_for_its_law_and_device_alone(made):
