@@ -16,7 +16,7 @@ import drafters
 from drafters.package.artifact import load
 from drafters.package.export import catalog, checkpoint, gguf_map
 from drafters.package.export.catalog import FORMATS, choose, export
-from drafters.package.export.common import ExportError, Request
+from drafters.package.export.common import ExportError, Request, with_length
 from drafters.package.export.maps import from_mask, from_offsets, target_ids, to_mask, to_offsets
 from drafters.package.writer import Origin, describe
 from drafters.vocab.alignment import VocabMap, identity, restrict
@@ -105,7 +105,7 @@ def test_vllm(request_for, packaged):
     out, done = request_for("vllm", "map")
     assert json.loads((out / "draft_token_map.json").read_text()) == packaged.kept.tolist()
     _, full = request_for("vllm", "full")
-    options = json.loads(full.serve.partition("--speculative-config ")[2].strip("'"))
+    options = json.loads(with_length(full.serve, 5).partition("--speculative-config ")[2].strip("'"))
     assert options["use_heterogeneous_vocab"] is True
     assert (options["method"], options["draft_sample_method"], options["num_speculative_tokens"]) == (
         "draft_model",
@@ -166,7 +166,9 @@ def test_every_export_says_what_it_is(request_for, packaged):
         out, done = request_for(name, next(iter(found.forms)))
         note = json.loads((out / catalog.NOTE).read_text())
         assert note["package"] == packaged.manifest.key
-        assert (note["to"], note["serve"], note["limits"]) == (name, done.serve, list(done.limits))
+        assert (note["to"], note["serve_template"], note["limits"]) == (name, done.serve, list(done.limits))
+        assert note["serve"] == with_length(done.serve, 5)
+        assert "LENGTH" not in note["serve"]
         assert done.checked
         assert "trust" not in done.serve
 
