@@ -240,9 +240,7 @@ def brief(directory: Path) -> str:
     report = read_json(directory, REPORT)
     if report["prior"] is None:
         return f"no prior: {report['reason']}"
-    return (
-        f"acceptance {report['acceptance_tli']:.3f} of kept tokens alone, {report['acceptance_rdk']:.3f} with the prior"
-    )
+    return f"acceptance {report['acceptance_tli']:.3f} of kept tokens alone, {report['acceptance_rdk']:.3f} with prior"
 
 
 STAGE = Stage(

@@ -229,7 +229,7 @@ def check(cfg: DictConfig) -> None:
 def brief(directory: Path) -> str:
     """What was counted."""
     report = read_json(directory, "report.json")
-    return f"{report['tokens']:,} tokens of text, {report['distinct']:,} different ones"
+    return f"{report['tokens']:,} tokens of text, {report['distinct']:,} different"
 
 
 STAGE = Stage(

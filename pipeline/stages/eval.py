@@ -99,7 +99,7 @@ def run(context: Context) -> None:
         optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
     )
     made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
-    made |= _held_out(context, bench, judged) | {"left_out": left_out}
+    made |= _held_out(context, bench, judged) | {"left_out": left_out, "selection": settings.rows}
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
@@ -180,11 +180,10 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """
     found = summary.proved_since(read_json(directory, REPORT), read_certificate(directory.parents[1]))
     show_report(found, console)
-    console.print(f"package: {inputs['package'].resolve()}", highlight=False, markup=False, soft_wrap=True)
     path = (directory / REPORT).resolve()
-    if (page := path.with_name(PAGE)).exists():
-        console.print(f"to look at: {page}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {path}", highlight=False, markup=False, soft_wrap=True)
+    page = path.with_name(PAGE)
+    for label, where in (("package", inputs["package"].resolve()), ("report", page if page.exists() else path)):
+        console.print(f"{label}: {where}", highlight=False, markup=False, soft_wrap=True)
     greedy = found["greedy_identity"]
     if greedy["status"] == "error":
         failed = ", ".join(f"{item['sampler']} on {item['prompt']}" for item in greedy["failed"][:3])

@@ -221,8 +221,8 @@ def brief(directory: Path) -> str:
     """What is kept, and what it covers."""
     report = read_json(directory, "report.json")
     covered = report["heldout_coverage"]
-    said = "" if covered is None else f", {100 * covered:.1f} % of held-out text covered"
-    return f"{report['kept']:,} of {report['drafter_vocabulary']:,} tokens kept{said}"
+    said = "" if covered is None else f", {100 * covered:.1f} % of held-out text"
+    return f"{report['kept']:,} of {report['drafter_vocabulary']:,} tokens{said}"
 
 
 STAGE = Stage(

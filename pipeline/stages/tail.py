@@ -183,7 +183,7 @@ def brief(directory: Path) -> str:
         return f"no tail: {report['reason']}"
     found = report["acceptance"]
     mean = found["tail_trained" if report["tail"] == "trained" else "tail_free"]["mean"]
-    return f"acceptance {mean:.3f} with the tail, {found['full']['mean']:.3f} unpruned; it reads {report['head_share']:.0%} of the head"
+    return f"acceptance {mean:.3f} (unpruned {found['full']['mean']:.3f}), {report['head_share']:.0%} of the head"
 
 
 STAGE = Stage(
