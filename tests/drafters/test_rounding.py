@@ -9,7 +9,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from drafters.rounding import excess, gamma, logits_bound, product_bound
+from drafters.rounding import excess, gamma, likely, logits_bound, product_bound
 
 pytestmark = pytest.mark.floats
 linear = torch.nn.functional.linear
@@ -30,14 +30,19 @@ def test_gamma_is_highams():
     assert gamma(1, torch.float32) == unit / (1 - unit)
     assert gamma(1000, torch.float64) == pytest.approx(1000 * 2.0**-53, rel=1e-12)
     assert gamma(1000, torch.bfloat16) == gamma(1000, torch.float32) + 2.0**-8
-    with pytest.raises(ValueError, match="fewer than 16,777,216 terms of torch.float32, got 16,777,216"):
+    assert likely(100, torch.float32) == 80 * unit  # sqrt(n), eight standard deviations
+    with pytest.raises(ValueError, match=r"fewer than 16,777,216 terms of torch\.float32, got 16,777,216"):
         gamma(2**24, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 def test_every_order_and_place_of_a_sum_is_within_the_bound(size, dtype):
-    left, right, bias = drawn(9, size, dtype=dtype), drawn(33, size, seed=1, dtype=dtype), drawn(33, seed=2, dtype=dtype)
+    left, right, bias = (
+        drawn(9, size, dtype=dtype),
+        drawn(33, size, seed=1, dtype=dtype),
+        drawn(33, seed=2, dtype=dtype),
+    )
     bound = product_bound(left, right, bias)
     whole = linear(left, right, bias)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(3))
