@@ -2,7 +2,8 @@
 
 What a target says of itself is what its drafter must guess, so counts, priors and stop policies are best fitted to it.
 Each request is drawn with coins keyed by (seed, its number, position) and batches never cross shards, so a shard's
-bytes do not depend on where an earlier run was killed. What the files ``shard-00000.safetensors`` ... hold, says
+bytes do not depend on where an earlier run was killed, as long as it goes on with the same processor and threads (others round
+otherwise, and about one token in a million is then another). What the files ``shard-00000.safetensors`` ... hold, says
 `pipeline.generations`.
 """
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class Plan:
-    """Budget and step size. Steps and not minutes: the same settings give the same bytes."""
+    """Budget and step size. Steps and not minutes: the same settings on the same machine and threads give the same bytes."""
 
     steps: int
     batch: int  # windows
@@ -116,7 +116,10 @@ def train(
     callbacks: Sequence[L.Callback] = (),
     kept: Tensor | None = None,
 ) -> None:
-    """Train in place; `folder` keeps what a killed run needs to go on, and the end result is the same bytes."""
+    """Train in place; `folder` keeps what a killed run needs to go on, and the end result is the same bytes.
+
+    That is: on the same kind of processor with as many threads. Others round otherwise, and training carries that on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for parameter in trained.values():
         parameter.requires_grad_(True)
