@@ -114,7 +114,7 @@ def test_a_package_whose_logits_differ_is_not_finished(pruned, tmp_path, monkeyp
         return full.index_copy_(-1, self.kept.flip(0), logits)
 
     monkeypatch.setattr(PrunedHead, "spread", backwards)
-    with pytest.raises(RuntimeError, match="0 other weights .* logits off by inf times"):
+    with pytest.raises(RuntimeError, match=r"0 other weights .* logits off by inf times"):
         run(folder, cfg, tmp_path / "out")
     assert not (tmp_path / "out" / "config.json").exists()
 
