@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,11 @@ class Costs:
 
 
 def measure_costs(
-    pairs: Mapping[str, Pair], prompt: Tensor, lengths: Sequence[int] = range(1, 9), repeats: int = 30
+    pairs: Mapping[str, Pair],
+    prompt: Tensor,
+    lengths: Sequence[int] = range(1, 9),
+    repeats: int = 30,
+    advance: Callable[[], None] = lambda: None,
 ) -> Costs:
     """Time the target at every length and each drafter at one token, interleaved.
 
@@ -79,24 +83,35 @@ def measure_costs(
         pairs: name -> pair; they share the target, which is taken from the first.
         prompt: int64 (n,) target ids to fill the caches with, repeated or cut to CONTEXT and the models' contexts.
         lengths: tokens per target forward; 1 is always measured.
+        advance: told of every repeat, the WARM_UP ones included.
     """
     lengths = sorted({1, *lengths})
-    context = _context(pairs, max(lengths))
-    ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
-    first = next(iter(pairs.values()))
     with torch.inference_mode():
-        target = _filled(first.open_target(1, context + lengths[-1]), ids)
-        forwards: dict[tuple[str, int | str], Forward] = {
-            ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
-        }
-        for name, pair in pairs.items():
-            forwards["drafter", name] = _drafter_forward(pair, ids)
-        timings = interleaved(forwards, repeats, first.device)
+        made, context = forwards(pairs, prompt, lengths)
+        timings = interleaved(made, repeats, next(iter(pairs.values())).device, advance)
     return Costs(
         target={n: timings["target", n] for n in lengths},
         drafters={name: timings["drafter", name] for name in pairs},
         context=context,
     )
+
+
+def forwards(
+    pairs: Mapping[str, Pair], prompt: Tensor, lengths: Sequence[int]
+) -> tuple[dict[tuple[str, int | str], Forward], int]:
+    """The forwards that `measure_costs` times, by ("target", tokens) and ("drafter", name), and the tokens before them.
+
+    Arguments as there. To be called, and the forwards to be run, in `torch.inference_mode`.
+    """
+    context = _context(pairs, max(lengths))
+    ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
+    target = _filled(next(iter(pairs.values())).open_target(1, context + max(lengths)), ids)
+    made: dict[tuple[str, int | str], Forward] = {
+        ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
+    }
+    for name, pair in pairs.items():
+        made["drafter", name] = _drafter_forward(pair, ids)
+    return made, context
 
 
 def drafter_forward(pair: Pair, prompt: Tensor) -> Forward:
@@ -111,7 +126,9 @@ def _drafter_forward(pair: Pair, ids: list[int]) -> Forward:
     return Forward(_filled(pair.open_drafter(1, len(stream) + 1), stream), torch.tensor([stream[:1]]), len(stream))
 
 
-def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.device) -> dict[Any, Timing]:
+def interleaved(
+    forwards: Mapping[Any, Forward], repeats: int, device: torch.device, advance: Callable[[], None] = lambda: None
+) -> dict[Any, Timing]:
     """Time every forward `repeats` times in alternating order, after a warm-up; undoing is not timed."""
     seconds: dict[Any, list[float]] = {name: [] for name in forwards}
     for repeat in range(-WARM_UP, repeats):
@@ -125,6 +142,7 @@ def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.dev
             forwards[name].undo()
             if repeat >= 0:
                 seconds[name].append(taken)
+        advance()
     return {name: _timing(values) for name, values in seconds.items()}
 
 

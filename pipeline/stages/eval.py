@@ -18,7 +18,7 @@ from drafters.probs import Sampling
 from drafters.samplers.guard import LossyError
 from eval import suites, summary
 from eval.contenders import Drafter
-from eval.costs import Costs, measure_costs
+from eval.costs import WARM_UP, Costs, measure_costs
 from eval.harness import Harness, Task
 from eval.laws import Laws
 from eval.losslessness.certificate import read_certificate
@@ -29,7 +29,7 @@ from pipeline import evaluating, executors_of, measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.reporting import report, write_page
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -62,11 +62,13 @@ class EvalConfig:
 def run(context: Context) -> None:
     """Measure costs and laws, then all contenders prompt by prompt; write records and report."""
     cfg, settings = context.cfg, context.cfg.eval
-    bench = evaluating.opened(cfg, context.inputs["package"])
+    with context.progress("Opening the models", None):
+        bench = evaluating.opened(cfg, context.inputs["package"])
     # One forward verifies a whole chain; t(1) to t(8) show how its cost grows.
     lengths = range(1, max(8, bench.longest + 1) + 1)
     pairs = {drafter.name: drafter.pair for drafter in bench.drafters}
-    costs = measure_costs(pairs, bench.tasks[0].ids, lengths, settings.cost_runs)
+    with context.progress("Timing forwards", settings.cost_runs + WARM_UP) as bar:
+        costs = measure_costs(pairs, bench.tasks[0].ids, lengths, settings.cost_runs, bar.advance)
     ids = [task.ids for task in bench.tasks]
     laws = Laws(ids, settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
 
@@ -74,7 +76,8 @@ def run(context: Context) -> None:
         found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
         return None if found is None else found.law
 
-    found = bench.contenders(cfg, rank_law)
+    with context.progress("Logging the ranks of drafts", None):
+        found = bench.contenders(cfg, rank_law)
     _announce(context, len(found), len(bench.tasks), costs)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     harness = bench.harness(cfg, found)
@@ -208,5 +211,13 @@ def check(cfg: DictConfig) -> None:
 
 
 STAGE = Stage(
-    name="eval", run=run, inputs=inputs, config=config, external=external, check=check, measures=True, show=show
+    name="eval",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    decodes=always,
+    measures=True,
+    show=show,
 )
