@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -81,10 +82,9 @@ class Threads:
         return self._found
 
     def use(self, stage: Stage) -> None:
-        """Let torch compute with them."""
-        import torch  # here: configuration errors show at once
-
-        torch.set_num_threads(self.of(stage))
+        """Let torch compute with them, if it is loaded: a stage that computes has imported it, another need not wait for it."""
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(self.of(stage))
 
     def _choice(self, cores: int) -> int:
         facts = self._facts(cores)

@@ -46,6 +46,8 @@ def load_or_pack(
         partial = path.with_name(path.name + ".tmp.npy")
         np.save(partial, pack(tokenizer, texts, advance=advance))
         partial.replace(path)
+    else:
+        advance(len(texts), kept=True)
     return np.load(path, mmap_mode="r")
 
 
