@@ -19,7 +19,7 @@ from eval.costs import Forward, forwards
 
 DRAFTS = 7  # of the round that is priced: its verification is a forward of 8 tokens
 MARGIN = 0.15  # more threads must save at least this share: a busy neighbour costs them far more than it costs one
-SECONDS, LEAST, MOST = 1.0, 5, 30  # rounds go on for so long, and are at least and at most so many
+SECONDS, LEAST, MOST = 1.0, 8, 30  # rounds go on for so long, and are at least and at most so many
 PATIENCE, FEWEST = 5.0, 3  # of slow models: so many rounds are enough once so many seconds are over
 
 
@@ -86,7 +86,8 @@ def _enough(number: int, seconds: float) -> bool:
 def choose(found: Mapping[int, Sequence[Round]]) -> int:
     """The number of threads to decode with: the fewest, unless more are clearly faster.
 
-    Clearly: by `MARGIN` in the median over the rounds, which are compared side by side, and faster in three of four.
+    Clearly: by `MARGIN` in the median over the rounds, which are compared side by side, faster in three of four, and by
+    `MARGIN` undisturbed: beside a busy neighbour medians tell who had the luck of the scheduler.
 
     Args:
         found: threads -> rounds, as many for each, measured in turn; 3 at least.
@@ -94,14 +95,24 @@ def choose(found: Mapping[int, Sequence[Round]]) -> int:
     best, *more = sorted(found)
     for n in more:
         ratios = [new.whole / old.whole for new, old in zip(found[n], found[best], strict=True)]
-        if median(ratios) <= 1 - MARGIN and quantiles(ratios, n=4, method="inclusive")[2] < 1:
+        usual = median(ratios) <= 1 - MARGIN and quantiles(ratios, n=4, method="inclusive")[2] < 1
+        if usual and undisturbed(found[n]).whole <= (1 - MARGIN) * undisturbed(found[best]).whole:
             best = n
     return best
 
 
 def typical(found: Sequence[Round]) -> Round:
     """Medians of the three forwards."""
-    return Round(*(median(getattr(one, name) for one in found) for name in ("target", "verify", "drafter")))
+    return _each(found, median)
+
+
+def undisturbed(found: Sequence[Round]) -> Round:
+    """The least time of each of the three forwards: what they take while nothing interrupts them."""
+    return _each(found, min)
+
+
+def _each(found: Sequence[Round], of: Callable[[list[float]], float]) -> Round:
+    return Round(*(of([getattr(one, name) for one in found]) for name in ("target", "verify", "drafter")))
 
 
 def measure(cfg: DictConfig, counts: Sequence[int]) -> dict[int, list[Round]]:

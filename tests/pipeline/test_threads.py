@@ -45,6 +45,11 @@ def test_rounds_are_compared_side_by_side_and_must_agree() -> None:
     assert choose({1: steady(1.0), 2: [steady(p)[0] for p in lucky]}) == 1
 
 
+def test_luck_beside_a_busy_neighbour_is_no_speed() -> None:
+    """One thread is interrupted in most rounds, two in none; undisturbed they take the same."""
+    assert choose({1: [steady(p)[0] for p in (1.0, 4.0, 4.0, 4.0, 4.0, 4.0)], 2: steady(0.95, 6)}) == 1
+
+
 def test_the_whole_round_decides_not_its_forwards() -> None:
     """More threads are faster for the target and slower for the drafter, which runs seven times."""
     one, two = Round(1.0, 2.0, 0.5), Round(0.5, 1.0, 0.8)
@@ -112,7 +117,7 @@ def test_numbers_of_threads_take_turns_in_alternating_order_after_a_round_that_d
 
 
 @pytest.mark.parametrize(
-    ("seconds", "number"), [(1e-6, MOST), (1.0 / 6, 6), (0.4, LEAST), (1.0, LEAST), (3.0, probe.FEWEST)]
+    ("seconds", "number"), [(1e-6, MOST), (0.1, 10), (0.4, LEAST), (1.0, 5), (3.0, probe.FEWEST)]
 )
 def test_a_probe_takes_about_a_second_and_of_slow_models_few_rounds(seconds: float, number: int) -> None:
     machine = Machine({1: seconds})
@@ -157,12 +162,13 @@ def test_auto_is_measured_once_and_found_again(tmp_path: Path, said: list[str]) 
     assert [first.of(DECODER), first.of(DECODER)] == [4, 4]
     assert measure.asked == [[1, 2, 4]]
     assert said == [
-        "threads: 4 of 4: a target forward takes 5.0 ms on 1, 7.5 ms on 2, 2.5 ms on 4; with a round of 7 drafts 20.0 ms "
-        "on 1, 30.0 ms on 2, 10.0 ms on 4 (more only where they save 15%; threads=N sets a number)"
+        "threads: 4 of 4: undisturbed, a target forward takes 5.0 ms on 1, 7.5 ms on 2, 2.5 ms on 4, with a round of 7 "
+        "drafts 20.0 ms on 1, 30.0 ms on 2, 10.0 ms on 4 (more only where they save 15%, also in the median; threads=N "
+        "sets a number)"
     ]
     (path,) = (tmp_path / FOLDER).iterdir()
     kept = json.loads(path.read_text())
-    assert kept["seconds"]["2"]["whole"] == pytest.approx(0.030)
+    assert kept["undisturbed"]["2"]["whole"] == kept["median"]["2"]["whole"] == pytest.approx(0.030)
     faster = Probe({1: 0.001, 2: 1.0, 4: 1.0})  # another hour, another neighbour: the key must not change
     assert Threads(configuration(tmp_path), Console(), 4, faster).of(DECODER) == 4
     assert faster.asked == []
