@@ -116,9 +116,7 @@ def test_numbers_of_threads_take_turns_in_alternating_order_after_a_round_that_d
     assert {len(some) for some in found.values()} == {len(turns) // 3 - 1}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "number"), [(1e-6, MOST), (0.1, 10), (0.4, LEAST), (1.0, 5), (3.0, probe.FEWEST)]
-)
+@pytest.mark.parametrize(("seconds", "number"), [(1e-6, MOST), (0.1, 10), (0.4, LEAST), (1.0, 5), (3.0, probe.FEWEST)])
 def test_a_probe_takes_about_a_second_and_of_slow_models_few_rounds(seconds: float, number: int) -> None:
     machine = Machine({1: seconds})
     ready = machine.ready()
