@@ -15,7 +15,6 @@ from drafters.rounding import excess
 from tests.drafters.engine.conftest import make
 from tests.rounding import largest_bound
 
-pytestmark = pytest.mark.floats
 PROMPT, TOKEN = torch.arange(5, 17).unsqueeze(0), torch.tensor([[20]])
 
 
@@ -66,6 +65,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_followed(change, graphs, monkeypatch):
     model = make("llama", tie_word_embeddings=False)
@@ -185,6 +185,7 @@ def test_what_is_put_around_a_module_is_followed_and_so_is_its_removal(around, g
     assert [record.levelname for record in caplog.records if "hooks" in record.message] == ["WARNING"]
 
 
+@pytest.mark.floats
 def test_another_attention_and_autocast_are_followed(graphs, monkeypatch):
     model = make("llama")
     before = step(model, True)

@@ -89,6 +89,7 @@ def test_characters_are_drafted_up_to_the_longest_match(loaded):
     assert int(out.accepted.sum()) > int(one.accepted.sum())  # whole tokens instead of single letters
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("name", ["union", "slrs", "slem"])
 def test_a_row_does_not_see_its_batch(loaded, name):
     models, pair, texts, prompts = loaded
@@ -99,6 +100,7 @@ def test_a_row_does_not_see_its_batch(loaded, name):
         assert alone.tokens[0].tolist() == together.tokens[number].tolist()
 
 
+@pytest.mark.floats
 def test_the_drafters_cache_is_what_it_has_read(loaded, monkeypatch):
     """Every law of every round equals that of the row's whole stream, read afresh without a cache."""
     models, pair, texts, prompts = loaded

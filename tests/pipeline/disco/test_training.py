@@ -80,6 +80,7 @@ train(Path({folder!r}))
 """
 
 
+@pytest.mark.floats
 def test_a_killed_training_ends_with_the_same_weights(tmp_path):
     whole = train(tmp_path / "whole").state_dict()
     script = SCRIPT.format(root=str(ROOT), here=str(Path(__file__).parent), folder=str(tmp_path / "killed"))

@@ -60,6 +60,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.floats
 @needs_models
 def test_the_package_loads_and_says_what_it_is(pruned, tmp_path):
     from drafters.package.manifest import write_manifest
@@ -102,6 +103,7 @@ def test_a_crash_midway_is_overwritten(pruned, tmp_path):
     assert files(out) == files(tmp_path / "whole")
 
 
+@pytest.mark.floats
 @needs_models
 def test_a_package_whose_logits_differ_is_not_finished(pruned, tmp_path, monkeypatch):
     """The planted bug: head rows scattered in another order than they were kept."""
@@ -114,7 +116,7 @@ def test_a_package_whose_logits_differ_is_not_finished(pruned, tmp_path, monkeyp
         return full.index_copy_(-1, self.kept.flip(0), logits)
 
     monkeypatch.setattr(PrunedHead, "spread", backwards)
-    with pytest.raises(RuntimeError, match=r"0 other weights .* logits off by inf times"):
+    with pytest.raises(RuntimeError, match=r"got 0 other weights \[\] and logits off by \d"):
         run(folder, cfg, tmp_path / "out")
     assert not (tmp_path / "out" / "config.json").exists()
 
