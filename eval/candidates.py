@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from drafters.engine.decode import Speculative
 from drafters.package.uses import FORMS
-from drafters.samplers.draft import Chain, Sampler
+from drafters.samplers.draft import Chain, Sampler, Tree
 from drafters.stop.static import Static
 from eval.contenders import Contender, Drafter, reference
 from eval.costs import Costs
@@ -20,6 +21,7 @@ from eval.presets import Preset
 from eval.records import SPECULATIVE, Configuration
 
 SAME = 1e-9  # relative: two laws that differ by less are one
+SAME_LAW = ("rdk_exact",)  # rdk's by another computation: a row where asked for, no candidate
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class Candidate:
     acceptance: float
     tokens_per_forward: float
     predicted: Prediction
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the sampler, such that its builder makes this very one: a tree that was made to measure is spelled out."""
+        stated = {str(name): value for name, value in self.preset.options.items() if value is not None}
+        if isinstance(self.sampler.shape, Tree) and len(stated) < len(self.preset.options):
+            return {"branching": [list(level) for level in self.sampler.shape.levels]}
+        return stated
 
     @property
     def configuration(self) -> Configuration:
@@ -64,7 +74,7 @@ def candidates(
 
     Of entries with the same expected rounds (one law, one rule) only the first is a candidate, the form's plain rejection first.
     """
-    able = [entry for entry in entries if entry.drafter.name in FORMS]
+    able = [entry for entry in entries if entry.drafter.name in FORMS and entry.preset.label not in SAME_LAW]
     able.sort(key=lambda entry: entry.preset.label != reference(entry.drafter).label)
     found: list[Candidate] = []
     for entry in able:

@@ -55,8 +55,7 @@ class Overheads:
 
     def of_round(self, label: str) -> float:
         """Of a sampler that was not timed: as the dearest that was."""
-        others = [seconds for name, seconds in self.round.items() if name != PLAIN]
-        return self.round.get(label, max(others, default=0.0))
+        return self.round.get(label, max(self.round.values(), default=0.0))
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,14 @@ from drafters.samplers.draft import Chain, Sampler, StringProposal
 from eval.contenders import Drafter
 from eval.expectation import chains, trees
 from eval.expectation.rounds import Array, Followed
-from eval.expectation.text import Continuation, drafter_logits, readable, target_logits
+from eval.expectation.text import Continuation, drafted, drafter_logits, readable, target_logits
 
 
 @dataclass(frozen=True)
 class Expectation:
     """A drafter and a sampler on the common text, one entry per text."""
 
-    acceptance: list[
-        Array
-    ]  # (n,) the chance that a round beginning there has its first draft (of a tree: one child) accepted
+    acceptance: list[Array]  # (n,) that a round beginning there has its first draft (of a tree: one child) accepted
     followed: list[Followed]
 
     @property
@@ -47,7 +45,7 @@ def expectations(
     draft_sampling: Sampling | None,
     longest: int,
     seed: int,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[int], object] = lambda positions: None,
 ) -> dict[tuple[str, str], Expectation]:
     """Expectations by (drafter, label).
 
@@ -56,23 +54,48 @@ def expectations(
         drafters: all with one target. samplers: drafter -> label -> sampler; those without a rule are left out.
         draft_sampling: how drafters make their laws; None: as the target.
         longest: drafts of the longest chain asked about.
+        seed: of what a few rules sample, the same for each sampler: what one is given hangs on no other.
+        advance: told the positions of each text.
     """
-    generator = torch.Generator().manual_seed(seed)
     found: dict[tuple[str, str], Expectation] = {}
-    for text in texts:
-        p = warp(target_logits(drafters[0].pair, text), sampling).double().cpu()
+    for number, text in enumerate(texts):
+        new = text.new.cpu()
+        p = target_law(target_logits(drafters[0].pair, text).cpu(), new, sampling)
         for drafter in drafters:
             wanted = {label: item for label, item in samplers.get(drafter.name, {}).items() if has_rule(item)}
             if wanted:
                 logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
+                count = drafted(drafter.pair, text)
+                limit = (
+                    text.limit if count == len(new) else count + 1
+                )  # the drafter's context is full: no drafts beyond
             for label, sampler in wanted.items():
                 q = draft_law(logits, sampler, draft_sampling or sampling)
-                survival = _survival(sampler, p, q, text.new.cpu(), goes_on, longest, generator)
+                generator = torch.Generator().manual_seed(seed + number)
+                survival = _survival(sampler, p, q, new, goes_on, longest, generator)
                 item = found.setdefault((drafter.name, label), Expectation([], []))
-                item.acceptance.append(_acceptance(sampler, p, q, survival).numpy())
-                item.followed.append(Followed(survival.numpy(), goes_on.numpy(), text.limit))
-        advance()
+                accepted = _acceptance(sampler, p, q, survival)
+                accepted[count:] = 0.0
+                item.acceptance.append(accepted.numpy())
+                item.followed.append(Followed(survival.numpy(), goes_on.numpy(), limit))
+        advance(len(new))
     return found
+
+
+def target_law(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
+    """The law that the text int64 (n,) was drawn from, of logits (n, V): fp64 (n, V), above 0 at the text's tokens.
+
+    Read again in one forward, logits are other ones up to rounding. Where a text's token is left without probability (a tie at
+    temperature 0, the edge of top-p), it is given some: all, or as much as the least likely other one has.
+    """
+    p = warp(logits, sampling).double()
+    token = tokens.to(p.device).unsqueeze(-1)
+    lost = p.gather(-1, token) <= 0  # (n, 1)
+    if not bool(lost.any()):
+        return p
+    least = torch.where(p > 0, p, torch.inf).amin(-1, keepdim=True)
+    given = torch.zeros_like(p).scatter_(-1, token, 1.0) if sampling.greedy else p.scatter(-1, token, least)
+    return torch.where(lost, given / given.sum(-1, keepdim=True), p)
 
 
 def draft_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
@@ -93,7 +116,7 @@ def survival_of(
     generator: torch.Generator,
 ) -> Tensor:
     """S(i, l) on one text from both models' logits, (n, V) and (n, D): fp64 (n, longest + 1, or the tree's depth + 1)."""
-    p, q = warp(target, sampling).double(), draft_law(drafter, sampler, draft_sampling or sampling)
+    p, q = target_law(target, tokens, sampling), draft_law(drafter, sampler, draft_sampling or sampling)
     return _survival(sampler, p, q, tokens, goes_on, longest, generator)
 
 

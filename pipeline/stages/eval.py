@@ -33,6 +33,7 @@ from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate.common_text import expected_rows, on_common_text
 from pipeline.evaluate.judge import Judged, best_trees, judge, recommendation, split
+from pipeline.evaluate.prices import kept_costs
 from pipeline.reporting import report, write_page
 from pipeline.stage import Context, Stage, write_atomic
 
@@ -82,7 +83,7 @@ def run(context: Context) -> None:
         return None if found is None else found.law
 
     every = bench.contenders(cfg, rank_law)
-    costs = _costs(bench, tasks, every, settings.cost_runs)
+    costs = kept_costs(context, lambda: _costs(bench, tasks, every, settings.cost_runs))
     common = {}
     if settings.positions:
         presets = evaluating.chosen_presets(cfg)
@@ -143,7 +144,7 @@ def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) ->
     from pipeline.scale.evaluating import cells  # here: Ray is an extra
 
     known = {key: found.law for key, found in laws.known.items()}
-    return cells(context.cfg, context.inputs["package"], known)
+    return cells(context.cfg, context.inputs["package"], known, tasks, harness.contenders)
 
 
 def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:
