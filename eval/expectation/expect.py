@@ -59,26 +59,39 @@ def expectations(
     """
     found: dict[tuple[str, str], Expectation] = {}
     for number, text in enumerate(texts):
-        new = text.new.cpu()
-        p = target_law(target_logits(drafters[0].pair, text).cpu(), new, sampling)
+        p = target_law(target_logits(drafters[0].pair, text), text.new, sampling).cpu()
         for drafter in drafters:
             wanted = {label: item for label, item in samplers.get(drafter.name, {}).items() if has_rule(item)}
             if wanted:
-                logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
-                count = drafted(drafter.pair, text)
-                limit = (
-                    text.limit if count == len(new) else count + 1
-                )  # the drafter's context is full: no drafts beyond
-            for label, sampler in wanted.items():
-                q = draft_law(logits, sampler, draft_sampling or sampling)
-                generator = torch.Generator().manual_seed(seed + number)
-                survival = _survival(sampler, p, q, new, goes_on, longest, generator)
-                item = found.setdefault((drafter.name, label), Expectation([], []))
-                accepted = _acceptance(sampler, p, q, survival)
-                accepted[count:] = 0.0
-                item.acceptance.append(accepted.numpy())
-                item.followed.append(Followed(survival.numpy(), goes_on.numpy(), limit))
-        advance(len(new))
+                made = _of_text(text, p, drafter, wanted, draft_sampling or sampling, longest, seed + number)
+                for label, (accepted, followed) in made.items():
+                    item = found.setdefault((drafter.name, label), Expectation([], []))
+                    item.acceptance.append(accepted)
+                    item.followed.append(followed)
+        advance(len(text.new))
+    return found
+
+
+def _of_text(
+    text: Continuation,
+    p: Tensor,
+    drafter: Drafter,
+    samplers: Mapping[str, Sampler],
+    drafting: Sampling,
+    longest: int,
+    seed: int,
+) -> dict[str, tuple[Array, Followed]]:
+    """(acceptance, rounds) of each sampler on one text, whose law is p (n, V)."""
+    new, count = text.new.cpu(), drafted(drafter.pair, text)
+    logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
+    limit = text.limit if count == len(new) else count + 1  # where the drafter's context is full, no round drafts
+    found = {}
+    for label, sampler in samplers.items():
+        q, generator = draft_law(logits, sampler, drafting), torch.Generator().manual_seed(seed)
+        survival = _survival(sampler, p, q, new, goes_on, longest, generator)
+        accepted = _acceptance(sampler, p, q, survival)
+        accepted[count:] = 0.0
+        found[label] = accepted.numpy(), Followed(survival.numpy(), goes_on.numpy(), limit)
     return found
 
 
