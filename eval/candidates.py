@@ -10,6 +10,7 @@ from typing import Any
 from drafters.engine.decode import Speculative
 from drafters.package.uses import FORMS
 from drafters.samplers.draft import Chain, Sampler, Tree
+from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from eval.contenders import Contender, Drafter, reference
 from eval.costs import Costs
@@ -32,10 +33,12 @@ class Candidate:
     preset: Preset
     sampler: Sampler
     temperature: float
-    length: int  # drafts of a chain, levels of a tree
+    length: int  # drafts of a chain, levels of a tree; the most of a policy
     acceptance: float
     tokens_per_forward: float
     predicted: Prediction
+    stop: str = "static"  # of drafters.stop.catalog
+    policy: StopPolicy | None = None  # None: the static one of `length`
 
     @property
     def options(self) -> dict[str, Any]:
@@ -48,7 +51,8 @@ class Candidate:
     @property
     def configuration(self) -> Configuration:
         """Names it in records."""
-        names = self.drafter.name, self.preset.name, SPECULATIVE, f"static {self.length}"
+        stop = f"static {self.length}" if self.policy is None else self.stop
+        names = self.drafter.name, self.preset.name, SPECULATIVE, stop
         return Configuration(*names, self.temperature, self.drafter.kept, self.preset.label)
 
 
@@ -94,10 +98,10 @@ def candidates(
 
 def shortlist(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
     """The first `count` that differ in more than their length."""
-    chosen: dict[tuple[str, str], Candidate] = {}
+    chosen: dict[tuple[str, str, str], Candidate] = {}
     for item in ranked:
         if len(chosen) < count:
-            chosen.setdefault((item.drafter.name, item.preset.label), item)
+            chosen.setdefault((item.drafter.name, item.preset.label, item.stop), item)
     return list(chosen.values())
 
 
@@ -123,6 +127,6 @@ def _lengths(entry: Entry, longest: int) -> Sequence[int]:
 
 def contender(item: Candidate) -> Contender:
     """The candidate, ready to run."""
-    stop = Static(item.length)
+    stop = item.policy or Static(item.length)
     run = partial(Speculative().decode, item.drafter.pair, item.sampler, stop)
     return Contender(item.configuration, run, item.sampler, item.drafter, stop)

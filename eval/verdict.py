@@ -57,8 +57,8 @@ def use(item: Candidate) -> Use:
         form=item.drafter.name,
         sampler=item.preset.name,
         options=item.options,
-        stop="static",
-        length=item.length,
+        stop=item.stop,
+        length=item.length if item.policy is None else None,
     )
 
 
@@ -101,6 +101,8 @@ def name_of(item: Candidate) -> str:
     """A candidate in words."""
     what = "level" if isinstance(item.sampler.shape, Tree) else "draft"
     per_round = f"{item.length} {what}{'' if item.length == 1 else 's'}"
+    if item.policy is not None:
+        per_round = f"as many drafts as the policy {item.stop} says, at most {item.length}"
     return f"{NAMES[item.drafter.name]}, sampler {item.preset.label}, {per_round} a round"
 
 

@@ -26,6 +26,7 @@ from eval.prediction import Overheads, Timed, Work, fit_overheads, overrun, pred
 from eval.records import AUTOREGRESSIVE, Configuration, Record, parse
 from eval.verdict import Confirmed, confirm, surprises, verdict
 from pipeline.evaluate.common_text import LONGEST, Common
+from pipeline.evaluate.stopping import by_policies
 from pipeline.evaluating import Bench
 from pipeline.stage import Context, write_atomic
 
@@ -77,6 +78,9 @@ def judge(
         ranked = candidates(found.entries.values(), heat, costs, extra, LONGEST)
         if not ranked:
             continue
+        texts = [task for task in bench.tasks if task.id in found.prompts]
+        ranked += by_policies(context, bench, texts, heat, ranked, costs, extra)
+        ranked.sort(key=lambda item: -item.predicted.ratio)
         chosen = shortlist(ranked, CONFIRMED)
         confirmed = _by_the_clock(context, bench, heat, chosen, unseen)
         said += surprises(confirmed)

@@ -20,7 +20,7 @@ from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
 from pipeline import evaluating, measuring
 from pipeline.config import load
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluate import common_text
+from pipeline.evaluate import common_text, judge
 from pipeline.runner import Runner
 from pipeline.stages import eval as stage
 
@@ -205,6 +205,24 @@ def test_the_verdict_and_what_it_rests_on(place, done):
         assert len({row["text_positions"] for row in rows if row["temperature"] == heat}) == 1  # all on the same text
     first = next(row for row in rows if (row["drafter"], row["temperature"]) == ("unpruned", 1.0))
     assert (first["acceptance_gain"], first["acceptance_gain_low"], first["acceptance_gain_high"]) == (0, 0, 0)
+
+
+def test_stop_policies_that_are_measured_can_be_recommended(place, monkeypatch):
+    monkeypatch.setattr(judge, "CONFIRMED", 20)
+    more = (
+        "seed=15",
+        "eval.samplers=[tli]",
+        "eval.temperatures=[1.0]",
+        "eval.repeats=1",
+        "eval.stops=[static,confidence]",
+        "eval.law_rounds=0",
+    )
+    out, _ = run(place, *more)
+    (choice,) = json.loads((out / "report.json").read_text())["verdict"]
+    uses = [rated["use"] for rated in (choice, *choice["next"])]
+    (own,) = [item for item in uses if item["stop"] == "confidence"]
+    assert own == {"form": "package", "sampler": "tli", "options": {}, "stop": "confidence", "length": None}
+    assert [item["stop"] for item in uses if item["form"] == "unpruned"] == ["static"]
 
 
 def test_without_positions_there_is_no_verdict(place):
