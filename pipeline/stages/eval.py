@@ -35,6 +35,7 @@ from pipeline.evaluate import held_out
 from pipeline.evaluate.common_text import expected_rows, on_common_text
 from pipeline.evaluate.few import few
 from pipeline.evaluate.judge import Judged, judge, recommendation, split
+from pipeline.evaluate.prices import kept_costs
 from pipeline.reporting import report, write_page
 from pipeline.stage import Context, Stage, always, write_atomic
 
@@ -86,7 +87,7 @@ def run(context: Context) -> None:
 
     with context.progress("Logging the ranks of drafts", None):
         every = bench.contenders(cfg, rank_law)
-    costs = _costs(context, bench, tasks, every)
+    costs = kept_costs(context, lambda: _costs(context, bench, tasks, every))
     common = {}
     if settings.positions:
         presets = evaluating.chosen_presets(cfg)
@@ -157,7 +158,7 @@ def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) ->
     from pipeline.scale.evaluating import cells  # here: Ray is an extra
 
     known = {key: found.law for key, found in laws.known.items()}
-    return cells(context.cfg, context.inputs["package"], known)
+    return cells(context.cfg, context.inputs["package"], known, tasks, harness.contenders)
 
 
 def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:
