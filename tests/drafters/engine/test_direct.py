@@ -65,7 +65,6 @@ CHANGES = {
 }
 
 
-@pytest.mark.floats
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_followed(change, graphs, monkeypatch):
     model = make("llama", tie_word_embeddings=False)
