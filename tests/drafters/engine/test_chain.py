@@ -25,7 +25,7 @@ from drafters.stop.confidence import Confidence
 from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import VocabMap, identity
-from tests.drafters.engine.conftest import V, make_pair, performed
+from tests.drafters.engine.conftest import V, compile_only, make_pair, performed
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
@@ -35,6 +35,7 @@ VERIFIERS = Rejection(), Block(), ExactMatch()
 def at_once(monkeypatch, graphs):
     monkeypatch.setattr(compiled, "HOT", 0)
     monkeypatch.setattr(compiled, "RARE", 10**9)
+    compile_only(monkeypatch, Chain)  # together with compiled verification: see test_verification.py
 
 
 @pytest.fixture
@@ -183,6 +184,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_seen(bug, monkeypatch, chains):
+    compile_only(monkeypatch, Chain, lambda work, n: n == 1)
     draft = chain.Chain.__call__
     monkeypatch.setattr(
         Chain, "__call__", lambda self, model, given, layers: draft(self, model, PLANTED[bug](given), layers)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,10 +22,10 @@ from pipeline.stage import Context
 from pipeline.stages import affinity, distill, package, sweep, tail
 from pipeline.tails import training
 from pipeline.tails.best import Best
+from tests.data import DATA, needs
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
 TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
-pytestmark = pytest.mark.skipif(not TARGET.is_dir(), reason=f"the real models are not at {DATA}")
+pytestmark = needs("models")
 V = 512
 
 
