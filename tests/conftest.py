@@ -45,7 +45,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if skipped:
         terminalreporter.write_line("skipped: " + "; ".join(f"{n} {reason}" for reason, n in skipped.most_common()))
     if left_out := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"left out: {left_out} slow tests (all samples, all kills, all compilations); make test-all runs them")
+        terminalreporter.write_line(f"left out: {left_out} slow tests; make test-all runs them, too")
 
 
 def reason_of(report: Any) -> str:

@@ -26,9 +26,12 @@ from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import VocabMap, identity
 from tests.drafters.engine.conftest import V, compile_only, make_pair, performed
+from tests.tiers import slow_but
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
+SAMPLINGS = {"T0": Sampling(0.0), "T1": ONE, "warped": Sampling(0.8, 7, 0.9)}
+TRACES = "Dynamo: two pieces of code, 2 to 4 s"
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +59,10 @@ def same(one, other):
     assert one.rounds == other.rounds
 
 
-@pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0), Sampling(0.8, 7, 0.9)], ids=["T0", "T1", "warped"])
-@pytest.mark.parametrize("kind", ["full", "same", "pruned"])
+@pytest.mark.parametrize("sampling", slow_but("T1", SAMPLINGS, TRACES))
+@pytest.mark.parametrize("kind", slow_but("pruned", ["full", "same", "pruned"], TRACES))
 def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, chains, pairs):
+    sampling = SAMPLINGS[sampling]
     pair, vocab = pairs(kind, dtype=torch.float64)
     for verifier in VERIFIERS:
         sampler = Sampler("test", TLI(vocab) if kind == "pruned" else Identity(), verifier)
@@ -116,7 +120,7 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
         assert draft.laws.at(draft.tokens)[0].tolist() == found
 
 
-@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("length", slow_but(2, [1, 2, 5], TRACES))
 def test_every_length_up_to_the_end_of_the_text(length, chains, pairs):
     pair, _ = pairs("same", dtype=torch.float64)  # everything is accepted: the last round has no room for a chain
     sampler = Sampler("standard", Identity(), Rejection())
@@ -140,6 +144,7 @@ def test_nothing_is_drafted_behind_the_end_of_a_text(chains, pairs):
     assert chains
 
 
+@pytest.mark.slow("Dynamo: two models of its own, 4 s")
 def test_another_map_of_the_same_shape_shares_the_code(chains, graphs):
     pair, vocab = make_pair("pruned", torch.float64)
     turned = VocabMap(vocab.to_target.flip(0), torch.where(vocab.to_drafter >= 0, 20 - vocab.to_drafter, -1))
@@ -182,7 +187,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
+@pytest.mark.parametrize("bug", slow_but("another token", PLANTED, "Dynamo: code of its own for every bug, 2 s"))
 def test_a_planted_bug_is_seen(bug, monkeypatch, chains):
     compile_only(monkeypatch, Chain, lambda work, n: n == 1)
     draft = chain.Chain.__call__

@@ -12,6 +12,7 @@ from drafters.engine import compiled
 from drafters.engine.cache import TransformersModel
 from drafters.engine.direct import Direct, Recorder, Weights
 from tests.drafters.engine.conftest import make
+from tests.tiers import slow_but
 
 PROMPT, TOKEN = torch.arange(5, 17).unsqueeze(0), torch.tensor([[20]])
 
@@ -63,7 +64,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", slow_but("another module", CHANGES, "Dynamo: each change has a model of its own, 1 s")
+)
 def test_a_changed_model_is_followed(change, graphs, monkeypatch):
     model = make("llama", tie_word_embeddings=False)
     before = step(model, True)
@@ -98,6 +101,7 @@ def test_nothing_of_a_request_stays(graphs):
     assert keys() is None
 
 
+@pytest.mark.slow("Dynamo: two or three pieces of code, 3 s")
 def test_a_model_that_breaks_into_graphs_goes_through_dynamo_every_time(graphs, monkeypatch):
     model, through = make("llama"), counted(monkeypatch)
     kind = type(model.model.norm)
@@ -162,7 +166,7 @@ AROUND = {
 }
 
 
-@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("around", slow_but("a hook", AROUND, "Dynamo: each hook has a model of its own, 1 s"))
 def test_what_is_put_around_a_module_is_followed_and_so_is_its_removal(around, graphs, monkeypatch, caplog):
     model = make("llama", tie_word_embeddings=False)
     before = step(model, True)
@@ -182,6 +186,7 @@ def test_what_is_put_around_a_module_is_followed_and_so_is_its_removal(around, g
     assert [record.levelname for record in caplog.records if "hooks" in record.message] == ["WARNING"]
 
 
+@pytest.mark.slow("Dynamo: two or three pieces of code, 3 s")
 def test_another_attention_and_autocast_are_followed(graphs, monkeypatch):
     model = make("llama")
     before = step(model, True)

@@ -7,6 +7,7 @@ from drafters.engine import compiled
 from drafters.engine.cache import TransformersModel
 from drafters.engine.grouped import NAME, grouped, grouped_attention, replaceable
 from tests.drafters.engine.conftest import CONFIGS, make
+from tests.tiers import slow_but
 
 PLAIN_CHAIN = sorted(set(CONFIGS) - {"mistral-window", "gemma2"})  # those with windows are never compiled
 
@@ -66,7 +67,7 @@ def test_what_it_was_not_made_for_goes_to_transformers(monkeypatch):
     assert len(asked) == 5
 
 
-@pytest.mark.parametrize("name", PLAIN_CHAIN)
+@pytest.mark.parametrize("name", slow_but("llama", PLAIN_CHAIN, "Dynamo: each family has code of its own, 1 s"))
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_family_computes_the_same_logits(name, n, graphs, monkeypatch):
     monkeypatch.setattr(compiled, "HOT", 0)

@@ -25,6 +25,7 @@ from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
 from tests.drafters.engine.conftest import V, compile_only, make_pair, performed
+from tests.tiers import slow_but
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
@@ -57,19 +58,20 @@ def same(one, other):
     assert one.rounds == other.rounds
 
 
-@pytest.mark.parametrize(
-    ("kind", "stop", "sampling"),
-    [
-        ("full", Static(3), ONE),
-        ("full", Static(2), Sampling(0.0)),
-        ("full", Static(0), ONE),
-        ("same", Static(3), Sampling(0.8, 7, 0.9)),
-        ("pruned", Static(2), ONE),
-        ("pruned", Heuristic(2), Sampling(0.0)),
-        ("pruned", Heuristic(2), Sampling(0.8, 7, 0.9)),
-    ],
-)
-def test_the_tokens_and_rounds_of_verifying_outside(kind, stop, sampling, rounds, pairs, monkeypatch):
+CASES = {
+    "full": ("full", Static(3), ONE),
+    "full, T = 0": ("full", Static(2), Sampling(0.0)),
+    "full, no drafts": ("full", Static(0), ONE),
+    "same, warped": ("same", Static(3), Sampling(0.8, 7, 0.9)),
+    "pruned": ("pruned", Static(2), ONE),
+    "pruned, T = 0": ("pruned", Heuristic(2), Sampling(0.0)),
+    "pruned, warped": ("pruned", Heuristic(2), Sampling(0.8, 7, 0.9)),
+}
+
+
+@pytest.mark.parametrize("case", slow_but("pruned", CASES, "Dynamo: code for each verifier and length, 5 to 10 s"))
+def test_the_tokens_and_rounds_of_verifying_outside(case, rounds, pairs, monkeypatch):
+    kind, stop, sampling = CASES[case]
     compile_only(monkeypatch, Verification)  # the others of this file draft by compiled code, too
     pair, vocab = pairs(kind, dtype=torch.float64, **FLAT)
     for verifier in VERIFIERS:
@@ -114,6 +116,7 @@ def test_the_laws_read_are_those_drawn_from(monkeypatch, pairs):
     assert all(torch.equal(*pair) for pair in zip(found, drawn, strict=True))
 
 
+@pytest.mark.slow("Dynamo: drafter and target, 4 s")
 def test_drafts_that_missed_are_refused(rounds, pairs):
     pair, vocab = pairs("pruned", dtype=torch.float64, **FLAT)
     missed = 0
@@ -210,7 +213,9 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
+@pytest.mark.parametrize(
+    "bug", slow_but("laws of another order", PLANTED, "Dynamo: code of its own for every bug, 2 s")
+)
 def test_a_planted_bug_is_seen(bug, monkeypatch, rounds):
     compile_only(monkeypatch, Verification, lambda work, n: work.count == 3)
     verify = Verification.__call__
