@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -27,6 +29,7 @@ def test_every_change_of_the_file_system(toys: Any) -> None:
     assert report == {"incomplete": [], "differing": 0, "failed": 0, "redone": 0}
 
 
+@pytest.mark.slow("twenty runs and their repetitions, 3 s")
 def test_random_instants(toys: Any) -> None:
     report = drive(toys, "random", points=20)
     assert report == {"killed": 20, "incomplete": [], "differing": 0, "failed": 0, "redone": 0}

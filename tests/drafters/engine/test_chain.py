@@ -30,6 +30,7 @@ from tests.tiers import slow_but
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
+FLAT = {"num_hidden_layers": 1}  # where the depth is no part of what is shown: Dynamo takes half as long
 SAMPLINGS = {"T0": Sampling(0.0), "T1": ONE, "warped": Sampling(0.8, 7, 0.9)}
 TRACES = "Dynamo: two pieces of code, 2 to 4 s"
 
@@ -122,7 +123,8 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
 
 @pytest.mark.parametrize("length", slow_but(2, [1, 2, 5], TRACES))
 def test_every_length_up_to_the_end_of_the_text(length, chains, pairs):
-    pair, _ = pairs("same", dtype=torch.float64)  # everything is accepted: the last round has no room for a chain
+    # Everything is accepted: the last round has no room for a chain.
+    pair, _ = pairs("same", dtype=torch.float64, **FLAT)
     sampler = Sampler("standard", Identity(), Rejection())
     for tokens in (length + 1, 2 * length + 3):
         same(
@@ -146,7 +148,7 @@ def test_nothing_is_drafted_behind_the_end_of_a_text(chains, pairs):
 
 @pytest.mark.slow("Dynamo: two models of its own, 4 s")
 def test_another_map_of_the_same_shape_shares_the_code(chains, graphs):
-    pair, vocab = make_pair("pruned", torch.float64)
+    pair, vocab = make_pair("pruned", torch.float64, **FLAT)
     turned = VocabMap(vocab.to_target.flip(0), torch.where(vocab.to_drafter >= 0, 20 - vocab.to_drafter, -1))
     expected = [decode(pair, Sampler("tli", TLI(some), Rejection()), False) for some in (vocab, turned)]
     assert expected[0].tokens[0].tolist() != expected[1].tokens[0].tolist()
