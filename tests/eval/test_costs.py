@@ -1,11 +1,12 @@
 """Costs are measured on the engine's own models and caches, and the speed-up that they imply is Leviathan's formula."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from drafters.engine.session import TransformersPair
+from eval import costs as timed
 from eval.costs import Costs, Timing, cost_report, interleaved, measure_costs
 
 
@@ -28,26 +29,28 @@ def test_measures_every_length_and_drafter(target, drafter):
     assert [item["n"] for item in report["t_n"]] == [1, 2, 3, 4]
 
 
-class Sleeper:
-    """A forward of known length that forgets nothing."""
+class Clocked:
+    """A forward of known length on a clock of the test's own."""
 
-    def __init__(self, seconds: float, log: list):
-        self.seconds, self.log = seconds, log
+    def __init__(self, seconds: float, log: list[float], now: list[float]):
+        self.seconds, self.log, self.now = seconds, log, now
 
     def run(self) -> None:
         self.log.append(self.seconds)
-        time.sleep(self.seconds)
+        self.now[0] += self.seconds
 
     def undo(self) -> None:
-        time.sleep(0.003)  # must not be timed
+        self.now[0] += 64.0  # must not be timed
 
 
-def test_times_the_forward_alone_in_alternating_order():
+def test_times_the_forward_alone_in_alternating_order(monkeypatch):
     log: list[float] = []
-    found = interleaved({"a": Sleeper(0.001, log), "b": Sleeper(0.002, log)}, 5, torch.device("cpu"))
-    assert 0.001 <= found["a"].low < 0.003
-    assert 0.002 <= found["b"].low < 0.004
-    assert log[:4] in ([0.001, 0.002, 0.002, 0.001], [0.002, 0.001, 0.001, 0.002])
+    now = [0.0]
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    found = interleaved({"a": Clocked(1.0, log, now), "b": Clocked(2.0, log, now)}, 5, torch.device("cpu"))
+    assert (found["a"].low, found["a"].median, found["a"].high) == (1.0, 1.0, 1.0)
+    assert (found["b"].low, found["b"].median, found["b"].high) == (2.0, 2.0, 2.0)
+    assert log[:4] in ([1.0, 2.0, 2.0, 1.0], [2.0, 1.0, 1.0, 2.0])
 
 
 def test_speedup_is_leviathans_where_verifying_costs_one_forward():
