@@ -40,6 +40,7 @@ def test_planted_bug_manifest_before_files_is_caught(toys: Any) -> None:
     assert any("not a regular file" in text for text in report["incomplete"])
 
 
+@pytest.mark.slow("every kill until the bug shows, 2 s")
 def test_planted_bug_files_written_in_place_are_caught(toys: Any) -> None:
     report = drive(toys, "events", points=10_000, mutant="write_in_place")
     assert report["differing"] > 0

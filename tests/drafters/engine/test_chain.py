@@ -102,8 +102,8 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
     cached = TransformersModel(pair.drafter, 1, 40, True)
     cached.extend(torch.arange(9).unsqueeze(0), logits=False)
     layers = [compiled.Layer(layer.keys, layer.values) for layer in cached.cache.layers]
-    monkeypatch.setattr(chain, "draw_by", noting)
-    with torch.inference_mode():
+    with monkeypatch.context() as patch, torch.inference_mode():
+        patch.setattr(chain, "draw_by", noting)  # compiled, each round would be traced again: the list has grown
         coins, place = KeyedCoins(3, torch.tensor([0])), torch.tensor([10])
         given = [torch.tensor([[7]]), torch.arange(9, 12), *work.given(Key(place, place, "draft"), coins)]
         tokens, chances, laws = work(pair.drafter, given, layers)

@@ -82,6 +82,7 @@ def test_the_tokens_and_rounds_of_verifying_outside(case, rounds, pairs, monkeyp
         rounds.clear()
 
 
+@pytest.mark.slow("Dynamo: drafter and target, 4 s")
 def test_rdk_drafted_one_by_one(rounds, pairs):
     pair, vocab = pairs("pruned", dtype=torch.float64, **FLAT)
     size = vocab.to_target.shape[0]
@@ -95,6 +96,7 @@ def test_rdk_drafted_one_by_one(rounds, pairs):
     assert set(rounds) > {1, 2}
 
 
+@pytest.mark.slow("Dynamo: drafter and target, 4 s")
 def test_the_laws_read_are_those_drawn_from(monkeypatch, pairs):
     """Bit by bit, however they were drafted: compiled, a lift could round otherwise."""
     pair, vocab = pairs("pruned", **FLAT)

@@ -41,6 +41,7 @@ def test_the_same_records(workers, deaths, place, monkeypatch, tmp_path):  # noq
     assert not list(shared.glob(measuring.PARTS))
 
 
+@pytest.mark.slow("two evaluations, 4 s")
 def test_a_killed_driver_goes_on(place, monkeypatch, tmp_path):  # noqa: F811
     ray, where, real = ActorRay(), f"runs_dir={tmp_path / 'runs'}", crew.results
 
