@@ -1,17 +1,19 @@
 """The user's one call: continue prompts with a target model and a drafter package, losslessly."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from drafters.choice import Asked, plan
 from drafters.coins import KeyedCoins
-from drafters.engine.decode import Decoded, speculative
+from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.session import TransformersPair
 from drafters.package.artifact import Package
@@ -19,17 +21,16 @@ from drafters.package.hub import local_source
 from drafters.package.model_folder import check_model_folder, open_tokenizer
 from drafters.pair import ModelPair, PairError, eos_ids, vocabulary_size
 from drafters.probs import Sampling
-from drafters.samplers.catalog import build
 from drafters.samplers.draft import Sampler
 from drafters.samplers.guard import LossyError, check_acceptance, processors
-from drafters.stop import catalog as stop_catalog
 from drafters.stop.policy import StopPolicy
-from drafters.vocab.alignment import VocabMap, align
+from drafters.vocab.alignment import align
 from drafters.vocab.feed import feed_table
 from drafters.vocab.texts import Texts, read_texts
 
 _foreign_pairs: WeakKeyDictionary[Package, ModelPair] = WeakKeyDictionary()
 _texts_of: WeakKeyDictionary[Package, tuple[PreTrainedTokenizerBase, Texts]] = WeakKeyDictionary()
+_told: WeakSet[Package] = WeakSet()  # packages whose plain decoding was explained
 
 
 def generate(
@@ -38,7 +39,7 @@ def generate(
     input_ids: Tensor | Sequence[Tensor],
     *,
     sampler: str | Sampler | None = None,
-    stop: str | StopPolicy = "static",
+    stop: str | StopPolicy | None = None,
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
@@ -53,11 +54,17 @@ def generate(
 
     Args:
         input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
-        sampler: a name of the catalog, or a Sampler; None is standard for an unpruned drafter, else tli. "tail" drafts with
-            the package's low-rank tail.
-        stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy. lookahead: tokens that ``static`` drafts per round, None for the
-        package's. temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
-        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
+        sampler: a name of the catalog, or a Sampler. "tail" drafts with the package's low-rank tail. None is what the package's
+            `recommendation` names for this temperature and this type of device, which may be plain decoding; where it says
+            nothing of them, standard for an unpruned drafter, else tli.
+        stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy; None goes with ``sampler=None``, else it is static.
+        lookahead: tokens that ``static`` drafts per round; None for the recommended or the package's own number.
+        temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
+        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts), unless rounding
+            decides one. Its coins are equal bits; logits differ in the last ones between forwards of other widths, threads and
+            processors, and a token changes, and with it what follows, where a coin falls within that difference, or at temperature 0
+            where the two largest logits do. In fp32 that is about one token in a million (embedded target alone and in a batch of
+            8: laws 6e-7 apart in total variation).
         stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
             tokenizer, unless ``target`` was loaded from a local folder that holds it.
         compile: compile the forwards that recur (torch.compile): one prompt at a time, tens of seconds per shape, then about
@@ -80,25 +87,29 @@ def generate(
     device = target.get_input_embeddings().weight.device
     if package.drafter.device != device:
         package.to(device)
-    drafter, vocab, with_tail = _form(package, sampler)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    texts = partial(_texts, package, target_tokenizer)
+    chosen = plan(package, sampling, device.type, Asked(sampler, stop, lookahead), texts)
+    drafter = package.tailed if chosen.tailed and package.tailed is not None else package.drafter
     pair = replace(_pair(target, package, drafter, target_tokenizer), compile=compile)
     prompts = _prompts(input_ids, vocabulary_size(target.config))
     limits = Limits(
         max_new_tokens=max_new_tokens,
-        sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+        sampling=sampling,
         stop_strings=tuple(stop_strings),
         text=None if target_tokenizer is None else target_tokenizer.decode,
     )
-    if not isinstance(sampler, Sampler):
-        texts, name = partial(_texts, package, target_tokenizer), sampler or default_sampler(package)
-        sampler = build(name, vocab, texts=texts, affinity=package.affinity, tail=with_tail)
     coins = KeyedCoins(seed, torch.arange(len(prompts), device=device))
-    return speculative(pair, sampler, _stop(stop, lookahead, package, temperature), prompts, coins, limits)
+    if chosen.sampler is None:
+        _tell_once(package)
+        return autoregressive(pair, prompts, coins, limits)
+    return speculative(pair, chosen.sampler, chosen.stop, prompts, coins, limits)
 
 
-def default_sampler(package: Package) -> str:
-    """The plain rejection sampler that fits a package's vocabulary."""
-    return "tli" if package.pruned or package.foreign else "standard"
+def _tell_once(package: Package) -> None:
+    if package not in _told:
+        _told.add(package)
+        warnings.warn("eval found no gain: plain decoding; pass sampler=... to draft anyway", stacklevel=3)
 
 
 def check_target(target: PreTrainedModel, package: Package) -> None:
@@ -122,14 +133,6 @@ def check_settings(target: PreTrainedModel, drafter: PreTrainedModel) -> None:
             f"the target's generation config has {name}={value!r}, which plain decoding would apply and this engine does not; "
             f"expected it unset: target.generation_config.{name} = None"
         )
-
-
-def _form(package: Package, sampler: str | Sampler | None) -> tuple[PreTrainedModel, VocabMap, bool]:
-    """The drafter's form that a sampler drafts with, the map of its columns, and whether it has the tail."""
-    name = sampler.name if isinstance(sampler, Sampler) else sampler
-    if name != "tail" or package.tailed is None:
-        return package.drafter, package.vocab, False
-    return package.tailed, package.tailed_vocab, True
 
 
 def _pair(
@@ -203,11 +206,3 @@ def _prompts(input_ids: Tensor | Sequence[Tensor], vocabulary: int) -> list[Tens
                 "give rows of different lengths as a list instead of padding them"
             )
     return rows
-
-
-def _stop(stop: str | StopPolicy, lookahead: int | None, package: Package, temperature: float) -> StopPolicy:
-    if not isinstance(stop, str):
-        return stop
-    length = package.description["generation"]["lookahead"] if lookahead is None else lookahead
-    options = {"length": length} if stop == "static" else {}
-    return stop_catalog.build(stop, options, temperature=temperature, trained=package.stop)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Costs:
     target: Mapping[int, Timing]  # n -> t(n), n tokens in one forward
     drafters: Mapping[str, Timing]  # name -> d, one token
     context: int
+    wide: Mapping[str, Mapping[int, Timing]] = field(default_factory=dict)  # name -> n -> d(n), for levels of trees
 
     @property
     def t(self) -> float:
@@ -65,38 +66,72 @@ class Costs:
         Leviathan et al. 2023 (arXiv 2211.17192) with the measured t(n) instead of t(n) = t(1), linear between the
         measured n.
         """
-        lengths = sorted(self.target)
-        verify = float(np.interp(drafted_per_forward + 1, lengths, [self.target[n].median for n in lengths]))
+        verify = self.verify(drafted_per_forward + 1)
         return tokens_per_forward * self.t / (drafted_per_forward * self.drafters[drafter].median + verify)
+
+    def verify(self, tokens: float) -> float:
+        """Seconds of a target forward of so many tokens, linear between the measured n and on beyond the last two."""
+        return _interpolated({n: timing.median for n, timing in self.target.items()}, tokens)
+
+    def draft(self, drafter: str, tokens: float) -> float:
+        """Seconds of a drafter forward of so many tokens; as for one where no others were measured."""
+        known = {1: self.drafters[drafter].median} | {n: item.median for n, item in self.wide.get(drafter, {}).items()}
+        return _interpolated(known, tokens)
+
+
+def _interpolated(known: Mapping[int, float], tokens: float) -> float:
+    lengths = sorted(known)
+    if tokens > lengths[-1] and len(lengths) > 1:
+        last, before = lengths[-1], lengths[-2]
+        return known[last] + (tokens - last) * max(0.0, (known[last] - known[before]) / (last - before))
+    return float(np.interp(tokens, lengths, [known[n] for n in lengths]))
 
 
 def measure_costs(
-    pairs: Mapping[str, Pair], prompt: Tensor, lengths: Sequence[int] = range(1, 9), repeats: int = 30
+    pairs: Mapping[str, Pair],
+    prompt: Tensor,
+    lengths: Sequence[int] = range(1, 9),
+    repeats: int = 30,
+    widths: Sequence[int] = (),
+    advance: Callable[[], None] = lambda: None,
 ) -> Costs:
-    """Time the target at every length and each drafter at one token, interleaved.
+    """Time the target at every length and each drafter at one token and at every width, interleaved.
 
     Args:
         pairs: name -> pair; they share the target, which is taken from the first.
         prompt: int64 (n,) target ids to fill the caches with, repeated or cut to CONTEXT and the models' contexts.
-        lengths: tokens per target forward; 1 is always measured.
+        lengths: tokens per target forward; 1 is always measured. widths: tokens of a drafter's forwards over a level of a tree.
+        advance: told of every repeat, the WARM_UP ones included.
     """
     lengths = sorted({1, *lengths})
-    context = _context(pairs, max(lengths))
-    ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
-    first = next(iter(pairs.values()))
     with torch.inference_mode():
-        target = _filled(first.open_target(1, context + lengths[-1]), ids)
-        forwards: dict[tuple[str, int | str], Forward] = {
-            ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
-        }
-        for name, pair in pairs.items():
-            forwards["drafter", name] = _drafter_forward(pair, ids)
-        timings = interleaved(forwards, repeats, first.device)
+        made, context = forwards(pairs, prompt, lengths, widths)
+        timings = interleaved(made, repeats, next(iter(pairs.values())).device, advance)
     return Costs(
         target={n: timings["target", n] for n in lengths},
         drafters={name: timings["drafter", name] for name in pairs},
         context=context,
+        wide={name: {n: timings[name, n] for n in widths} for name in pairs},
     )
+
+
+def forwards(
+    pairs: Mapping[str, Pair], prompt: Tensor, lengths: Sequence[int], widths: Sequence[int] = ()
+) -> tuple[dict[tuple[str, int | str], Forward], int]:
+    """The forwards that `measure_costs` times, by ("target", tokens), ("drafter", name) and (name, width), and the tokens before.
+
+    Arguments as there. To be called, and the forwards to be run, in `torch.inference_mode`.
+    """
+    context = _context(pairs, max(*lengths, *widths, 1))
+    ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
+    target = _filled(next(iter(pairs.values())).open_target(1, context + max(lengths)), ids)
+    made: dict[tuple[str, int | str], Forward] = {
+        ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
+    }
+    for name, pair in pairs.items():
+        made["drafter", name] = _drafter_forward(pair, ids)
+        made |= {(name, n): _drafter_forward(pair, ids, n) for n in widths}
+    return made, context
 
 
 def drafter_forward(pair: Pair, prompt: Tensor) -> Forward:
@@ -106,12 +141,15 @@ def drafter_forward(pair: Pair, prompt: Tensor) -> Forward:
         return _drafter_forward(pair, prompt.repeat(-(-context // len(prompt)))[:context].tolist())
 
 
-def _drafter_forward(pair: Pair, ids: list[int]) -> Forward:
+def _drafter_forward(pair: Pair, ids: list[int], tokens: int = 1) -> Forward:
     stream = pair.prompt(ids)[: len(ids)]
-    return Forward(_filled(pair.open_drafter(1, len(stream) + 1), stream), torch.tensor([stream[:1]]), len(stream))
+    more = torch.tensor([(stream * tokens)[:tokens]])
+    return Forward(_filled(pair.open_drafter(1, len(stream) + tokens), stream), more, len(stream))
 
 
-def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.device) -> dict[Any, Timing]:
+def interleaved(
+    forwards: Mapping[Any, Forward], repeats: int, device: torch.device, advance: Callable[[], None] = lambda: None
+) -> dict[Any, Timing]:
     """Time every forward `repeats` times in alternating order, after a warm-up; undoing is not timed."""
     seconds: dict[Any, list[float]] = {name: [] for name in forwards}
     for repeat in range(-WARM_UP, repeats):
@@ -125,6 +163,7 @@ def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.dev
             forwards[name].undo()
             if repeat >= 0:
                 seconds[name].append(taken)
+        advance()
     return {name: _timing(values) for name, values in seconds.items()}
 
 

@@ -146,8 +146,14 @@ def _row(key: Configuration, own: Samples, plain: Samples | None, unpruned: Samp
 
 
 def _speedup(name: str, own: Samples, base: Samples | None) -> Row:
-    if base is None or not own.tokens_per_second or not base.tokens_per_second:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    found = None if base is None else speedup(own, base)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found or (None, None, None), strict=True))
+
+
+def speedup(own: Samples, base: Samples) -> tuple[float, float | None, float | None] | None:
+    """Ratio of tokens per second on the same prompts, with its interval; None where one of them has no tokens or seconds."""
+    if not own.tokens_per_second or not base.tokens_per_second:
+        return None
     low, high = interval(
         lambda tokens, seconds, base_tokens, base_seconds: tokens / seconds * base_seconds / base_tokens,
         own.counts["tokens"],
@@ -155,7 +161,7 @@ def _speedup(name: str, own: Samples, base: Samples | None) -> Row:
         base.counts["tokens"],
         base.seconds,
     )
-    return {name: own.tokens_per_second / base.tokens_per_second, f"{name}_low": low, f"{name}_high": high}
+    return own.tokens_per_second / base.tokens_per_second, low, high
 
 
 def per_device(rows: Iterable[Row], devices: Mapping[str, int]) -> None:

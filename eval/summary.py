@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from drafters.probs import Sampling
@@ -16,6 +16,8 @@ from eval.laws import nodes
 from eval.losslessness.certificate import status
 from eval.optimum import Optimum, Ranks
 from eval.records import SPECULATIVE, Configuration
+
+Row = dict[str, Any]
 
 NOT_PROVEN, LOSSY = "not proven", "lossy"
 DEFINITIONS = {
@@ -34,8 +36,10 @@ DEFINITIONS = {
     "race_ceiling": "(log V + log(nodes + 1)) / H[R]: most tokens per target forward of any race tree of so many nodes, for "
     "ranks that are independent from position to position (arXiv 2504.15475)",
 }
+EXPECTED = ("acceptance", "acceptance_gain", "tokens_per_forward")
+NOT_EXPECTED: dict[str, Any] = {f"{name}{end}": None for name in EXPECTED for end in ("", "_low", "_high")}
+NOT_EXPECTED |= {"text_positions": None}
 _NO_OPTIMUM = dict.fromkeys(field.name for field in dataclasses.fields(Optimum))
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Evidence:
     optima: Mapping[Configuration, Optimum]
     ranks: Mapping[tuple[str, float], Ranks]  # (drafter, temperature)
     certificate: Mapping[str, Any] | None  # of the code that ran
+    expected: Mapping[Configuration, Row] = field(default_factory=dict)  # see eval.expectation.summary.DEFINITIONS
 
 
 def annotate(
@@ -64,6 +69,7 @@ def annotate(
         row["speedup_by_costs"] = by_costs(row, costs)
         row["nodes"] = nodes(contender)
         row |= _NO_OPTIMUM if found is None else found.fields()
+        row |= evidence.expected.get(key, NOT_EXPECTED)
         row |= _ranks(contender, row["nodes"], evidence, vocabulary)
         row["lossy"] = lossy(contender, found, warps.plain(key.temperature))
         row["lossless"] = proof(row, evidence.certificate)

@@ -15,6 +15,7 @@ from drafters.package.artifact import Package
 from eval import metrics, summary
 from eval.contenders import reference
 from eval.costs import Costs, cost_report
+from eval.expectation import summary as expectation
 from eval.harness import Harness
 from eval.losslessness.certificate import code_hash
 from eval.records import PACKAGE, UNPRUNED, Record
@@ -111,5 +112,5 @@ def _more(
             for (drafter, temperature), found in evidence.ranks.items()
         ],
         "greedy_identity": metrics.greedy_identity(records, harness.check.exact),
-        "definitions": metrics.DEFINITIONS | summary.DEFINITIONS | rounds.DEFINITIONS,
+        "definitions": metrics.DEFINITIONS | summary.DEFINITIONS | expectation.DEFINITIONS | rounds.DEFINITIONS,
     }

@@ -49,7 +49,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     skipped = Counter(reason_of(report) for report in terminalreporter.stats.get("skipped", []))
     if skipped:
         terminalreporter.write_line("skipped: " + "; ".join(f"{n} {reason}" for reason, n in skipped.most_common()))
-    if left_out := config.stash.get(LEFT_OUT, 0):
+    left_out = config.stash.get(LEFT_OUT, 0)
+    if left_out and config.option.markexpr == "not slow":  # else the caller has chosen
         terminalreporter.write_line(f"left out: {left_out} slow tests; make test-all runs them, too")
 
 

@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel, PreT
 from drafters.affinity import AffinityPrior
 from drafters.devices import choose_device, choose_dtype
 from drafters.heads import PruneError
+from drafters.package.choices import Recommendation
 from drafters.package.components import (
     AFFINITY,
     STOP_CONFIG,
@@ -37,6 +38,7 @@ from drafters.package.model_folder import (
     open_tokenizer,
     quiet,
 )
+from drafters.package.recommendation import recommendation_of
 from drafters.package.safe_load import DAMAGED, TensorInfo, read_json, read_tensors
 from drafters.package.schema import DESCRIPTION, check_description, check_known_keys
 from drafters.package.sealed import PATTERNS, verify
@@ -70,6 +72,9 @@ class Package:
     description: dict[str, Any]  # drafters.json
     manifest: Manifest
     tailed: PreTrainedModel | None = None
+    recommendation: Recommendation | None = (
+        None  # what its evaluation found best, where that lies in or beside its folder
+    )
 
     @property
     def foreign(self) -> bool:
@@ -102,6 +107,8 @@ def load(
     Args:
         device: auto, cpu, cuda or mps. dtype: auto, fp32 or bf16; auto is fp32 but on cuda.
 
+    A recommendation that is malformed or another package's is left out, with a warning.
+
     Raises:
         PackageError: names the file, the field, what was expected and found, and what to do; see docs of `safe_load`.
         DeviceError: no such device.
@@ -128,6 +135,7 @@ def load(
         vocab=vocabulary.map,
         description=description,
         manifest=manifest,
+        recommendation=recommendation_of(source, manifest),
         **slots,
     )
 

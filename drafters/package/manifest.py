@@ -51,6 +51,17 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    @property
+    def content(self) -> str:
+        """Which files these are, whoever made them, when and where: see `content_hash`."""
+        return content_hash(self.files)
+
+
+def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 in hex over the names of ``files`` and their own SHA-256, as a manifest lists them."""
+    lines = "".join(f"{name} {entry.get('sha256')}\n" for name, entry in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
 
 def write_manifest(
     directory: str | os.PathLike[str],

@@ -26,11 +26,13 @@ OPTIONAL = (
     "tokenizer_config.json",
     "vocab.json",
 )
-# What a published repository holds beside the package. Never opened, so it needs no place in the manifest.
+# What a published repository holds beside the package: it has no place in the manifest. Only the recommendation is ever
+# opened, as advice that is checked on its own (`drafters.package.recommendation`).
+RECOMMENDED = "recommended.json"
 IGNORED = re.compile(
-    r"\.gitattributes|README\.md|certificate\.json|draft_token_map\.json|(eval|\.eval_results|\.cache)/.*"
+    r"\.gitattributes|README\.md|(certificate|draft_token_map|recommended)\.json|(eval|\.eval_results|\.cache)/.*"
 )
-PATTERNS = [NAME, *REQUIRED, *OPTIONAL]  # what is downloaded from the Hub
+PATTERNS = [NAME, *REQUIRED, *OPTIONAL, RECOMMENDED]  # what is downloaded from the Hub
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -23,7 +23,7 @@ from drafters.package.components import (
     StopModel,
     check_vocabulary,
 )
-from drafters.package.manifest import file_sha256, list_files, write_manifest
+from drafters.package.manifest import content_hash, file_sha256, list_files, write_manifest
 from drafters.package.model_folder import quiet
 from drafters.package.schema import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.prune import save_pruned
@@ -139,8 +139,7 @@ def save_package(
     for path in directory.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner can read
     names = list_files(directory)
-    digests = "".join(f"{name} {file_sha256(directory / name)}\n" for name in names)
-    key = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    key = content_hash({name: {"sha256": file_sha256(directory / name)} for name in names})[:16]
     write_manifest(directory, kind="package", key=key, config=description, inputs={}, files=names)
     return directory
 

@@ -13,23 +13,31 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from drafters.package.recommendation import write_recommendation
 from drafters.package.safe_load import read_json
+from drafters.package.sealed import RECOMMENDED
 from drafters.probs import Sampling
 from drafters.samplers.guard import LossyError
 from eval import suites, summary
-from eval.contenders import Drafter
-from eval.costs import Costs, measure_costs
+from eval.contenders import Contender, Drafter
+from eval.costs import WARM_UP, Costs, measure_costs
 from eval.harness import Harness, Task
 from eval.laws import Laws
 from eval.losslessness.certificate import read_certificate
+from eval.prediction import work
 from eval.records import PACKAGE, TAILED, UNPRUNED
 from eval.report.table import show as show_report
 from eval.report.write import to_csv, to_json
 from pipeline import evaluating, executors_of, measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.evaluate import held_out
+from pipeline.evaluate.common_text import expected_rows, on_common_text
+from pipeline.evaluate.few import few
+from pipeline.evaluate.judge import Judged, judge, recommendation, split
+from pipeline.evaluate.prices import kept_costs
 from pipeline.reporting import report, write_page
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -53,6 +61,12 @@ class EvalConfig:
     repeats: int = 3  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
     law_rounds: int = 48  # rounds per row whose laws (p, q) are logged; 0: no optimum beside the rows
+    positions: int = (
+        4000  # of the target's own text on which both models' laws are read, per temperature; 0: no verdict
+    )
+    rows: str = "all"  # all | few: time one tree per drafter, no sampler that does what another one does, the package's forms alone
+    confirm_prompts: int = 24  # kept back from all else: the verdict's candidates run on them by the clock
+    confirm_minutes: float = 20.0  # of that, per temperature
     compile: bool = (
         False  # compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
     )
@@ -60,36 +74,81 @@ class EvalConfig:
 
 
 def run(context: Context) -> None:
-    """Measure costs and laws, then all contenders prompt by prompt; write records and report."""
+    """Read laws, measure costs, time all contenders prompt by prompt, conclude; write records, report and recommendation."""
     cfg, settings = context.cfg, context.cfg.eval
-    bench = evaluating.opened(cfg, context.inputs["package"])
-    # One forward verifies a whole chain; t(1) to t(8) show how its cost grows.
-    lengths = range(1, max(8, bench.longest + 1) + 1)
-    pairs = {drafter.name: drafter.pair for drafter in bench.drafters}
-    costs = measure_costs(pairs, bench.tasks[0].ids, lengths, settings.cost_runs)
-    ids = [task.ids for task in bench.tasks]
-    laws = Laws(ids, settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
+    with context.progress("Opening the models", None):
+        bench = evaluating.opened(cfg, context.inputs["package"])
+    tasks, unseen = split(bench.tasks, settings.confirm_prompts if settings.positions else 0)
+    laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
 
     def rank_law(drafter: Drafter, temperature: float) -> list[float] | None:
         found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
         return None if found is None else found.law
 
-    found = bench.contenders(cfg, rank_law)
-    _announce(context, len(found), len(bench.tasks), costs)
+    with context.progress("Logging the ranks of drafts", None):
+        every = bench.contenders(cfg, rank_law)
+    costs = kept_costs(context, lambda: _costs(context, bench, tasks, every))
+    common = {}
+    if settings.positions:
+        presets = evaluating.chosen_presets(cfg)
+        common = on_common_text(context, bench, tasks, every, presets, rank_law)
+    found, left_out = few(every, common, costs) if settings.rows == "few" else (every, [])
+    _announce(context, len(found), len(tasks), costs)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     harness = bench.harness(cfg, found)
-    records = list(measuring.records(context, len(found), bench.tasks, _cells(context, harness, bench.tasks, laws)))
-    evidence = summary.Evidence(optima, laws.known, read_certificate(cfg.runs_dir))
-    shipped = bool((evidence.certificate or {}).get("shipped"))
-    made = report(cfg, records, bench.package, costs, harness, evidence) | {
-        "not_applied": bench.not_applied,
-        "certificate_shipped": shipped,
-    }
+    records = list(measuring.records(context, len(found), tasks, _cells(context, harness, tasks, laws)))
+    judged = judge(context, bench, common, costs, records, found, unseen)
+    evidence = summary.Evidence(
+        optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
+    )
+    made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
+    made |= _held_out(context, bench, judged) | {"left_out": left_out, "selection": settings.rows}
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
+    _recommend(context, bench, judged, made)
     write_page(context, made, evidence.certificate)
     measuring.sweep(context.out)
+
+
+def _costs(context: Context, bench: evaluating.Bench, tasks: list[Task], contenders: list[Contender]) -> Costs:
+    """Prices of all forwards that the contenders' rounds are made of, and of t(1) to t(8): how verification grows."""
+    trees = [work(item.sampler, item.stop.max_length) for item in contenders if item.sampler and item.stop]
+    lengths = {*range(1, max(8, bench.longest + 1) + 1), *(own.nodes[-1] + 1 for own in trees)}
+    widths = {n for own in trees for n in own.drafts[-1]} - {1}
+    pairs = {drafter.name: drafter.pair for drafter in bench.drafters}
+    runs = context.cfg.eval.cost_runs
+    with context.progress("Timing forwards", runs + WARM_UP) as bar:
+        return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths), bar.advance)
+
+
+def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -> dict[str, Any]:
+    """What the report says of the whole evaluation, beside its rows."""
+    return {
+        "not_applied": bench.not_applied,
+        "certificate_shipped": bool((evidence.certificate or {}).get("shipped")),
+        "verdict": [asdict(choice) for choice in judged.choices],
+        "overheads": asdict(judged.overheads) | {"forwards_over_measured": judged.overrun},
+        "warnings": judged.warnings,
+    }
+
+
+def _held_out(context: Context, bench: evaluating.Bench, judged: Judged) -> dict[str, Any]:
+    """The figures of earlier stages beside the package's own, and the warnings with what does not agree."""
+    found = held_out.figures(context.cfg, bench, context.inputs)
+    agreed, off = held_out.sentences(found)
+    return {"held_out": [asdict(item) for item in found], "held_out_said": agreed, "warnings": [*judged.warnings, *off]}
+
+
+def _recommend(context: Context, bench: evaluating.Bench, judged: Judged, made: dict[str, Any]) -> None:
+    """recommended.json, in the stage's own directory and beside the package, where `drafters.load` finds it."""
+    if not judged.choices:
+        return
+    package = context.inputs["package"].resolve()
+    place = made["device"], made["dtype"], made["threads"]
+    found = recommendation(context.cfg, bench, bench.package.manifest, judged, *place)
+    write_recommendation(context.out / RECOMMENDED, found)
+    write_recommendation(package.with_name(f"{package.name}.{RECOMMENDED}"), found)
 
 
 def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) -> measuring.Make:
@@ -99,7 +158,7 @@ def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) ->
     from pipeline.scale.evaluating import cells  # here: Ray is an extra
 
     known = {key: found.law for key, found in laws.known.items()}
-    return cells(context.cfg, context.inputs["package"], known)
+    return cells(context.cfg, context.inputs["package"], known, tasks, harness.contenders)
 
 
 def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:
@@ -126,11 +185,10 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """
     found = summary.proved_since(read_json(directory, REPORT), read_certificate(directory.parents[1]))
     show_report(found, console)
-    console.print(f"package: {inputs['package'].resolve()}", highlight=False, markup=False, soft_wrap=True)
     path = (directory / REPORT).resolve()
-    if (page := path.with_name(PAGE)).exists():
-        console.print(f"to look at: {page}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {path}", highlight=False, markup=False, soft_wrap=True)
+    page = path.with_name(PAGE)
+    for label, where in (("package", inputs["package"].resolve()), ("report", page if page.exists() else path)):
+        console.print(f"{label}: {where}", highlight=False, markup=False, soft_wrap=True)
     greedy = found["greedy_identity"]
     if greedy["status"] == "error":
         failed = ", ".join(f"{item['sampler']} on {item['prompt']}" for item in greedy["failed"][:3])
@@ -141,8 +199,9 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
-    """The package on trial."""
-    return {"package": "package"}
+    """The package on trial, and the stages whose figures it must give again."""
+    made = {name: name for name in ("affinity", "tail") if cfg[name].enabled}
+    return {"package": "package"} | made
 
 
 def config(cfg: DictConfig) -> dict[str, Any]:
@@ -182,6 +241,12 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"eval.{name}={settings[name]}: expected a whole number from 1")
     if settings.law_rounds < 0:
         raise ConfigError(f"eval.law_rounds={settings.law_rounds}: expected a whole number from 0 (none logged)")
+    if settings.positions < 0 or settings.confirm_prompts < 0 or not settings.confirm_minutes > 0:
+        raise ConfigError("eval: expected positions and confirm_prompts from 0 and confirm_minutes above 0")
+    if settings.rows not in ("all", "few"):
+        raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
+    if settings.rows == "few" and not settings.positions:
+        raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
@@ -208,5 +273,13 @@ def check(cfg: DictConfig) -> None:
 
 
 STAGE = Stage(
-    name="eval", run=run, inputs=inputs, config=config, external=external, check=check, measures=True, show=show
+    name="eval",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    decodes=always,
+    measures=True,
+    show=show,
 )

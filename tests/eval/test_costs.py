@@ -1,13 +1,10 @@
 """Costs are measured on the engine's own models and caches, and the speed-up that they imply is Leviathan's formula."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from drafters.engine.session import TransformersPair
-from eval import costs as timed
-from eval.costs import Costs, Timing, cost_report, interleaved, measure_costs
+from eval.costs import WARM_UP, Costs, Timing, cost_report, interleaved, measure_costs
 
 
 def timing(seconds: float) -> Timing:
@@ -29,28 +26,32 @@ def test_measures_every_length_and_drafter(target, drafter):
     assert [item["n"] for item in report["t_n"]] == [1, 2, 3, 4]
 
 
-class Clocked:
-    """A forward of known length on a clock of the test's own."""
+class Sleeper:
+    """A forward of known length, on a clock of its own, that forgets nothing."""
 
-    def __init__(self, seconds: float, log: list[float], now: list[float]):
-        self.seconds, self.log, self.now = seconds, log, now
+    now = 0.0  # of all of them
+
+    def __init__(self, seconds: float, log: list):
+        self.seconds, self.log = seconds, log
 
     def run(self) -> None:
         self.log.append(self.seconds)
-        self.now[0] += self.seconds
+        Sleeper.now += self.seconds
 
     def undo(self) -> None:
-        self.now[0] += 64.0  # must not be timed
+        Sleeper.now += 3.0  # must not be timed
 
 
 def test_times_the_forward_alone_in_alternating_order(monkeypatch):
+    monkeypatch.setattr("eval.costs.time.perf_counter", lambda: Sleeper.now)
     log: list[float] = []
-    now = [0.0]
-    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    found = interleaved({"a": Clocked(1.0, log, now), "b": Clocked(2.0, log, now)}, 5, torch.device("cpu"))
-    assert (found["a"].low, found["a"].median, found["a"].high) == (1.0, 1.0, 1.0)
-    assert (found["b"].low, found["b"].median, found["b"].high) == (2.0, 2.0, 2.0)
+    repeats: list[None] = []
+    found = interleaved(
+        {"a": Sleeper(1.0, log), "b": Sleeper(2.0, log)}, 5, torch.device("cpu"), lambda: repeats.append(None)
+    )
+    assert [found[name].median for name in "ab"] == [1.0, 2.0]
     assert log[:4] in ([1.0, 2.0, 2.0, 1.0], [2.0, 1.0, 1.0, 2.0])
+    assert len(repeats) == 5 + WARM_UP
 
 
 def test_speedup_is_leviathans_where_verifying_costs_one_forward():
