@@ -15,7 +15,7 @@ pretrain sweep: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain sweep: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-floats lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep clean $(STAGES)
+.PHONY: help setup demo test test-all test-floats lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ setup: $(STAMP) ## create .venv and install everything, pinned; does nothing whe
 demo: $(STAMP) ## the whole pipeline on the embedded pair, on CPU, in minutes
 	@$(RUN) experiment=demo $(ARGS)
 
-test: $(STAMP) ## run the tests
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --dist loadfile $(ARGS)
+test: $(STAMP) ## does this installation work? the tests that take minutes in all
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --dist worksteal -m "not slow" $(ARGS)
+
+test-all: $(STAMP) ## every test: what must pass before a change is accepted
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 # Other kernels and threads sum in another order. Fixed bits (MKL_CBWR) hide that a product also depends on its operands' addresses,
 # so one of two environments has them. ONEDNN_MAX_CPU_ISA and MKL_ENABLE_INSTRUCTIONS change no bit of these tests' products.

@@ -72,7 +72,7 @@ def run(place: Path, *more: str) -> tuple[Path, str]:
     return Runner(settings(place, *more), Console(file=said, width=100)).run("eval"), said.getvalue()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)  # before any test: what it says depends on what is made already
 def done(place) -> tuple[Path, str]:
     return run(place)
 

@@ -17,10 +17,11 @@ from drafters.vocab.alignment import identity, restrict
 from pipeline import config
 from pipeline.stage import Context
 from pipeline.stages import package as stage
+from tests.data import DATA, needs
 
 ROOT = Path(__file__).parents[3]
-MODELS = ROOT.parent / "shared" / "data" / "models"
-needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the real models are not at {MODELS}")
+MODELS = DATA / "models"
+needs_models = needs("models")
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "pair").glob("*.yaml"))
 
 
