@@ -89,7 +89,8 @@ def _runnable(
         return None
     try:
         vocab, options = _vocab(package, tailed), stop_options(use.stop, use.length)
-        sampler = build(use.sampler, vocab, use.options, texts=texts, affinity=package.affinity, tail=tailed)
+        spelled = None if tailed else texts  # which are of the short head's rows
+        sampler = build(use.sampler, vocab, use.options, texts=spelled, affinity=package.affinity, tail=tailed)
         stop = given or stops.build(use.stop, options, temperature=sampling.temperature, trained=package.stop)
     except ValueError:  # a prior, a tail or a classifier that the package does not have
         return None

@@ -65,10 +65,11 @@ class BaseConfig:
 
     stage: str = MISSING  # what to make, chosen by `stage=<name>`
     only: bool = False  # refuse to run the stages before it
+    brief: bool = False  # a line per stage, and only the result of the one asked for
     runs_dir: str = "runs"
     device: str = "auto"  # auto | cpu | cuda | mps
     dtype: str = "auto"  # auto | fp32 | bf16
-    threads: int | None = None  # CPU threads, null for all
+    threads: Any = "auto"  # CPU threads: auto (what serves the models best, see pipeline.threads) | a whole number
     seed: int = 0
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -23,8 +23,10 @@ from drafters.vocab.alignment import VocabMap
 from pipeline import corpus, generations
 from pipeline.errors import ConfigError
 from pipeline.laws import windows
+from pipeline.stage import write_atomic
 
 PARTS = {"fit": 0.6, "calibrate": 0.2, "test": 0.2}  # of the tokens
+TEST_TEXT = "test_text.safetensors"
 SOURCES = ("corpus", "generations")
 Window = tuple[int, Tensor]  # the document's number, int64 (n,)
 
@@ -106,6 +108,22 @@ def documents(cfg: DictConfig, settings: TextSettings, tokenizer: Any, inputs: d
     for document in corpus.documents(corpus.corpus_config(cfg), "train"):
         ids = tokenizer(document.text[:room], add_special_tokens=False, verbose=False)["input_ids"]
         yield torch.tensor(ids, dtype=torch.int64)
+
+
+def keep_test(folder: Path, reading: Reading) -> None:
+    """Keep the ids that a stage's figures were measured on beside them, so that the packaged drafter can be held to them."""
+    ids = [window for _, window in reading.texts["test"]]
+    tensors = {"ids": torch.cat(ids), "sizes": torch.tensor([len(window) for window in ids])}
+    write_atomic(folder / TEST_TEXT, save(tensors))
+
+
+def read_test(folder: Path) -> list[Tensor]:
+    """The windows, int64 (n,) each, that `keep_test` kept; none where the stage measured nothing."""
+    path = folder / TEST_TEXT
+    if not path.exists():
+        return []
+    found = load_file(path)
+    return list(found["ids"].split(found["sizes"].tolist()))
 
 
 def stage_inputs(cfg: DictConfig, name: str) -> dict[str, str]:

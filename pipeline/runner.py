@@ -7,8 +7,11 @@ partial directory, from which the next run of the same key goes on.
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from pipeline.errors import MissingInput, PipelineError
 from pipeline.keys import content_key, key_parts
 from pipeline.lock import lock
 from pipeline.stage import Context, Stage
+from pipeline.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ class Runner:
     root: Path = ROOT  # where first-party source lies
     first_party: tuple[str, ...] = PACKAGES
     done: set[Path] = field(default_factory=set)  # made or checked by this runner
+    threads: Threads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.threads = Threads(self.cfg, self.console)
 
     def run(self, name: str, only: bool = False) -> Path:
         """Make the output of stage ``name`` and, unless ``only``, of every stage before it; return its directory.
@@ -88,7 +96,7 @@ class Runner:
         stage.check(self.cfg)
         inputs = {role: self.plan(other, (*above, name)) for role, other in sorted(stage.inputs(self.cfg).items())}
         keys = {role: step.key for role, step in inputs.items()}
-        parts = key_parts(stage, module, self.cfg, keys, self.root, self.first_party)
+        parts = key_parts(stage, module, self.cfg, keys, self.threads.of, self.root, self.first_party)
         key = content_key(parts)
         return Step(stage, key, parts, inputs, Path(self.cfg.runs_dir) / name / key)
 
@@ -130,9 +138,13 @@ class Runner:
             partial.mkdir(exist_ok=True)
             publish.sweep(partial)
             inputs = {role: needed.directory for role, needed in step.inputs.items()}
-            step.stage.run(Context(self.cfg, inputs, partial, self.console, step.directory))
-            publish.sweep(partial)
-            publish.seal(partial, step.stage.name, step.key, step.parts)
+            self.threads.use(step.stage)
+            with self._stage_console() as console:
+                context = Context(self.cfg, inputs, partial, console, step.directory, self.console)
+                with context.heartbeat(step.stage.name):
+                    step.stage.run(context)
+                    publish.sweep(partial)
+                    publish.seal(partial, step.stage.name, step.key, step.parts)
         publish.publish(partial, step.directory)
 
     def _is_whole(self, step: Step) -> bool:
@@ -153,8 +165,25 @@ class Runner:
         os.rename(step.directory, aside)
         self._say(f"{step.stage.name}: {reason}\n{step.stage.name}: moved it to {aside}, making it again")
 
+    @contextmanager
+    def _stage_console(self) -> Iterator[Console]:
+        """Where a stage talks: here, or in a brief run aside, of which only the warnings are shown."""
+        if not self.cfg.get("brief"):
+            yield self.console
+            return
+        aside = Console(file=io.StringIO(), width=10_000)
+        try:
+            yield aside
+        finally:
+            for line in aside.file.getvalue().splitlines():  # type: ignore[attr-defined]
+                if line.startswith("warning"):
+                    self._say(line)
+
     def _report(self, step: Step, what: str) -> None:
-        self._say(f"{step.stage.name:<12} {what:<12} {step.directory}")
+        brief = bool(self.cfg.get("brief"))
+        self._say(
+            f"{step.stage.name:<12} {what:<12} {step.stage.brief(step.directory) if brief else step.directory}".rstrip()
+        )
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

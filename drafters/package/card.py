@@ -1,7 +1,8 @@
 """The model card of a published package: what it is, how it performed, how to use it, what its licence asks.
 
-Everything in it comes from the package's own description, the evaluation's report and the gate's certificate, all
-plain data, so the card says nothing that is not in a file beside it. The metadata block is written by huggingface_hub.
+Everything in it comes from the package's own description, the evaluation's report and recommendation and the gate's
+certificate, all plain data, so the card says nothing that is not in a file beside it. The metadata block is written by
+huggingface_hub.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from drafters.package import advice
+from drafters.package.choices import Recommendation
 from drafters.package.licences import Licence
 
 TAGS = ("drafters", "speculative-decoding", "draft-model", "vocabulary-pruning")
@@ -26,12 +29,13 @@ class CardFacts:
     tag: str
     report: Mapping[str, Any] | None
     certificate: Mapping[str, Any] | None
+    recommendation: Recommendation | None = None
 
 
 def render(facts: CardFacts) -> str:
     """The whole README.md."""
-    sections = (_what, _use, _serve, _results, _proof, _limits, _made)
-    body = "\n\n".join(section(facts) for section in sections)
+    sections = (_what, _use, _recommended, _serve, _results, _proof, _limits, _made)
+    body = "\n\n".join(filter(None, (section(facts) for section in sections)))
     return f"---\n{metadata(facts).to_yaml()}\n---\n\n{body}\n"
 
 
@@ -122,6 +126,9 @@ def _what(facts: CardFacts) -> str:
 
 def _use(facts: CardFacts) -> str:
     recommended, generation = facts.description["recommended"], facts.description["generation"]
+    how = f'sampler="{recommended["sampler"]}", stop="{recommended["stop"]}", '
+    if facts.recommendation is not None:  # left open, so that what was measured decides
+        how = ""
     return (
         "## Use\n\n"
         "```python\n"
@@ -130,8 +137,7 @@ def _use(facts: CardFacts) -> str:
         f'tokenizer = AutoTokenizer.from_pretrained("{facts.description["target"]["id"]}")\n'
         f'package = drafters.load("{facts.repository}", revision=COMMIT)  # 40 hex digits, see tag {facts.tag}\n'
         'ids = tokenizer("...", return_tensors="pt").input_ids\n'
-        f'out = drafters.generate(target, package, ids, sampler="{recommended["sampler"]}", '
-        f'stop="{recommended["stop"]}", temperature={generation["temperature"]:g})\n'
+        f"out = drafters.generate(target, package, ids, {how}temperature={generation['temperature']:g})\n"
         "```"
         + (
             ""
@@ -139,6 +145,10 @@ def _use(facts: CardFacts) -> str:
             else "\n\nStock transformers: `target.generate(**inputs, assistant_model=package.model)`, greedy or sampled."
         )
     )
+
+
+def _recommended(facts: CardFacts) -> str:
+    return "" if facts.recommendation is None else advice.section(facts.recommendation)
 
 
 def _serve(facts: CardFacts) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from drafters.package import advice
 from drafters.package.artifact import check_weights, checked_config, checked_vocabulary, read_slots
 from drafters.package.errors import PackageError
 from drafters.package.hub import Source
 from drafters.package.manifest import NAME
 from drafters.package.model_folder import check_model_folder, open_config
 from drafters.package.privacy import scan
+from drafters.package.recommendation import find_recommendation, read_recommendation
 from drafters.package.safe_load import MAX_MANIFEST_BYTES, MAX_TOKENIZER_BYTES, list_files, read_json
 from drafters.package.schema import DESCRIPTION, check_description, check_patterns
 from drafters.package.sealed import verify
@@ -23,7 +25,7 @@ FIX = "Give a package or model folder."
 
 @dataclass(frozen=True)
 class Line:
-    """One check: what it is called, whether it passed (None: not reached), and what it found."""
+    """One check: what it is called, whether it passed (None: not reached, or not used), and what it found."""
 
     check: str
     passed: bool | None
@@ -49,7 +51,20 @@ def inspect_folder(source: Source) -> list[Line]:
         except PackageError as error:
             lines.append(Line(name, False, str(error)))
             stopped = True
-    return lines
+    advised = None if stopped or steps is MODEL else _recommendation(findings)
+    return lines if advised is None else [*lines, advised]
+
+
+def _recommendation(findings: _Findings) -> Line | None:
+    """What lies in or beside a package as its recommendation. It is advice: a broken one is not used, the package is."""
+    source = findings.source
+    if find_recommendation(source.folder) is None:
+        return None
+    try:
+        found = read_recommendation(source.folder)
+    except PackageError as error:
+        return Line("recommendation", None, f"not used: {error}")
+    return Line("recommendation", True, "\n    ".join(advice.summary(found)))
 
 
 def _claims_to_be_a_package(source: Source) -> bool:

@@ -24,7 +24,7 @@ from drafters.package.choices import Target as Target
 from drafters.package.choices import Use as Use
 from drafters.package.errors import PackageError
 from drafters.package.fields import Fields
-from drafters.package.hub import Source
+from drafters.package.hub import Source, local_source
 from drafters.package.manifest import NAME as MANIFEST
 from drafters.package.manifest import Manifest, content_hash, fsync_directory
 from drafters.package.safe_load import MAX_MANIFEST_BYTES, read_json
@@ -48,25 +48,28 @@ def find_recommendation(folder: str | Path) -> Path | None:
     return next((path for path in (inside, beside) if path.is_symlink() or path.exists()), None)
 
 
-def read_recommendation(folder: str | Path, root: Path | None = None) -> Recommendation:
-    """The recommendation for the package in ``folder``. ``root``: see `safe_load.locate`.
+def read_recommendation(folder: str | Path) -> Recommendation:
+    """The recommendation for the package in ``folder``.
 
     Raises:
         PackageError: there is none, it is malformed, or it is for another package.
     """
-    folder = Path(folder).resolve()
-    path = find_recommendation(folder)
+    source = local_source(Path(folder), str(folder))
+    path = find_recommendation(source.folder)
     if path is None:
         fix = "Run `make eval` for this package."
         raise PackageError(NAME, "file", "a recommendation in the package's folder or beside it", "none", fix)
-    files = read_json(folder, MANIFEST, MAX_MANIFEST_BYTES, root).get("files")
+    files = read_json(source.folder, MANIFEST, MAX_MANIFEST_BYTES, source.root).get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise PackageError(MANIFEST, "files", "an object of objects", files, "Give a package's folder.")
-    return read_file(path, content_hash(files), root if path.parent == folder else None)
+    return read_file(path, content_hash(files), _bound(source, path))
 
 
 def read_file(path: Path, package: str, root: Path | None = None) -> Recommendation:
-    """The recommendation in a file, which must be for the package of that content hash. Raises PackageError."""
+    """The recommendation in a file, which must be for the package of that content hash. ``root``: see `safe_load.locate`.
+
+    Raises PackageError.
+    """
     found = parse(read_json(path.parent, path.name, MAX_BYTES, root), path.name)
     if found.package != package:
         raise PackageError(path.name, "package", f"{package}, this package's content", found.package, FIX)
@@ -80,12 +83,15 @@ def recommendation_of(source: Source, manifest: Manifest) -> Recommendation | No
     """
     try:
         path = find_recommendation(source.folder)
-        if path is None:
-            return None
-        return read_file(path, manifest.content, source.root if path.parent == source.folder else None)
+        return None if path is None else read_file(path, manifest.content, _bound(source, path))
     except (PackageError, OSError) as error:
         warnings.warn(f"recommendation not used: {error}", stacklevel=3)
         return None
+
+
+def _bound(source: Source, path: Path) -> Path | None:
+    """What a link may not leave: inside a package what its files may not, beside it the folder that both lie in."""
+    return source.root if path.parent == source.folder else None
 
 
 def write_recommendation(path: str | Path, recommendation: Recommendation) -> None:

@@ -3,6 +3,7 @@
 A recommendation comes from outside. What passes here can make decoding slow, never lossy, and never big.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,11 @@ def check_use(use: Fields) -> None:
         raise use.wrong("form", "tail, as the sampler is tail", form)
     _check_options(use, options, sampler)
     _check_stop(use)
+
+
+def drafts_trees(sampler: str) -> bool:
+    """Whether a sampler of the catalog takes the shape of a tree."""
+    return "branching" in inspect.signature(samplers.CATALOG[sampler]).parameters
 
 
 def stop_options(stop: str, length: int | None) -> dict[str, int]:

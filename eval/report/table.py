@@ -44,21 +44,37 @@ def table(report: Mapping[str, Any], wide: bool) -> Table:
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
-    """Print the table and what it does not hold: costs, whether greedy outputs are the target's own, coverage."""
+    """Print the table, what it does not hold (costs, whether greedy outputs are the target's own, coverage), and what to use.
+
+    A report of few rows is printed for one screen of 80 columns.
+    """
+    few = report.get("selection") == "few"
     console.print(table(report, wide=console.width >= WIDE))
-    for comparison in comparisons(report):
+    for comparison in () if few else comparisons(report):
         console.print()
         console.print(Text(comparison.title, style="bold"))
         console.print(comparison.table())
         console.print(Text(comparison.sentence, style="italic"))
-    console.print()
-    for line in lines(report):
+    for line in short_lines(report) if few else ["", *lines(report)]:
         console.print(Text(line), soft_wrap=True)
-    if found := verdict(report):
-        console.print()
-        console.print(Text("What to use", style="bold"))
+    if found := verdict(report, few):
+        console.print(Text("What to use" if few else "\nWhat to use", style="bold"))
         for line in found:
             console.print(Text(line), soft_wrap=True)
+
+
+def short_lines(report: Mapping[str, Any]) -> list[str]:
+    """The least that must be said below the table."""
+    greedy, prompts = report["greedy_identity"], report["prompts"]
+    positions = max((row.get("text_positions") or 0 for row in report["rows"]), default=0)
+    said = [
+        f"AR: plain decoding. Expected on {positions:,} positions of the target's own text; clock: {prompts['count']} prompts"
+    ]
+    if greedy["outputs"]:
+        ties = f", {greedy['ties']} ties" if greedy["ties"] else ""
+        said.append(f"T = 0: {greedy['identical']} of {greedy['outputs']} outputs are plain greedy decoding's{ties}")
+    said += _noise(report["rows"]) + _lossy(report["rows"])
+    return said + [f"warning: {text}" for text in report.get("warnings") or ()]
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
@@ -80,13 +96,28 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     if hidden := len(report["rows"]) - len(main(report["rows"])):
         said.append(f"{hidden} further rows (other drafters, variants of samplers) are in report.csv")
     said.append(coverage_line(report))
+    said += report.get("held_out_said") or ()
     said += [f"warning: {text}" for text in report.get("warnings") or ()]
     return said
 
 
-def verdict(report: Mapping[str, Any]) -> list[str]:
+def verdict(report: Mapping[str, Any], short: bool = False) -> list[str]:
     """What to use, a line per temperature; nothing where there was no verdict."""
-    return [f"T = {choice['temperature']:g}: {choice['reason']}" for choice in report.get("verdict") or ()]
+    choices = report.get("verdict") or ()
+    return [f"T = {choice['temperature']:g}: {_in_short(choice) if short else choice['reason']}" for choice in choices]
+
+
+def _in_short(choice: Mapping[str, Any]) -> str:
+    if choice["use"]["sampler"] is None:
+        return str(choice["reason"])
+    speed = choice["speedup"]
+    gain = f"{speed['ratio']:.2f}x plain ({speed['low']:.2f}-{speed['high']:.2f}) on {choice['prompts']} unseen prompts"
+    following = [f"; next {_use(item['use'])}: {item['speedup']['ratio']:.2f}x" for item in choice["next"][:1]]
+    return f"{_use(choice['use'])}: {gain}{''.join(following)}"
+
+
+def _use(use: Mapping[str, Any]) -> str:
+    return f"{use['sampler']} on {use['form']}, {use['length']} a round"
 
 
 def _legend(report: Mapping[str, Any]) -> str:
@@ -153,13 +184,17 @@ def _proof(report: Mapping[str, Any]) -> list[str]:
         )
     if open_ := sorted({str(row["sampler"]) for row in rows if row.get("lossless") == "not proven"}):
         said.append(f"unproven: {', '.join(open_)}: no certificate of exactly this code; `make lossless` makes one")
-    said += [
-        f"LOSSY: {row['sampler']} at T = {row['temperature']:g}: {row['lossy']}" for row in rows if row.get("lossy")
-    ]
+    said += _lossy(rows)
     if bent := report.get("not_applied"):
         named = ", ".join(f"{name}={value}" for name, value in bent.items())
         said.append(f"not applied, neither in plain decoding nor here: {named} of the target's generation config")
     return said
+
+
+def _lossy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"LOSSY: {row['sampler']} at T = {row['temperature']:g}: {row['lossy']}" for row in rows if row.get("lossy")
+    ]
 
 
 def coverage_line(report: Mapping[str, Any]) -> str:

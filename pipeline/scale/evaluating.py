@@ -70,7 +70,7 @@ def cells(
         gpus = cfg.hardware.gpus_per_worker
         workers = crew.size(ray, cfg.hardware.workers, gpus)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        arguments = settings, str(package.resolve()), dict(rank_laws), cfg.threads, kept
+        arguments = settings, str(package.resolve()), dict(rank_laws), crew.threads(cfg), kept
         pieces = [(cell.repeat, tasks[cell.task].number) for cell in chosen]
         for index, lines in crew.results(ray, Evaluator, arguments, pieces, workers, gpus):
             for _ in lines:

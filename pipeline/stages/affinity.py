@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from drafters.affinity import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
 from drafters.package.components import AFFINITY
 from drafters.package.model_folder import quiet
+from drafters.package.safe_load import read_json
 from drafters.probs import warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
@@ -28,8 +30,7 @@ from drafters.shares import ShareFit
 from pipeline import reading as texts
 from pipeline.laws import pieces
 from pipeline.reading import Reading, Window, open_reading
-from pipeline.stage import Context, Stage, write_atomic
-from pipeline.tails.fitting import Advance
+from pipeline.stage import Advance, Context, Stage, write_atomic
 
 REPORT = "report.json"
 SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares
@@ -53,7 +54,8 @@ class AffinityConfig:
 def run(context: Context) -> None:
     """Estimate, calibrate, measure; write the prior if it wins, and the report either way."""
     settings = context.cfg.affinity
-    reading = open_reading(context.cfg, settings, context.inputs)
+    with context.progress("Opening models and text", None):
+        reading = open_reading(context.cfg, settings, context.inputs)
     if isinstance(reading, str):
         _finish(context, None, {"prior": None, "reason": reading})
         return
@@ -70,6 +72,8 @@ def run(context: Context) -> None:
         priors = _priors(context, reading, bar.advance)
         chosen, scale = calibrated(reading, parts["calibrate"], priors, bar.advance)
         measured = _measured(reading, parts["test"], None if chosen is None else priors[chosen], scale, bar.advance)
+    if chosen is not None:
+        texts.keep_test(context.out, reading)
     _conclude(context, priors, chosen, scale, measured)
 
 
@@ -89,7 +93,7 @@ def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, A
         found = _estimated(reading, text, settings, advance)
         write_atomic(first, save(_flat(found)))
     else:
-        advance(len(text))
+        advance(len(text), kept=True)
     if "mean" in found:
         more = _read(second)
         if more is None:
@@ -100,7 +104,7 @@ def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, A
             more = {"mean_per_donor": fit.result()}
             write_atomic(second, save(_flat(more)))
         else:
-            advance(len(text))
+            advance(len(text), kept=True)
         found |= more
     first.unlink(missing_ok=True)
     second.unlink(missing_ok=True)
@@ -168,7 +172,7 @@ def _measured(
     """Per document: fp64 (3,) tokens, summed acceptance of TLI, and with the prior."""
     found: dict[int, Tensor] = {}
     if prior is None:
-        advance(len(text))
+        advance(len(text), kept=True)
         return found
     rdk, scales = RDK(reading.vocab, scaled(prior, scale)), torch.tensor([0.0, 1.0])
     for document, ids, p, q in laws(reading, text):
@@ -231,6 +235,14 @@ def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any
     write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
 
 
+def brief(directory: Path) -> str:
+    """What the prior wins back."""
+    report = read_json(directory, REPORT)
+    if report["prior"] is None:
+        return f"no prior: {report['reason']}"
+    return f"acceptance {report['acceptance_tli']:.3f} of kept tokens alone, {report['acceptance_rdk']:.3f} with prior"
+
+
 STAGE = Stage(
     name="affinity",
     run=run,
@@ -238,4 +250,5 @@ STAGE = Stage(
     config=lambda cfg: texts.key_values(cfg, "affinity"),
     external=lambda cfg: texts.external(cfg, "affinity"),
     check=lambda cfg: texts.check(cfg, "affinity"),
+    brief=brief,
 )

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.package.safe_load import read_json
 from drafters.pair import Checkpoint, open_checkpoint, pair_settings
 from drafters.vocab.alignment import same_vocabulary
 from drafters.vocab.bytes import spelling
@@ -84,7 +85,7 @@ def _count(context: Context, prefix: str, side: Checkpoint) -> Totals:
     settings = context.cfg.count
     if settings.source == "generations" and not prefix:
         return _count_ids(context.inputs["generate"], side)
-    with context.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", _size(context)) as bar:
+    with context.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", _size(context), "bytes") as bar:
         return count_stream(
             _items(context),
             side.tokenizer,
@@ -225,4 +226,18 @@ def check(cfg: DictConfig) -> None:
         corpus.corpus_config(cfg)
 
 
-STAGE = Stage(name="count", run=run, inputs=inputs, config=config, external=external, check=check)
+def brief(directory: Path) -> str:
+    """What was counted."""
+    report = read_json(directory, "report.json")
+    return f"{report['tokens']:,} tokens of text, {report['distinct']:,} different"
+
+
+STAGE = Stage(
+    name="count",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    brief=brief,
+)

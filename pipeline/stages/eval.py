@@ -20,7 +20,7 @@ from drafters.probs import Sampling
 from drafters.samplers.guard import LossyError
 from eval import suites, summary
 from eval.contenders import Contender, Drafter
-from eval.costs import Costs, measure_costs
+from eval.costs import WARM_UP, Costs, measure_costs
 from eval.harness import Harness, Task
 from eval.laws import Laws
 from eval.losslessness.certificate import read_certificate
@@ -31,11 +31,13 @@ from eval.report.write import to_csv, to_json
 from pipeline import evaluating, executors_of, measuring, stops_of
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.evaluate import held_out
 from pipeline.evaluate.common_text import expected_rows, on_common_text
-from pipeline.evaluate.judge import Judged, best_trees, judge, recommendation, split
+from pipeline.evaluate.few import few
+from pipeline.evaluate.judge import Judged, judge, recommendation, split
 from pipeline.evaluate.prices import kept_costs
 from pipeline.reporting import report, write_page
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -62,7 +64,7 @@ class EvalConfig:
     positions: int = (
         4000  # of the target's own text on which both models' laws are read, per temperature; 0: no verdict
     )
-    trees: str = "all"  # all | best: of the samplers that draft trees only the one with the highest prediction is timed
+    rows: str = "all"  # all | few: time one tree per drafter, no sampler that does what another one does, the package's forms alone
     confirm_prompts: int = 24  # kept back from all else: the verdict's candidates run on them by the clock
     confirm_minutes: float = 20.0  # of that, per temperature
     compile: bool = (
@@ -74,7 +76,8 @@ class EvalConfig:
 def run(context: Context) -> None:
     """Read laws, measure costs, time all contenders prompt by prompt, conclude; write records, report and recommendation."""
     cfg, settings = context.cfg, context.cfg.eval
-    bench = evaluating.opened(cfg, context.inputs["package"])
+    with context.progress("Opening the models", None):
+        bench = evaluating.opened(cfg, context.inputs["package"])
     tasks, unseen = split(bench.tasks, settings.confirm_prompts if settings.positions else 0)
     laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
 
@@ -82,13 +85,14 @@ def run(context: Context) -> None:
         found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
         return None if found is None else found.law
 
-    every = bench.contenders(cfg, rank_law)
-    costs = kept_costs(context, lambda: _costs(bench, tasks, every, settings.cost_runs))
+    with context.progress("Logging the ranks of drafts", None):
+        every = bench.contenders(cfg, rank_law)
+    costs = kept_costs(context, lambda: _costs(context, bench, tasks, every))
     common = {}
     if settings.positions:
         presets = evaluating.chosen_presets(cfg)
         common = on_common_text(context, bench, tasks, every, presets, rank_law)
-    found = best_trees(every, common, costs) if settings.trees == "best" else every
+    found, left_out = few(every, common, costs) if settings.rows == "few" else (every, [])
     _announce(context, len(found), len(tasks), costs)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     harness = bench.harness(cfg, found)
@@ -98,6 +102,7 @@ def run(context: Context) -> None:
         optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
     )
     made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
+    made |= _held_out(context, bench, judged) | {"left_out": left_out, "selection": settings.rows}
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
@@ -106,13 +111,15 @@ def run(context: Context) -> None:
     measuring.sweep(context.out)
 
 
-def _costs(bench: evaluating.Bench, tasks: list[Task], contenders: list[Contender], runs: int) -> Costs:
+def _costs(context: Context, bench: evaluating.Bench, tasks: list[Task], contenders: list[Contender]) -> Costs:
     """Prices of all forwards that the contenders' rounds are made of, and of t(1) to t(8): how verification grows."""
     trees = [work(item.sampler, item.stop.max_length) for item in contenders if item.sampler and item.stop]
     lengths = {*range(1, max(8, bench.longest + 1) + 1), *(own.nodes[-1] + 1 for own in trees)}
     widths = {n for own in trees for n in own.drafts[-1]} - {1}
     pairs = {drafter.name: drafter.pair for drafter in bench.drafters}
-    return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths))
+    runs = context.cfg.eval.cost_runs
+    with context.progress("Timing forwards", runs + WARM_UP) as bar:
+        return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths), bar.advance)
 
 
 def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -> dict[str, Any]:
@@ -124,6 +131,13 @@ def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -
         "overheads": asdict(judged.overheads) | {"forwards_over_measured": judged.overrun},
         "warnings": judged.warnings,
     }
+
+
+def _held_out(context: Context, bench: evaluating.Bench, judged: Judged) -> dict[str, Any]:
+    """The figures of earlier stages beside the package's own, and the warnings with what does not agree."""
+    found = held_out.figures(context.cfg, bench, context.inputs)
+    agreed, off = held_out.sentences(found)
+    return {"held_out": [asdict(item) for item in found], "held_out_said": agreed, "warnings": [*judged.warnings, *off]}
 
 
 def _recommend(context: Context, bench: evaluating.Bench, judged: Judged, made: dict[str, Any]) -> None:
@@ -171,11 +185,10 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """
     found = summary.proved_since(read_json(directory, REPORT), read_certificate(directory.parents[1]))
     show_report(found, console)
-    console.print(f"package: {inputs['package'].resolve()}", highlight=False, markup=False, soft_wrap=True)
     path = (directory / REPORT).resolve()
-    if (page := path.with_name(PAGE)).exists():
-        console.print(f"to look at: {page}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {path}", highlight=False, markup=False, soft_wrap=True)
+    page = path.with_name(PAGE)
+    for label, where in (("package", inputs["package"].resolve()), ("report", page if page.exists() else path)):
+        console.print(f"{label}: {where}", highlight=False, markup=False, soft_wrap=True)
     greedy = found["greedy_identity"]
     if greedy["status"] == "error":
         failed = ", ".join(f"{item['sampler']} on {item['prompt']}" for item in greedy["failed"][:3])
@@ -186,8 +199,9 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
-    """The package on trial."""
-    return {"package": "package"}
+    """The package on trial, and the stages whose figures it must give again."""
+    made = {name: name for name in ("affinity", "tail") if cfg[name].enabled}
+    return {"package": "package"} | made
 
 
 def config(cfg: DictConfig) -> dict[str, Any]:
@@ -229,8 +243,10 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"eval.law_rounds={settings.law_rounds}: expected a whole number from 0 (none logged)")
     if settings.positions < 0 or settings.confirm_prompts < 0 or not settings.confirm_minutes > 0:
         raise ConfigError("eval: expected positions and confirm_prompts from 0 and confirm_minutes above 0")
-    if settings.trees not in ("all", "best"):
-        raise ConfigError(f"eval.trees={settings.trees}: expected all, or best to time only the best of them")
+    if settings.rows not in ("all", "few"):
+        raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
+    if settings.rows == "few" and not settings.positions:
+        raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
@@ -257,5 +273,13 @@ def check(cfg: DictConfig) -> None:
 
 
 STAGE = Stage(
-    name="eval", run=run, inputs=inputs, config=config, external=external, check=check, measures=True, show=show
+    name="eval",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    decodes=always,
+    measures=True,
+    show=show,
 )

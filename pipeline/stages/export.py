@@ -9,21 +9,29 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import PreTrainedModel
 
+from drafters.package.advice import law, served_length
 from drafters.package.artifact import load
 from drafters.package.errors import PackageError
 from drafters.package.export.catalog import NOTE, choose, export
-from drafters.package.export.common import Request
+from drafters.package.export.common import Request, with_length
 from drafters.package.manifest import list_files
 from drafters.package.model_folder import open_model, quiet
+from drafters.package.recommendation import find_recommendation, read_recommendation
+from drafters.package.safe_load import read_json
+from drafters.package.schema import DESCRIPTION
 from drafters.package.writer import folder_revision
 from drafters.pair import open_checkpoint, pair_settings
+from drafters.probs import Sampling
 from pipeline.stage import Context, Stage
+
+RECOMMENDED_FORM = {"full": "package", "padded": "unpruned"}  # which of a recommendation's drafters a form is
 
 
 @dataclass
@@ -41,7 +49,7 @@ def run(context: Context) -> None:
     aside.mkdir()
     package = load(folder, device="cpu", dtype="fp32")
     full = lambda: original(context.cfg, package.description["drafter"]["revision"])  # noqa: E731
-    with quiet(always=True):
+    with context.progress("Exporting and loading it again", None), quiet(always=True):
         export(Request(package, folder, full, aside), context.cfg.export.to, context.cfg.export.form)
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +75,33 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """The serve command and the limits."""
     note = json.loads((directory / NOTE).read_text(encoding="utf-8"))
     size = sum((directory / name).stat().st_size for name in list_files(directory))
-    lines = [f"load check: {note['checked']}; {size / 1e6:,.1f} MB", note["serve"].replace("DIR", str(directory))]
+    serve, advised = serve_command(note, inputs["package"])
+    lines = [f"load check: {note['checked']}; {size / 1e6:,.1f} MB", serve.replace("DIR", str(directory)), *advised]
     lines += [f"- {limit}" for limit in note["limits"]]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def serve_command(note: dict[str, Any], package: Path) -> tuple[str, list[str]]:
+    """The serve command with the draft length that the package's evaluation recommends now, and what to say of it.
+
+    The export itself keeps the length that the package was prepared for: an evaluation comes later and may come again.
+    """
+    if "LENGTH" not in note["serve_template"] or find_recommendation(package) is None:
+        return note["serve"], []
+    try:
+        found = read_recommendation(package)
+        generation = read_json(package, DESCRIPTION)["generation"]
+        sampling = Sampling(*(generation[name] for name in ("temperature", "top_k", "top_p")))
+    except PackageError as error:
+        return note["serve"], [f"- recommendation not used: {error}"]
+    lines = []
+    if (choice := found.choice(found.device, sampling)) is not None and choice.use.plain:
+        lines = [f"- eval on {found.device} found no gain from drafting at {law(choice)}: {choice.reason}"]
+    length = served_length(found, RECOMMENDED_FORM[note["form"]], sampling)
+    if length is None:
+        return note["serve"], lines
+    said = f"- {length} tokens per round, as eval on {found.device} recommends for T = {sampling.temperature:g}"
+    return with_length(note["serve_template"], length), [f"{said}; measure where you serve", *lines]
 
 
 def check(cfg: DictConfig) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from drafters.heads import PrunedHead
 from drafters.package.model_folder import open_model, quiet
+from drafters.package.safe_load import read_json
 from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
 from drafters.prune import VOCAB_FILE, save_pruned
 from drafters.vocab.alignment import VocabMap, align, restrict
@@ -216,4 +217,19 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"prune.min_domain_coverage={settings.min_domain_coverage}: expected a share from 0 to 1")
 
 
-STAGE = Stage(name="prune", run=run, inputs=inputs, external=external, check=check)
+def brief(directory: Path) -> str:
+    """What is kept, and what it covers."""
+    report = read_json(directory, "report.json")
+    covered = report["heldout_coverage"]
+    said = "" if covered is None else f", {100 * covered:.1f} % of held-out text"
+    return f"{report['kept']:,} of {report['drafter_vocabulary']:,} tokens{said}"
+
+
+STAGE = Stage(
+    name="prune",
+    run=run,
+    inputs=inputs,
+    external=external,
+    check=check,
+    brief=brief,
+)

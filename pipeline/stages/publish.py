@@ -1,6 +1,6 @@
 """publish: lay the package, its evaluation, its certificate and its card into one folder, and bring that to the Hub.
 
-Reads `package` and `eval`, and the certificate of `lossless` where one was given to this code. Without ``push=true``
+Reads `package` and `eval` with what it recommends, and the certificate of `lossless` where this code has one. Without ``push=true``
 nothing leaves this machine: the folder is rendered, checked and shown. With it, the folder becomes one commit, as a
 pull request first; see `drafters.package.upload`. Tokens come from HF_TOKEN or from ``hf auth login``, never from here.
 """
@@ -22,8 +22,9 @@ from drafters.package.hub import local_source
 from drafters.package.licences import inherit
 from drafters.package.manifest import NAME, list_files, read_manifest
 from drafters.package.privacy import require_clean
+from drafters.package.recommendation import Recommendation, find_recommendation, read_file, write_recommendation
 from drafters.package.safe_load import read_json, read_tensors
-from drafters.package.sealed import verify
+from drafters.package.sealed import RECOMMENDED, verify
 from drafters.package.upload import REPOSITORY, Receipt, publish_folder
 from eval.losslessness.certificate import read_certificate
 from pipeline.errors import ConfigError
@@ -52,7 +53,10 @@ def run(context: Context) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     certificate = read_certificate(context.cfg.runs_dir)
     tag = lay_out(settings, context.inputs["package"], context.inputs["eval"], certificate, folder)
-    receipt = send(settings, folder, tag, certificate is not None) if settings.push else None
+    receipt = None
+    if settings.push:
+        with context.progress("Uploading", None):
+            receipt = send(settings, folder, tag, certificate is not None)
     note = {"repo": settings.repo, "tag": tag, "sent": None if receipt is None else vars(receipt)}
     (context.out / RECEIPT).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -66,6 +70,10 @@ def lay_out(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, folder / name)
     report = read_json(evaluation, "report.json")
+    manifest = read_manifest(package)
+    advised = recommendation_for(package, evaluation, manifest.content)
+    if advised is not None:
+        write_recommendation(folder / RECOMMENDED, advised)
     (folder / "eval").mkdir()
     for name in ("report.json", "report.csv", "report.html"):
         if (evaluation / name).is_file():
@@ -74,16 +82,30 @@ def lay_out(
         (folder / CERTIFICATE).write_text(json.dumps(certificate, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     ids = read_tensors(package, "vocab.safetensors")["to_target"]
     (folder / "draft_token_map.json").write_text(json.dumps(ids[ids >= 0].unique().tolist()) + "\n", encoding="utf-8")
-    manifest = read_manifest(package)
     tag = settings.tag or f"v{manifest.format_version}-{manifest.key}"
-    (folder / "README.md").write_text(card(settings, folder, tag, report, certificate), encoding="utf-8")
+    (folder / "README.md").write_text(card(settings, folder, tag, report, certificate, advised), encoding="utf-8")
     require_clean(folder)
     verify(local_source(folder, folder.name))  # still a package, with everything that lies beside it
     return tag
 
 
+def recommendation_for(package: Path, evaluation: Path, content: str) -> Recommendation | None:
+    """What the evaluation that is published recommends, else what lies beside the package; None where nothing does.
+
+    Raises PackageError for one that is malformed or another package's: no such is published.
+    """
+    own = evaluation / RECOMMENDED
+    path = own if own.is_file() else find_recommendation(package)
+    return None if path is None else read_file(path, content)
+
+
 def card(
-    settings: DictConfig, folder: Path, tag: str, report: dict[str, Any], certificate: dict[str, Any] | None
+    settings: DictConfig,
+    folder: Path,
+    tag: str,
+    report: dict[str, Any],
+    certificate: dict[str, Any] | None,
+    advised: Recommendation | None = None,
 ) -> str:
     """The README.md of the folder, read back once by huggingface_hub as the Hub will."""
     description = read_json(folder, "drafters.json")
@@ -95,7 +117,7 @@ def card(
         link=settings.licence_link,
         repository=settings.repo or "",
     )
-    text = render(CardFacts(settings.repo or "org/name", description, licence, tag, report, certificate))
+    text = render(CardFacts(settings.repo or "org/name", description, licence, tag, report, certificate, advised))
     ModelCard(text)
     return text
 

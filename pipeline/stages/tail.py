@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +22,13 @@ from torch import Tensor
 from drafters.package.components import TAIL
 from drafters.package.forms import tail_form
 from drafters.package.model_folder import open_model, quiet
+from drafters.package.safe_load import read_json
 from drafters.tail import Spectrum, Tail
 from eval.metrics import interval
 from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.reading import Reading, open_reading
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Advance, Context, Stage, write_atomic
 from pipeline.tails import fitting
 from pipeline.tails.carry import carry
 from pipeline.tails.training import Plan, train
@@ -57,7 +59,8 @@ def run(context: Context) -> None:
     """Factorise, choose a rank, train, measure, write."""
     settings, folder = context.cfg.tail, context.inputs.get("drafter", context.inputs["prune"])
     carry(folder, context.out)
-    reading = open_reading(context.cfg, settings, context.inputs)
+    with context.progress("Opening models and text", None):
+        reading = open_reading(context.cfg, settings, context.inputs)
     if isinstance(reading, str):
         context.console.print(f"no tail: {reading}; the package goes without", highlight=False)
         _write(context, {"tail": None, "reason": reading})
@@ -70,11 +73,12 @@ def run(context: Context) -> None:
     with context.progress("Fitting the tail", total + settings.steps) as bar, quiet(always=True):
         tail, report = _fit(context, reading, bar.advance)
     write_atomic(context.out / TAIL, save(_tensors(tail)))
+    texts.keep_test(context.out, reading)
     _write(context, report)
     _say(context, report)
 
 
-def _fit(context: Context, reading: Reading, advance: fitting.Advance) -> tuple[Tail, dict[str, Any]]:
+def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, dict[str, Any]]:
     settings = context.cfg.tail
     full = open_model(
         reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
@@ -101,7 +105,7 @@ def _fit(context: Context, reading: Reading, advance: fitting.Advance) -> tuple[
     return tail, report | {"test_documents": len(measured["full"]), "test_tokens": int(measured["full"][:, 0].sum())}
 
 
-def _trained(context: Context, reading: Reading, free: Tail, advance: fitting.Advance) -> Tail:
+def _trained(context: Context, reading: Reading, free: Tail, advance: Advance) -> Tail:
     """The tail after training from the training-free one; what a killed run had done is kept in ``.training``."""
     settings = context.cfg.tail
     student = tail_form(reading.drafter, free)
@@ -173,6 +177,16 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("tail: expected steps from 0, batch from 1 and a rate above 0")
 
 
+def brief(directory: Path) -> str:
+    """What the tail wins back, and what it costs."""
+    report = read_json(directory, REPORT)
+    if report["tail"] is None:
+        return f"no tail: {report['reason']}"
+    found = report["acceptance"]
+    mean = found["tail_trained" if report["tail"] == "trained" else "tail_free"]["mean"]
+    return f"acceptance {mean:.3f} (unpruned {found['full']['mean']:.3f}), {report['head_share']:.0%} of the head"
+
+
 STAGE = Stage(
     name="tail",
     run=run,
@@ -180,4 +194,5 @@ STAGE = Stage(
     config=lambda cfg: texts.key_values(cfg, "tail"),
     external=lambda cfg: texts.external(cfg, "tail"),
     check=check,
+    brief=brief,
 )

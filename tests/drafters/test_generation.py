@@ -76,6 +76,7 @@ def test_greedy_equals_plain_greedy(kind, sampler, text, request):
     assert int(out.drafted) > 0
 
 
+@pytest.mark.floats
 @needs_models
 @pytest.mark.parametrize("kind", ["same", "foreign"])
 def test_drafts_are_accepted_and_seeds_repeat(kind, request):

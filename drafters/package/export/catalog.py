@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from drafters.package.export import gguf_map, sglang, speculators, transformers, vllm
-from drafters.package.export.common import Exported, ExportError, Format, Request
+from drafters.package.export.common import Exported, ExportError, Format, Request, with_length
 
 FORMATS: dict[str, Format] = {
     entry.name: entry
@@ -45,7 +45,8 @@ def export(request: Request, name: str, form: str | None = None) -> Exported:
         "package": request.package.manifest.key,
         "target": request.package.description["target"],
         "drafter": request.package.description["drafter"],
-        "serve": done.serve,
+        "serve": with_length(done.serve, request.lookahead),
+        "serve_template": done.serve,
         "limits": list(done.limits),
         "checked": done.checked,
     }

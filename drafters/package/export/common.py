@@ -34,11 +34,14 @@ class Request:
         return int(self.package.description["generation"]["lookahead"])
 
 
+LENGTH, AND_ONE = "LENGTH", "LENGTH+1"  # in a serve command: drafted tokens per round, a JSON value; and one more
+
+
 @dataclass(frozen=True)
 class Exported:
     """What was written, how to serve it, and what its reader cannot do with it."""
 
-    serve: str
+    serve: str  # DIR stands for the export's folder, LENGTH for the draft length, see `with_length`
     limits: tuple[str, ...]
     checked: str  # what the load check opened and saw
 
@@ -50,3 +53,8 @@ class Format:
     name: str
     forms: dict[str, Callable[[Request], Exported]]
     refused: dict[str, str]
+
+
+def with_length(serve: str, length: int) -> str:
+    """A serve command for a draft length."""
+    return serve.replace(AND_ONE, str(length + 1)).replace(f'"{LENGTH}"', str(length))

@@ -3,7 +3,7 @@
 import torch
 
 from drafters.package.export.checkpoint import write_padded
-from drafters.package.export.common import Exported, Format, Request
+from drafters.package.export.common import AND_ONE, Exported, Format, Request
 from drafters.package.export.maps import target_ids
 
 MAP = "hot_tokens.pt"
@@ -30,7 +30,7 @@ def _map(request: Request) -> Exported:
 
 
 def _padded(request: Request) -> Exported:
-    rest = f"--speculative-draft-model-path DIR --speculative-num-draft-tokens {request.lookahead + 1}"
+    rest = f"--speculative-draft-model-path DIR --speculative-num-draft-tokens {AND_ONE}"
     return Exported(
         serve=LAUNCH.format(target=request.target, algorithm="STANDALONE", rest=rest),
         limits=("The head is unpruned: SGLang wants equal sizes and equal tokenizers.",),

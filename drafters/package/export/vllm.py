@@ -3,7 +3,7 @@
 import json
 
 from drafters.package.export.checkpoint import write_full, write_padded
-from drafters.package.export.common import Exported, Format, Request
+from drafters.package.export.common import LENGTH, Exported, Format, Request
 from drafters.package.export.maps import target_ids
 
 MAP = "draft_token_map.json"
@@ -18,7 +18,7 @@ def _full(request: Request) -> Exported:
     options = {
         "method": "draft_model",
         "model": "DIR",
-        "num_speculative_tokens": request.lookahead,
+        "num_speculative_tokens": LENGTH,
         "use_heterogeneous_vocab": True,
         "draft_sample_method": "greedy",
     }
@@ -34,7 +34,7 @@ def _full(request: Request) -> Exported:
 
 
 def _padded(request: Request) -> Exported:
-    options = {"method": "draft_model", "model": "DIR", "num_speculative_tokens": request.lookahead}
+    options: dict[str, object] = {"method": "draft_model", "model": "DIR", "num_speculative_tokens": LENGTH}
     return Exported(
         serve=serve_command(request.target, options),
         limits=("The head is unpruned: the whole vocabulary's cost per drafted token.",),

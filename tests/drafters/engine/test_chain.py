@@ -67,6 +67,7 @@ def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, chains, pa
         chains.clear()
 
 
+@pytest.mark.floats
 def test_rdk_too(chains, pairs):
     pair, vocab = pairs("pruned", dtype=torch.float64)
     rows = vocab.to_target.shape[0]
@@ -80,6 +81,7 @@ def test_rdk_too(chains, pairs):
     assert chains
 
 
+@pytest.mark.floats
 def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
     """The verifier is given the very laws that the tokens were searched in, not what they would be if lifted again."""
     pair, vocab = pairs("pruned", dtype=torch.float64)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from drafters.affinity import AffinityPrior
+from drafters.package.choices import Choice, Rated, Recommendation, Speedup, Target, Use
 from drafters.package.components import StopModel
 from drafters.package.manifest import NAME, write_manifest
 from drafters.package.writer import Origin, describe, save_package
@@ -96,6 +97,36 @@ def write(directory: Path, slots: bool = True, **changes) -> Path:
     return save_package(directory, **arguments)
 
 
+CHAIN = Use("package", "tli", {}, "static", 5)
+TREE = Use(
+    "package",
+    "race_tree",
+    {"branching": (3, (2, 0, 1)), "nodes": 15, "depth": None, "rank_law": (0.6, 0.2)},
+    "static",
+    3,
+)
+
+
+def rated(use: Use, ratio: float = 1.2, **changes) -> dict:
+    """Arguments of Rated and Choice."""
+    values = {"use": use, "speedup": Speedup(ratio, ratio - 0.1, ratio + 0.1), "predicted": ratio, "prompts": 12}
+    return values | changes
+
+
+def recommend(package: str, **changes) -> Recommendation:
+    """For the package of that content hash: chains at T = 0, plain decoding at T = 1 with filters."""
+    greedy = Choice(
+        **rated(CHAIN, 1.6), temperature=0.0, reason="It is the fastest.",
+        next=(Rated(**rated(Use("tail", "block", {}, "svip", 20))), Rated(**rated(TREE, by="model"))),
+    )  # fmt: skip
+    plain = Choice(**rated(Use(), 1.0), temperature=1.0, top_k=5, top_p=0.9, reason="Nothing beat plain decoding.")
+    values = {
+        "package": package, "target": Target("org/target", "a" * 40), "pair": "tiny", "suite": "pycode", "device": "cpu",
+        "dtype": "fp32", "threads": 2, "code": "c" * 64, "choices": (greedy, plain), **changes,
+    }  # fmt: skip
+    return Recommendation(**values)
+
+
 def reseal(directory: Path, **changes) -> None:
     """Give a changed package a manifest that fits it, as an attacker would."""
     manifest = read_manifest_unchecked(directory)
@@ -140,4 +171,19 @@ class Tools:
     make_slots: Callable = staticmethod(make_slots)
     write: Callable = staticmethod(write)
     reseal: Callable = staticmethod(reseal)
+    rated: Callable = staticmethod(rated)
+    recommend: Callable = staticmethod(recommend)
+    chain, tree = CHAIN, TREE
     vocabulary, hidden, kept, eos = VOCABULARY, HIDDEN, KEPT, EOS
+
+
+@pytest.fixture
+def content(package: Path) -> str:
+    """Hash of what the copy holds, by which a recommendation names it."""
+    return read_manifest_unchecked(package).content
+
+
+@pytest.fixture
+def made(content: str) -> Callable[..., Recommendation]:
+    """Its recommendation, with changes."""
+    return lambda **changes: recommend(changes.pop("package", content), **changes)

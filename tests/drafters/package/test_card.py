@@ -3,7 +3,9 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from drafters.package import advice
 from drafters.package.card import CardFacts, render
+from drafters.package.choices import Rated
 from drafters.package.licences import Licence, inherit
 from drafters.package.writer import Origin, describe
 
@@ -80,3 +82,28 @@ def test_the_numbers_stand_in_the_text():
 def test_what_is_missing_is_said(missing):
     text = render(facts(**{missing: None}))
     assert {"report": "Not measured.", "certificate": "No certificate was given"}[missing] in text
+
+
+def test_what_to_use(tools):
+    text = render(facts(recommendation=tools.recommend("a" * 64)))
+    for part in (
+        "## What to use", "on cpu in fp32 with 2 threads, prompts of pycode", "| 0 | tli | package | 5 | 1.60 (1.50-1.70) | 1.60 | 12 |",
+        "| 1, top_k = 5, top_p = 0.9 | (plain decoding) | - | - | 1.00 | - | 12 |", "- T = 0: It is the fastest.",
+        "decodes so on such a device", "generate(target, package, ids, temperature=1)",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "What to use" not in render(facts())
+    assert 'sampler="tli", stop="static", temperature=1)' in render(facts())
+
+
+def test_where_nothing_beats_plain_decoding_the_card_says_so(tools):
+    plain = tools.recommend("a" * 64).choices[1]
+    assert "Nothing beat plain decoding there" in render(
+        facts(recommendation=tools.recommend("a" * 64, choices=(plain,)))
+    )
+
+
+def test_an_interval_around_one_is_put_into_words(tools):
+    unclear = Rated(**tools.rated(tools.tree, 1.05, by="model"))
+    assert advice.gain(unclear) == "1.05 (0.95-1.15), not measured, no difference shown"
+    assert advice.sampler(tools.tree).startswith("race_tree (branching=[3, [2, 0, 1]], nodes=15, rank_law=")

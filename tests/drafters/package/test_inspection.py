@@ -8,6 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from drafters.package.hub import Source
 from drafters.package.inspection import MODEL, PACKAGE, inspect_folder
+from drafters.package.recommendation import NAME, write_recommendation
+from pipeline.inspect import main as inspect
 
 
 def lines(folder):
@@ -69,3 +71,26 @@ def test_a_plain_model_folder(tmp_path, tools):
     torch.save({}, tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
     assert "pytorch_model.bin" in lines(tmp_path)["weights header"].found
+
+
+def test_a_recommendation_takes_two_lines(package, made, capsys):
+    write_recommendation(package / NAME, made())
+    first, second = lines(package)["recommendation"].found.split("\n")
+    assert first == "for this package with org/target, on cpu in fp32 with 2 threads, prompts of pycode"
+    assert second.strip() == (
+        "T = 0: tli, package drafter, 5 per round, 1.60 (1.50-1.70) x; T = 1, top_k = 5, top_p = 0.9: plain decoding"
+    )
+    assert inspect([str(package)]) == 0
+    assert "ok      recommendation  for this package" in capsys.readouterr().out
+
+
+def test_a_broken_recommendation_is_no_reason_to_refuse_a_package(package, made, capsys):
+    """`load` takes the package and leaves the advice."""
+    write_recommendation(package / NAME, made(package="d" * 64))
+    assert inspect([str(package)]) == 0
+    said = capsys.readouterr().out
+    assert "-       recommendation  not used: recommended.json: package: expected" in said
+    assert said.endswith("accepted\n")
+    (package / "LICENSE").write_text("another")
+    assert inspect([str(package)]) == 1
+    assert "recommendation" not in capsys.readouterr().out

@@ -61,6 +61,7 @@ def test_a_device_and_the_host_see_the_same(size, dtype):
     assert torch.allclose(host[:, STEP : RECENT + 1], past_columns(*past), rtol=2e-6)
 
 
+@pytest.mark.floats
 def test_a_row_is_described_alike_alone_and_in_a_batch():
     law = (4 * torch.randn(7, 4096, generator=torch.Generator().manual_seed(3))).softmax(-1)
     position, past = torch.arange(7), (torch.arange(7), torch.arange(7.0), torch.linspace(0, 1, 7))

@@ -1,6 +1,7 @@
 """Stage export: the files, the drafter they may be completed from, and the command that is shown."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from rich.console import Console
 
 from drafters.package.errors import PackageError
 from drafters.package.export.common import ExportError
+from drafters.package.manifest import read_manifest
+from drafters.package.recommendation import Choice, Rated, Recommendation, Speedup, Target, Use, write_recommendation
 from drafters.package.writer import folder_revision
 from pipeline.stage import Context
 from pipeline.stages import export as stage
@@ -50,3 +53,74 @@ def test_what_is_impossible_is_refused_before_anything_runs(tmp_path):
         stage.check(context(tmp_path, "sglang", "full").cfg)
     with pytest.raises(ExportError, match="expected one of"):
         stage.check(context(tmp_path, None).cfg)
+
+
+def advised(folder: Path, *ways: tuple, temperature=1.0, package: str | None = None) -> Path:
+    """A copy of the package, with a recommendation of these (form, sampler, stop, length) beside it."""
+    copy = Path(shutil.copytree(PACKAGE, folder / "package"))
+    speed = {"speedup": Speedup(1.2, 1.1, 1.3), "predicted": 1.2, "prompts": 9}
+    best, *others = [Use(form, sampler, {}, stop, length) for form, sampler, stop, length in ways]
+    following = tuple(Rated(use=use, **speed) for use in others)
+    choice = Choice(use=best, **speed, temperature=temperature, reason="Drafts cost too much.", next=following)
+    found = Recommendation(
+        package=package or read_manifest(copy).content, target=Target("t", None), pair="x", suite="pycode", device="cpu",
+        dtype="fp32", threads=1, code="c" * 64, choices=(choice,),
+    )  # fmt: skip
+    write_recommendation(copy.with_name("package.recommended.json"), found)
+    return copy
+
+
+TREE, CHAIN, OTHER = (
+    ("package", "rrs", "static", 3),
+    ("package", "block", "static", 8),
+    ("unpruned", "standard", "static", 6),
+)
+NOTE = {
+    "form": "full",
+    "serve": "vllm serve t '{\"num_speculative_tokens\": 5}' --speculative-num-draft-tokens 6",
+    "serve_template": 'vllm serve t \'{"num_speculative_tokens": "LENGTH"}\' --speculative-num-draft-tokens LENGTH+1',
+}
+
+
+def command(tmp_path, *ways, form="full", **more):
+    return stage.serve_command({**NOTE, "form": form}, advised(tmp_path, *ways, **more))
+
+
+def test_the_command_takes_the_recommended_length(tmp_path):
+    serve, said = command(tmp_path, TREE, OTHER, ("tail", "tail", "static", 7), CHAIN)
+    assert serve == NOTE["serve"].replace("5", "8").replace("6", "9")
+    assert said == ["- 8 tokens per round, as eval on cpu recommends for T = 1; measure where you serve"]
+
+
+def test_a_whole_head_takes_the_length_of_the_unpruned_drafter(tmp_path):
+    serve, _ = command(tmp_path, CHAIN, OTHER, form="padded")
+    assert serve == NOTE["serve"].replace("6", "7").replace("5", "6")
+
+
+@pytest.mark.parametrize(
+    ("ways", "more", "said"),
+    [
+        ([CHAIN], {"temperature": 0.7}, []),
+        ([TREE], {}, []),
+        ([("package", "tli", "svip", None)], {}, []),
+        ([(None, None, None, None)], {}, ["- eval on cpu found no gain from drafting at T = 1: Drafts cost too much."]),
+        ([CHAIN], {"package": "d" * 64}, ["- recommendation not used: package.recommended.json: package: expected"]),
+    ],
+)
+def test_else_the_length_that_the_package_was_prepared_for(tmp_path, ways, more, said):
+    serve, lines = command(tmp_path, *ways, **more)
+    assert serve == NOTE["serve"]
+    assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
+
+
+def test_what_is_shown_follows_an_evaluation_that_came_later(tmp_path):
+    """The export keeps its bytes; the command that is printed does not."""
+    copy, out = advised(tmp_path, CHAIN), tmp_path / "out"
+    out.mkdir()
+    (out / "export.json").write_text(json.dumps({**NOTE, "checked": "rows", "limits": ["Greedy only"]}))
+    console = Console(record=True, width=300)
+    stage.show(out, {"package": copy}, console)
+    assert '"num_speculative_tokens": 8}' in console.export_text()
+    copy.with_name("package.recommended.json").unlink()
+    stage.show(out, {"package": copy}, console)
+    assert '"num_speculative_tokens": 5}' in console.export_text()

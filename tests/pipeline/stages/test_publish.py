@@ -1,6 +1,7 @@
 """Stage publish: the folder holds everything, stays a package, and nothing leaves without certificate, token and name."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from drafters.package.artifact import load
+from drafters.package.errors import PackageError
 from drafters.package.licences import LicenceError
+from drafters.package.manifest import read_manifest
 from drafters.package.privacy import SecretFound
+from drafters.package.recommendation import Choice, Recommendation, Speedup, Target, Use, write_recommendation
 from drafters.package.upload import Receipt
 from pipeline.errors import ConfigError
 from pipeline.stage import Context
@@ -44,6 +48,7 @@ def settings(**changes):
 
 def lay_out(tmp_path, evaluation, certificate=CERTIFICATE, **changes):
     folder = tmp_path / "upload"
+    shutil.rmtree(folder, ignore_errors=True)
     return folder, stage.lay_out(settings(**changes), PACKAGE, evaluation, certificate, folder)
 
 
@@ -61,6 +66,43 @@ def test_the_folder(tmp_path, evaluation):
     for path in PACKAGE.rglob("*"):
         if path.is_file():
             assert (folder / path.relative_to(PACKAGE)).read_bytes() == path.read_bytes()
+
+
+def recommendation(**changes) -> Recommendation:
+    best = Choice(
+        use=Use("package", "tli", {}, "static", 4), speedup=Speedup(1.4, 1.2, 1.6), predicted=1.3, prompts=9,
+        temperature=1.0, reason="The fastest.",
+    )  # fmt: skip
+    values = {
+        "package": read_manifest(PACKAGE).content, "target": Target("t", None), "pair": "x", "suite": "pycode",
+        "device": "cpu", "dtype": "fp32", "threads": 1, "code": "c" * 64, "choices": (best,), **changes,
+    }  # fmt: skip
+    return Recommendation(**values)
+
+
+def test_the_recommendation_goes_with_it(tmp_path, evaluation):
+    folder, _ = lay_out(tmp_path, evaluation)
+    assert not (folder / "recommended.json").exists()
+    write_recommendation(evaluation / "recommended.json", recommendation())
+    folder, _ = lay_out(tmp_path, evaluation)
+    assert load(folder, device="cpu").recommendation == recommendation()
+    assert "| 1 | tli | package | 4 | 1.40 (1.20-1.60) | 1.30 | 9 |" in (folder / "README.md").read_text()
+
+
+def test_one_that_lies_beside_the_package_goes_with_it_where_the_evaluation_has_none(tmp_path, evaluation, monkeypatch):
+    monkeypatch.setattr(stage, "find_recommendation", lambda package: evaluation / "beside.json")
+    write_recommendation(evaluation / "beside.json", recommendation(pair="beside"))
+    folder, _ = lay_out(tmp_path, evaluation)
+    assert load(folder, device="cpu").recommendation.pair == "beside"
+    write_recommendation(evaluation / "recommended.json", recommendation(pair="own"))
+    folder, _ = lay_out(tmp_path, evaluation)
+    assert load(folder, device="cpu").recommendation.pair == "own"
+
+
+def test_no_broken_recommendation_is_published(tmp_path, evaluation):
+    write_recommendation(evaluation / "recommended.json", recommendation(package="d" * 64))
+    with pytest.raises(PackageError, match=r"recommended\.json: package: expected .* got d{64}"):
+        lay_out(tmp_path, evaluation)
 
 
 def test_a_secret_in_the_evaluation_stops_it(tmp_path, evaluation):

@@ -83,6 +83,7 @@ def mismatches(models, prompts, plain, fast, sampling, coins) -> list[float]:
     return gaps
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["race", "race_tree"])
 @pytest.mark.parametrize("drafter", ["full", "pruned"])

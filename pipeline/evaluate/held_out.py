@@ -1,0 +1,111 @@
+"""Holds the packaged drafter to what the stages before it measured: the same laws on the same text give the same acceptance.
+
+A package whose prior, tail or head is not the one that was fitted would show here, whatever its samplers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from drafters.engine.propose import drafting_law
+from drafters.package.safe_load import read_json
+from drafters.probs import Sampling
+from drafters.samplers.draft import Sampler
+from eval.contenders import Drafter, applicable
+from eval.presets import Preset
+from eval.records import PACKAGE, TAILED, UNPRUNED
+from pipeline.evaluating import Bench
+from pipeline.laws import pieces
+from pipeline.reading import read_test
+
+DIGITS = 3  # what is printed; laws of one text computed twice differ in the seventh at most
+OFF = 0.5 * 10**-DIGITS
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One acceptance, as a stage measured it and as the package gives it."""
+
+    stage: str
+    law: str  # of LAWS
+    stated: float
+    found: float
+
+    @property
+    def agrees(self) -> bool:
+        """To the printed digits."""
+        return abs(self.stated - self.found) <= OFF
+
+
+# law -> (drafter's name, sampler)
+LAWS = {"unpruned": (UNPRUNED, "standard"), "tli": (PACKAGE, "tli"), "rdk": (PACKAGE, "rdk"), "tail": (TAILED, "tail")}
+
+
+def figures(cfg: DictConfig, bench: Bench, inputs: Mapping[str, Path]) -> list[Figure]:
+    """All figures that the stages affinity and tail gave for laws that the package still has."""
+    served = Sampling(cfg.package.temperature, cfg.package.top_k, cfg.package.top_p)
+    found = []
+    for stage, stated in (("affinity", _of_affinity), ("tail", _of_tail)):
+        if stage not in inputs or not (windows := read_test(inputs[stage])):
+            continue
+        said = stated(inputs[stage])
+        acceptances = _acceptances(bench, windows, served, tuple(said))
+        found += [Figure(stage, law, said[law], value) for law, value in acceptances.items()]
+    return found
+
+
+def _of_affinity(folder: Path) -> dict[str, float]:
+    report = read_json(folder, "report.json")
+    return {"tli": report["acceptance_tli"], "rdk": report["acceptance_rdk"]}
+
+
+def _of_tail(folder: Path) -> dict[str, float]:
+    report = read_json(folder, "tail.json")
+    measured = report["acceptance"]
+    chosen = "tail_trained" if report["tail"] == "trained" else "tail_free"
+    return {"unpruned": measured["full"]["mean"], "tli": measured["tli"]["mean"], "tail": measured[chosen]["mean"]}
+
+
+def _acceptances(bench: Bench, windows: list[Tensor], served: Sampling, laws: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for law in laws:
+        name, sampler = LAWS[law]
+        drafter = next((item for item in bench.drafters if item.name == name), None)
+        built = None if drafter is None else applicable(Preset(sampler, sampler), drafter)
+        if drafter is not None and built is not None:
+            found[law] = _acceptance(bench.models.target, drafter, built, windows, served)
+    return found
+
+
+def _acceptance(
+    target: PreTrainedModel, drafter: Drafter, sampler: Sampler, windows: list[Tensor], served: Sampling
+) -> float:
+    """Mean over the windows' tokens of sum min(p, q)."""
+    total = 0.0
+    for piece in pieces(target, drafter.pair.drafter, windows, served):  # type: ignore[attr-defined]
+        q = sampler.token_proposal.lift(drafting_law(piece.logits, sampler, served))
+        total += float(torch.minimum(piece.p.double(), q.double()).sum())
+    return total / sum(map(len, windows))
+
+
+def sentences(found: list[Figure]) -> tuple[list[str], list[str]]:
+    """(what agrees, what does not), in words."""
+    if not found:
+        return [], []
+    agreed = {item.law: f"{item.law} {item.found:.{DIGITS}f}" for item in found if item.agrees}
+    said = (
+        [f"held-out text of the stages, acceptance as they measured it: {', '.join(agreed.values())}"] if agreed else []
+    )
+    return said, [
+        f"stage {item.stage} measured {item.stated:.{DIGITS}f} for {item.law}, the package gives {item.found:.{DIGITS}f} on the "
+        f"same text: it does not hold what that stage made; run make package again"
+        for item in found
+        if not item.agrees
+    ]
