@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +15,10 @@ from drafters.vocab.alignment import identity
 from eval.contenders import Drafter
 from eval.expectation.check import disagreement
 from eval.expectation.expect import expectations
-from eval.expectation.rounds import expected_rounds
+from eval.expectation.rounds import Rounds, expected_rounds
 from eval.expectation.text import common_text
 from eval.harness import Warps
-from eval.records import SPECULATIVE, Configuration, record
+from eval.records import SPECULATIVE, Configuration, Record, record
 from eval.tables import Table, TablePair
 
 PROMPTS, NEW, LENGTH = 48, 40, 3
@@ -122,3 +123,19 @@ def test_greedy_outputs_that_are_not_the_targets_and_unknown_prompts_say_nothing
 def test_few_prompts_say_nothing_where_coins_were_thrown(pair):
     few = [dataclasses.replace(item, target_forwards=1) for item in ran(pair, "standard", (SAMPLED, None))[:5]]
     assert disagreement(few, expected(pair, "standard", (SAMPLED, None)), IDS, False) is None
+
+
+def test_texts_of_other_lengths_hide_no_difference():
+    """Planted: a forward more per prompt than expected, on texts of 10 to 40 tokens, which alone move forwards by six."""
+    generator = np.random.default_rng(0)
+    length, expected_length = 2 * generator.integers(5, 20, (2, 24))
+    jitter = np.tile([-1, 0, 1, 0], 6)
+    key = Configuration("package", "standard", SPECULATIVE, "static", 1.0, None, "standard")
+    for more, told in ((0, False), (1, True)):
+        forwards = length // 2 + more + jitter
+        lines = [Record(key, str(n), 0, 1, int(length[n]), 0, 0, 0, int(forwards[n]), (), 1.0, None) for n in range(24)]
+        nothing = np.zeros(24)
+        rounds = Rounds(
+            expected_length.astype(float), 0.5 * expected_length, nothing, nothing, nothing, nothing[:, None]
+        )
+        assert (disagreement(lines, rounds, IDS, False) is not None) == told
