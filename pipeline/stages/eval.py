@@ -56,9 +56,9 @@ class EvalConfig:
     stops: list[str] | None = None  # names of conf/stop, each with every sampler that allows it; null: `stop` alone
     compare: bool = True  # also the other drafters and variants that the comparisons of papers need
     prompts: int | None = None  # of the suite; null: all
-    minutes: float | None = None  # begin no further prompt after that; null: no limit
+    minutes: float | None = 60.0  # begin no further prompt after that; null: no limit
     max_new_tokens: int = 128
-    repeats: int = 3  # of every prompt; the median of the seconds counts
+    repeats: int = 1  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
     law_rounds: int = 48  # rounds per row whose laws (p, q) are logged; 0: no optimum beside the rows
     positions: int = (
