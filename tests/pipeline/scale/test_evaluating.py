@@ -67,7 +67,7 @@ def test_prompts_that_are_kept_back_and_trees_that_are_left_out_are_so_on_every_
     suite = tmp_path / "suite.jsonl"
     suite.write_text("".join(json.dumps({"id": f"p{n}", "prompt": "abcabcab"[: 2 + n % 6]}) + "\n" for n in range(12)))
     more = (
-        "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.trees=best", "eval.law_rounds=0",
+        "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.rows=few", "eval.law_rounds=0",
         f"suite.path={suite}", "seed=22", "eval.compare=false",
     )  # fmt: skip
     alone, _ = run(place, *more)

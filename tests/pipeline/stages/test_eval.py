@@ -128,7 +128,7 @@ def test_what_is_said_when_made_and_when_reused(place, done):
     package = Path(next(line for line in lines if line.startswith("package: ")).removeprefix("package: "))
     assert package.is_absolute()
     assert (package / "drafters.json").is_file()
-    assert lines[-1] == f"report: {(out / 'report.json').resolve()}"
+    assert lines[-1] == f"report: {(out / 'report.html').resolve()}"
     again, said_again = run(place)
     assert again == out
     table = lines[next(number for number, line in enumerate(lines) if line.startswith("local on cpu, fp32")) :]
@@ -173,7 +173,7 @@ def test_a_killed_run_keeps_its_prices_its_expectations_and_what_was_confirmed(p
         calls.append(task.number)
         return real(self, task, repeat, on_done)
 
-    more = ("seed=11", "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.trees=best")
+    more = ("seed=11", "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.rows=few")
     monkeypatch.setattr(stage.Harness, "trial", counted)
     with pytest.raises(KeyboardInterrupt):
         run(place, *more)
