@@ -169,3 +169,11 @@ def test_a_token_that_rounding_left_without_probability_spoils_nothing(name, tem
 def test_what_has_no_rule():
     assert {name for name in SAMPLERS if not has_rule(build(name, identity(3)))} == set()
     assert not has_rule(build("traversal", identity(3), {"siblings": "without"}))
+
+
+def test_a_token_that_the_drafter_never_says_is_none_of_its_arrivals():
+    laws = ((0.25,) * 4, (0.7, 0.3, 0.0, 0.0))  # with more children than the drafter has tokens
+    found, error = sampled(trees.arrivals, laws, 3)
+    exact = rank_law(*(torch.tensor(law) for law in laws), 3)
+    assert bool(((found - exact).abs() <= FALSE_ALARM * error + 1e-12).all())
+    assert float(found.sum()) == pytest.approx(0.5, abs=0.02)
