@@ -50,7 +50,10 @@ def test_every_stage_composes_with_the_defaults_of_its_dataclass(stage: str) -> 
     assert load_stage(stage)[0].name == stage
     schema = stage_schema(stage)
     assert schema is not None
-    assert OmegaConf.to_container(cfg[stage.replace("-", "_")]) == OmegaConf.to_container(OmegaConf.structured(schema))
+    settings, defaults = cfg[stage.replace("-", "_")], OmegaConf.structured(schema)
+    if stage == "eval":
+        settings.more_drafters = {}  # those of the pair
+    assert OmegaConf.to_container(settings) == OmegaConf.to_container(defaults)
 
 
 def test_settings_of_stages_are_stated_once() -> None:
