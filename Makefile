@@ -95,7 +95,7 @@ pretrain: $(STAMP) ## train the embedded pair again (hours)
 	@$(RUN) stage=pretrain $(ARGS)
 
 dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.dsi_simulation $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.distributed.simulation $(ARGS)
 
 clean: ## delete runs/ (every stage's output); .venv stays
 	rm -rf runs
