@@ -32,7 +32,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """True at temperature 0."""
+        """Whether decoding is greedy: the temperature is 0."""
         return self.temperature == 0.0
 
 

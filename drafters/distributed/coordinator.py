@@ -85,7 +85,7 @@ class Coordinator:
 
     @property
     def servers(self) -> list[int]:
-        """Servers that are up."""
+        """The numbers of the servers that are up."""
         return list(self._busy)
 
     def start(self) -> list[Action]:

@@ -29,20 +29,20 @@ class StackedLaws:
     chances: Tensor  # fp64 (B, M)
 
     def at(self, tokens: Tensor) -> Tensor:
-        """See Laws.at."""
+        """The probability each of the drafts was drawn with, fp64 (B, M); see `Laws.at`."""
         return self.chances
 
     def row(self, node: Tensor) -> Tensor:
-        """See Laws.row."""
+        """The distribution each node was drawn from, (B, V), zero rows for -1; see `Laws.row`."""
         law = self.rows[node.clamp(min=0), torch.arange(node.shape[0], device=node.device)]
         return law * (node >= 0).unsqueeze(-1)
 
 
 class NoLaws:
-    """Of a round without drafts."""
+    """The distributions of a round without drafts: none, as tensors that compiled code can read."""
 
     def at(self, tokens: Tensor) -> Tensor:
-        """See Laws.at."""
+        """Zeros of the shape of `tokens`, fp64 (B, 0); see `Laws.at`."""
         return torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
 
     def row(self, node: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Verification:
 
     @cached_property
     def key(self) -> Any:
-        """See Work."""
+        """What decides the compiled code: kind of verifier, warps, use of distributions, number of drafts."""
         return shared((Verification, kind_of(self.verifier), self.sampling, self.reads_laws, self.count))
 
     def given(self, draft: Draft, key: Key, coins: KeyedCoins) -> list[Tensor]:

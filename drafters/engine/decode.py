@@ -106,18 +106,18 @@ class Autoregressive:
     def decode(
         self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
     ) -> Decoded:
-        """See Executor."""
+        """Continue each prompt by plain decoding; sampler and stop policy are ignored (see `Executor`)."""
         return autoregressive(pair, prompts, coins, limits)
 
 
 @dataclass(frozen=True)
 class Speculative:
-    """The draft-then-verify executor."""
+    """The executor that drafts, verifies and commits one round after the other in one process."""
 
     def decode(
         self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
     ) -> Decoded:
-        """See Executor."""
+        """Continue each prompt by speculative decoding; see `speculative`."""
         return speculative(pair, sampler, stop, prompts, coins, limits)
 
 

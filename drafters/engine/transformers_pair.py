@@ -44,7 +44,7 @@ class Pair(Protocol):
         ...
 
     def open_drafter(self, rows: int, capacity: int) -> Model:
-        """The drafter, likewise."""
+        """The drafter with an empty cache for `rows` requests of at most `capacity` slots."""
         ...
 
     def prompt(self, ids: list[int]) -> list[int]:
@@ -78,12 +78,12 @@ class TransformersPair:
 
     @property
     def context(self) -> tuple[int | None, int | None]:
-        """See Pair."""
+        """The context lengths of target and drafter in tokens, None without a limit."""
         return context_length(self.target.config), context_length(self.drafter.config)
 
     @property
     def expansion(self) -> int:
-        """See Pair."""
+        """The most drafter ids that one target token is fed as; 1 with a shared tokenizer."""
         return 1 if self.table is None else int(self.table.offsets.diff().max())
 
     def open_target(self, rows: int, capacity: int) -> Model:
@@ -95,17 +95,17 @@ class TransformersPair:
         return TransformersModel(self.drafter, rows, capacity, self.compile)
 
     def prompt(self, ids: list[int]) -> list[int]:
-        """See Pair."""
+        """Spell a prompt of target ids in drafter ids; the same ids with a shared tokenizer."""
         if self.models is None:
             return ids
         return self.models.drafter_prompt(torch.tensor(ids)).tolist()
 
     def feed(self, token: int) -> list[int]:
-        """See Pair."""
+        """The drafter ids of one committed target token; empty where it cannot be spelled."""
         return [token] if self.table is None else self.table.row(token).tolist()
 
     def feed_one(self, tokens: Tensor) -> Tensor:
-        """See Pair."""
+        """Target ids (B,) -> the single drafter id each is fed as, -1 where one id is not enough."""
         if self.table is None:
             return tokens
         offsets, ids = self.table.offsets.to(tokens.device), self.table.ids.to(tokens.device)

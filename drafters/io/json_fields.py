@@ -32,7 +32,7 @@ class Fields:
         return value
 
     def one_of(self, name: str, values: Collection[str]) -> str:
-        """One of some words."""
+        """The field's text, which must be one of `values`."""
         value = self.data[name]
         if not isinstance(value, str) or value not in values:
             raise self.wrong(name, f"one of {', '.join(values)}", value)

@@ -39,7 +39,7 @@ class ManifestError(DraftersError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of one ``manifest.json``."""
+    """What one ``manifest.json`` states: what a directory holds, from which inputs and code it was made."""
 
     kind: str  # the stage, or the type of artifact, that the directory is
     key: str  # content key of the run that made it

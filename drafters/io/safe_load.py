@@ -42,7 +42,7 @@ class TensorInfo:
 
     @property
     def numel(self) -> int:
-        """Number of elements."""
+        """The number of elements, the product of `shape`."""
         return math.prod(self.shape)
 
     @property

@@ -47,7 +47,7 @@ class PrunedHead(nn.Module):
         return full.index_copy_(-1, self.kept, logits)
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """The sizes that print(model) shows: tokens kept, vocabulary, and whether logits are scattered."""
         return f"kept={len(self.kept)}, vocabulary={self.vocabulary}, scatter={self.scatter}"
 
 

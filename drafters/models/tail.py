@@ -25,7 +25,7 @@ class Tail:
 
     @property
     def rank(self) -> int:
-        """R."""
+        """The rank R of the factorisation."""
         return self.down.shape[0]
 
     @property

@@ -33,7 +33,7 @@ class CardFacts:
 
 
 def render(facts: CardFacts) -> str:
-    """The whole README.md."""
+    """Write the whole README.md of a model card: metadata in YAML, then the sections that have content."""
     sections = (_what, _use, _recommended, _serve, _results, _proof, _limits, _made)
     body = "\n\n".join(filter(None, (section(facts) for section in sections)))
     return f"---\n{metadata(facts).to_yaml()}\n---\n\n{body}\n"

@@ -84,7 +84,7 @@ class HashedCoins:
         return uniform(bits)
 
     def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
-        """See Coins.accept."""
+        """Accept while u q(x) < p(x), left to right; see `Coins.accept` for shapes."""
         passed = self.uniform(key) * q_x < p_x
         return passed if passed.ndim == 1 else passed.cumprod(-1).bool()
 
@@ -99,7 +99,7 @@ class HashedCoins:
         return self._noise(position).exponentials(ids)
 
     def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
-        """See Coins.winners."""
+        """The first `count` arrivals of the race over `law`, int64 (B, count); see `Coins.winners`."""
         # A row without a decision runs no race: its law is not looked at.
         return self._noise(position).winners(law, count, position >= 0)
 
@@ -158,7 +158,7 @@ class KeyedCoins(HashedCoins):
         return (bits >> 11) * 2.0**-53
 
     def draw(self, law: Tensor, key: Key) -> Tensor:
-        """See HashedCoins.draw."""
+        """Draw as `HashedCoins.draw` does, without tensor operations where `law` lies on the CPU."""
         return _draw_on_host(self.uniform(key), law) if law.device.type == "cpu" else super().draw(law, key)
 
     def _register(self, key: Key) -> None:

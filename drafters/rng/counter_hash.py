@@ -49,7 +49,7 @@ def mix_host(x: np.ndarray) -> np.ndarray:
 
 
 def uniform_host(bits: np.ndarray) -> np.ndarray:
-    """`uniform` on uint64 arrays."""
+    """Uniform numbers fp64 in [0, 1) from uint64 arrays, bit for bit those of `uniform`."""
     return (bits >> _ELEVEN).astype(np.float64) * 2.0**-53
 
 

@@ -23,7 +23,7 @@ class Memoryless(StopPolicy):
         raise NotImplementedError
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """See StopPolicy."""
+        """Continue with the first draft always, later as `goes_on` says; bool (B,)."""
         if features is None:
             return torch.ones_like(drafted, dtype=torch.bool)
         return self.goes_on(features)

@@ -30,7 +30,7 @@ class EmptyCounts(KeepError):
 
 
 class CountMismatch(KeepError):
-    """Counts of another vocabulary."""
+    """Raised for counts that do not fit the vocabulary: other length, other tokenizer, negative entries."""
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,11 @@ class TargetActor:
         checked_layers(getattr(pair, "target", None)).__enter__()
 
     def open(self, request: Request) -> None:
-        """See TargetServer.open."""
+        """Fill the server's cache with the request's prompt; see `TargetServer.open`."""
         self._server.open(request)
 
     def verify(self, work: Task | Settle) -> Reply:
-        """See TargetServer.verify."""
+        """Return the verdict, a dropped one if the work's epoch was cancelled; see `TargetServer.verify`."""
         return self._server.verify(work, lambda: work.epoch >= self._epoch)
 
     def cancel(self, epoch: int) -> None:
@@ -86,7 +86,7 @@ class DrafterActor:
         threading.Thread(target=self._run, daemon=True).start()
 
     def tell(self, order: Any) -> None:
-        """See DraftLoop.tell."""
+        """Pass an order to the drafting thread and return at once; see `DraftLoop.tell`."""
         self._loop.tell(order)
 
     def poll(self) -> list[Drafted]:
@@ -130,7 +130,7 @@ class RayCluster:
                 self._refs[actor.open.options(concurrency_group="work").remote(request)] = "open", number, 0
 
     def perform(self, action: Action) -> None:
-        """See Backend.perform."""
+        """Send an action to the actors it concerns, without waiting; see `Backend.perform`."""
         if isinstance(action, Task | Settle):
             group = "work" if isinstance(action, Task) else "control"
             answer = self.actors[action.server].verify.options(concurrency_group=group).remote(action)
@@ -159,7 +159,7 @@ class RayCluster:
         self._ray.kill(self.actors[number])
 
     def close(self) -> None:
-        """End all actors."""
+        """Kill all actors; their requests end with them."""
         for actor in self.actors.values():
             self._ray.kill(actor)
 

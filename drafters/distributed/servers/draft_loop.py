@@ -39,13 +39,13 @@ class DraftLoop:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the loop."""
+        """Make `run` return after the draft it is at."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Until closed."""
+        """Draft behind the newest order, or wait for one, until `close` is called."""
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work)

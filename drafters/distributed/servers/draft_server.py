@@ -57,12 +57,12 @@ class DraftServer:
 
     @property
     def position(self) -> int:
-        """Of the next draft."""
+        """The absolute position of the next draft, counted in target tokens."""
         return len(self._tokens)
 
     @torch.inference_mode()
     def next(self, epoch: int) -> Drafted:
-        """Draft the next token."""
+        """Draft the next token; `closed` after a miss or an end token, and where the context is full."""
         request, position = self._opened, len(self._tokens)
         if len(self._stream) > self._limit:
             return Drafted(epoch, position, None, closed=True)

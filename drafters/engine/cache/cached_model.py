@@ -166,7 +166,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def restart(self, row: int, tokens: list[int]) -> None:
-        """See Model.restart."""
+        """Empty one row and feed it these tokens, the others untouched; see `Model.restart`."""
         self.lengths[row] = 0
         if tokens:
             self.only = slice(row, row + 1)
@@ -179,7 +179,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model.keep."""
+        """Move the kept slots of each row together and forget the rest; see `Model.keep`."""
         for row, kept in enumerate(slots):
             if not kept:
                 continue

@@ -165,7 +165,7 @@ class Layer(CacheLayerMixin):
         return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Key length and offset."""
+        """The key length in slots, all of the capacity, and the offset 0."""
         return self.keys.shape[2], 0
 
     def get_seq_length(self) -> int:
@@ -173,7 +173,7 @@ class Layer(CacheLayerMixin):
         return 0
 
     def get_max_length(self) -> int:
-        """Slots allocated."""
+        """The number of slots allocated per row."""
         return self.keys.shape[2]
 
 
@@ -182,26 +182,26 @@ class Work(Protocol):
 
     @property
     def key(self) -> Any:
-        """Hashable; what differs between two works that need code of their own."""
+        """What differs between two works that need code of their own; hashable."""
         ...
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        """What it reads beside the model and what it is given."""
+        """The tensors it reads beside the model's and those it is given."""
         ...
 
     @property
     def drafted(self) -> int:
-        """Tokens it feeds behind the given ones."""
+        """How many tokens it feeds behind the given ones."""
         ...
 
     @property
     def forwards(self) -> int:
-        """Of the model, in one piece."""
+        """How many forwards of the model it runs in one piece."""
         ...
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
-        """As torch.compile is to trace it: forwards by `read`."""
+        """Run the work; torch.compile traces this call, whose forwards are made by `read`."""
         ...
 
 

@@ -38,7 +38,7 @@ class Recorder:
         return recorded
 
     def compile(self, graph: GraphModule, example: list[Any]) -> Code:
-        """By Inductor."""
+        """Compile a graph with Inductor and return the code, ready to be called."""
         code: Any = inductor(graph, example, self._options)
         return code
 

@@ -62,7 +62,7 @@ class Drafting:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """`eos` on the host."""
+        """The ids of `eos` as a set on the host."""
         return frozenset(self.eos.tolist())
 
     def can_follow(self, tokens: Tensor) -> Tensor:

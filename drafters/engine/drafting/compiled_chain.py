@@ -44,22 +44,22 @@ class Chain:
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """See Work: what the proposal knows."""
+        """The tensors of the proposal, such as its vocabulary map; see `Work.tensors`."""
         return tensors_of(self.proposal)
 
     @cached_property
     def key(self) -> Any:
-        """See Work: another proposal of the same kind shares the code."""
+        """What decides the compiled code; proposals of one kind share it. See `Work.key`."""
         return shared((Chain, kind_of(self.proposal), self.sampling, self.length))
 
     @property
     def drafted(self) -> int:
-        """See Work: the last draft is not fed."""
+        """The number of drafts fed: all but the last one; see `Work.drafted`."""
         return self.length - 1
 
     @property
     def forwards(self) -> int:
-        """See Work."""
+        """The number of drafter forwards, one per draft; see `Work.forwards`."""
         return self.length
 
     def given(self, key: Key, coins: KeyedCoins) -> list[Tensor]:

@@ -38,25 +38,25 @@ class StringSession:
         self._fed: list[list[int]] = [[] for _ in rows]
 
     def propose(self, coins: Coins) -> Draft:
-        """The proposal's draft."""
+        """Draft the round: target tokens (B, M) by the string-level proposal."""
         return self._proposal.propose(self, coins)
 
     def committed(self, row: int) -> list[int]:
-        """See Session."""
+        """The target ids of a row so far, prompt included; see `Session.committed`."""
         return self._rows[row].tokens
 
     def wants(self, drafted: Tensor) -> Tensor:
-        """See Session; never more than the policy's longest round."""
+        """Whether the policy wants one more draft, bool (B,); false from its longest round on."""
         return self._stop.should_continue(None, drafted) & (drafted < self._stop.max_length)
 
     def law(self) -> Tensor:
-        """See Session."""
+        """The drafter's warped distribution of the next drafter token, (B, D); see `Session.law`."""
         if self._logits is None:
             self._logits = catch_up(self._drafter, self._rows)
         return warp(self._logits, self._sampling)
 
     def feed(self, ids: Tensor) -> None:
-        """See Session."""
+        """Feed each row one drafter id, int64 (B,), -1 for none; see `Session.feed`."""
         host = ids.tolist()
         logits = self._drafter.extend(ids.clamp(min=0).unsqueeze(-1), counts=[int(i >= 0) for i in host])
         assert logits is not None
@@ -65,7 +65,7 @@ class StringSession:
             fed.extend([drafter_id] if drafter_id >= 0 else [])
 
     def below(self, paths: list[list[tuple[int, ...]]]) -> list[Tensor]:
-        """See Session: one drafter forward over all rows' paths as a tree."""
+        """Read all rows' paths as one tree, in one drafter forward; see `Session.below`."""
         assert self._logits is not None  # the row's text has been read
         width = max(map(len, paths))
         self._roll_back()

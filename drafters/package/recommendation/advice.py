@@ -45,7 +45,7 @@ def gain(rated: Rated) -> str:
 
 
 def conditions(found: Recommendation) -> str:
-    """Where the figures hold."""
+    """Say on which device, dtype, threads and prompts the figures were measured."""
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     return f"on {found.device} in {found.dtype} with {threads}, prompts of {found.suite}"
 

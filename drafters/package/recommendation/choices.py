@@ -28,7 +28,7 @@ class Use:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is drafted."""
+        """Whether nothing is drafted: plain decoding."""
         return self.sampler is None
 
 
@@ -83,7 +83,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The content of ``recommended.json``."""
+    """What ``recommended.json`` states: the measured ways to use a package, and where they were measured."""
 
     package: str  # `Manifest.content` of the package
     target: Target

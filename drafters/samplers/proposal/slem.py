@@ -64,7 +64,7 @@ class SLEM:
         return tokens
 
     def stream(self, drafted: list[int], tokens: list[int]) -> list[int]:
-        """See StringProposal.stream."""
+        """Drafter ids of the committed text, drafted ones first; see `StringProposal.stream`."""
         return self.texts.stream(drafted, tokens)
 
 

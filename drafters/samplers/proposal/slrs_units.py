@@ -57,15 +57,15 @@ class SLRSUnits:
         return int(self.texts.rows[path[-1]])
 
     def stream(self, drafted: list[int], tokens: list[int]) -> list[int]:
-        """See StringProposal.stream."""
+        """Drafter ids of the committed text, drafted ones first; see `StringProposal.stream`."""
         return self.texts.stream(drafted, tokens)
 
 
 class NoLaws:
-    """Of a round without drafts."""
+    """The distributions of a round without drafts: none."""
 
     def at(self, tokens: Tensor) -> Tensor:
-        """See Laws.at."""
+        """Zeros of the shape of `tokens`, fp64 (B, 0); see `Laws.at`."""
         return torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
 
     def row(self, node: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class UnitLaws:
         return torch.tensor(values, dtype=torch.float64, device=tokens.device)
 
     def at(self, tokens: Tensor) -> Tensor:
-        """See Laws.at."""
+        """psi of the one drafted token of each row, fp64 (B, 1); see `Laws.at`."""
         return self.of(tokens[:, 0]).unsqueeze(-1)
 
     def row(self, node: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class WithReplacement:
     """Independent draws; a token may come twice."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
-        """See Siblings.draw; never -1."""
+        """Draw `count` independent children of each row, int64 (B, count), never -1."""
         return torch.stack([coins.draw(q, key.at(draw=number)) for number in range(count)], 1)
 
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:
@@ -49,7 +49,7 @@ class WithoutReplacement:
     """Successive draws, each from what the earlier ones left. The order is part of the law: it must not be sorted."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
-        """See Siblings.draw."""
+        """Draw different children, each from q without the earlier ones, int64 (B, count), -1 once q is empty."""
         left, tokens = q.clone(), []
         for number in range(count):
             empty = left.sum(-1) <= 0

@@ -25,9 +25,9 @@ class Greedy(Verifier):
     tree = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """See Siblings.draw."""
+        """Draw one child and take the likeliest others, int64 (B, count); see `OneDrawnThenTop.draw`."""
         return self.siblings.draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier.verify."""
+        """Test the drawn child, then the certain ones, by recursive rejection; see `Verifier.verify`."""
         return recursive_rejection(p, draft, coins, key, self.siblings)

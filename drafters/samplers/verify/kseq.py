@@ -50,7 +50,7 @@ class KSeq(Verifier):
         return WithReplacement().draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier.verify."""
+        """Test all children of a node against q rho, rho solved per node; see `Verifier.verify` for shapes."""
         walk = Walk(p, draft, coins, key)
         for children, rows in walk.stops():
             target, q = walk.laws(children, rows)

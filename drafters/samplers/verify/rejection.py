@@ -23,7 +23,7 @@ class Rejection(Verifier):
         return coins.draw(q, key).unsqueeze(-1)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier.verify."""
+        """Accept while u q(x) < p(x), left to right; see `Verifier.verify` for shapes."""
         tokens, present = draft.tokens, draft.present  # (B, M)
         nodes = torch.arange(tokens.shape[1], device=tokens.device)
         p_x = picked(p[:, :-1], tokens.unsqueeze(-1)).squeeze(-1)

@@ -25,9 +25,9 @@ class RRS(Verifier):
     tree = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """See Siblings.draw."""
+        """Draw the children as `siblings` does, int64 (B, count), -1 = no such child."""
         return self.siblings.draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier.verify."""
+        """Test siblings in draw order, each against the residual of those before; see `Verifier.verify`."""
         return recursive_rejection(p, draft, coins, key, self.siblings)

@@ -36,7 +36,7 @@ class Thinning(Verifier):
         return coins.draw(q, key).unsqueeze(-1)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier.verify."""
+        """Accept or draw from the residual by thinning p, without all of q; see `Verifier.verify`."""
         live = key.position >= 0
         nodes = torch.full((p.shape[0], 1), -1, dtype=torch.int64, device=p.device)
         if not draft.tokens.shape[1]:

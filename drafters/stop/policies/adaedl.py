@@ -43,7 +43,7 @@ class AdaEDL(StopPolicy):
         self._state = PerRow([self.threshold, self.goal], self.persist)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """See StopPolicy."""
+        """Continue while 1 - sqrt(gamma H(q)) >= the row's threshold; bool (B,)."""
         if features is None:
             return torch.ones_like(drafted, dtype=torch.bool)
         return 1 - (self.gamma * features[:, ENTROPY]).sqrt() >= self._state.column(THRESHOLD, drafted)

@@ -62,7 +62,7 @@ class AdaptiveConfidence(StopPolicy):
         self._thresholds = torch.zeros(0)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """See StopPolicy."""
+        """Continue while the drawn token's probability is at least the row's threshold; bool (B,)."""
         if features is None:
             self._seen = []
             return torch.ones_like(drafted, dtype=torch.bool)

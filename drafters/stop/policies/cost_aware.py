@@ -83,7 +83,7 @@ class CostAware(StopPolicy):
         return float(np.clip(32 * self.c, SHORTEST_WAIT, LONGEST_WAIT))
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """See StopPolicy."""
+        """Continue while the next draft's chance of acceptance pays its cost at the row's rate; bool (B,)."""
         if features is None:
             state = self._state.values.numpy()[: len(drafted)]
             rate = state[:, TOKENS] / state[:, TIME]

@@ -19,5 +19,5 @@ class Disco(Memoryless):
     max_length: int = 20
 
     def goes_on(self, features: Tensor) -> Tensor:
-        """By the classifier."""
+        """Whether the classifier gives the last draft at least `threshold`, bool (B,)."""
         return self.classifier(features)[:, ACCEPTED] >= self.threshold

@@ -31,7 +31,7 @@ class SpecDecPP(StopPolicy):
         self._survival = torch.ones(0)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """See StopPolicy."""
+        """Continue while P(some draft of the round is rejected) <= `threshold`; bool (B,)."""
         if features is None:
             self._survival = torch.ones(len(drafted), device=drafted.device)
             return torch.ones_like(drafted, dtype=torch.bool)

@@ -24,5 +24,5 @@ class SVIP(Memoryless):
             raise ValueError(f"stop.scale must be > 0, got {self.scale}.")
 
     def goes_on(self, features: Tensor) -> Tensor:
-        """By the entropy."""
+        """Whether sqrt(`scale` H(q)) is at most `threshold`, bool (B,)."""
         return (self.scale * features[:, ENTROPY]).sqrt() <= self.threshold

@@ -45,7 +45,7 @@ class TokenCounts:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens counted."""
+        """The number of tokens counted, all ids together."""
         return int(self.counts.sum())
 
 
