@@ -58,13 +58,13 @@ class Observer(Verifier):
         self.tree, self.coupled = inner.tree, inner.coupled  # it draws by itself: inverse_cdf stays false
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """See Verifier.draw."""
+        """Draw children as `inner` does, and note the distribution of the root's; see `Verifier.draw`."""
         if isinstance(key.node, int) and key.node == 0:  # the root's children, in chains and in trees
             self._drawn = q
         return self.inner.draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier.verify."""
+        """Decide as `inner` does, and note p, q and whether a child was accepted; see `Verifier.verify`."""
         rows = None
         if self._drawn is not None and draft.tokens.shape[1]:
             rows = self._note(p[:, 0], self._drawn, draft, key)  # before the verifier works on p

@@ -65,7 +65,7 @@ class Optimum:
     gap_to_optimum: float | None
 
     def fields(self) -> dict[str, Any]:
-        """As the report's rows have them."""
+        """The fields as a dictionary, named as in the report's rows."""
         return asdict(self)
 
     @property

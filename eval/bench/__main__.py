@@ -34,7 +34,7 @@ BENCHES: Mapping[str, Sequence[str]] = {
 
 @dataclass
 class Options:
-    """What to run."""
+    """The options of a run of several benchmarks, given as name=value."""
 
     only: str = ""  # names, separated by commas; none: all
     threads: int = 1

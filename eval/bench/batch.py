@@ -33,7 +33,7 @@ SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{p
 
 @dataclass
 class Options:
-    """Of one run."""
+    """The options of the batch benchmark, given as name=value."""
 
     sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])  # B
     tokens: int = 48
@@ -107,7 +107,7 @@ def _kv_bytes(pair: TransformersPair) -> dict[str, int]:
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """What is printed."""
+    """The result as lines to print: tokens/s per batch size, and bytes of keys and values."""
     found = ["B: tokens/s plain (over B = 1), speculative (over B = 1), ceiling of the matrix products"]
     for size, row in result["sizes"].items():
         plain, drafted = row["autoregressive"], row["speculative"]

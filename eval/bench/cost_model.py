@@ -61,7 +61,7 @@ SIZES = (
 
 @dataclass
 class Options:
-    """Of one run."""
+    """The options of the cost-model benchmark, given as name=value."""
 
     prompts: int = 12  # half to learn the engine's own cost from, half to predict
     tokens: int = 64
@@ -92,7 +92,7 @@ class Run:
 
     @property
     def per_round(self) -> float:
-        """Drafts."""
+        """The mean number of drafts per round."""
         return self.drafted / self.rounds
 
 
@@ -204,7 +204,7 @@ def _shape(sizes: tuple[int, ...], device: str) -> dict[str, Any]:
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """What is printed."""
+    """The result as lines to print: tokens/s predicted and measured, and the error, per draft length."""
     found = ["drafts per round: tokens/s predicted, measured, error (of forwards alone)"]
     for length, row in result["lengths"].items():
         found.append(

@@ -21,7 +21,7 @@ TOKENIZER = Path(__file__).resolve().parents[2] / "drafters" / "zoo" / "pycode" 
 
 @dataclass
 class Options:
-    """Of one run."""
+    """The options of the counting benchmark, given as name=value."""
 
     megabytes: float = 50.0
     rounds: int = 3
@@ -42,7 +42,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """What is printed."""
+    """The result as a line to print: speed relative to encode_batch_fast, and whether counts agree."""
     same = "equal" if result["equal"] else "DIFFERENT"
     return [
         f"counting {result['megabytes']:.1f} MB: {result['ratio']:.2f} x encode_batch_fast "

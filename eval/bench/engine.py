@@ -218,7 +218,7 @@ def _limits(temperature: float, tokens: int) -> Limits:
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """What is printed."""
+    """The result as lines to print: tokens/s and speed-ups per temperature."""
     found = []
     for temperature, table in result["temperatures"].items():
         found.append(f"T = {temperature}: tokens/s " + ", ".join(

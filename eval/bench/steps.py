@@ -27,7 +27,7 @@ STEPS = 4  # per timing
 
 @dataclass
 class Options:
-    """Of one run."""
+    """The options of the step benchmark, given as name=value."""
 
     vocabularies: list[int] = field(default_factory=lambda: [32_000, 128_256, 151_936, 256_000])
     shares: list[float] = field(default_factory=lambda: [0.5, 0.25, 0.1, 0.05, 0.02, 0.01])  # of the rows kept
@@ -124,7 +124,7 @@ def _steps(model: PreTrainedModel, compile: bool) -> Any:
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """What is printed."""
+    """The result as lines to print: milliseconds per step, time and bytes saved, per share kept."""
     found = ["step with a pruned head: V, kept, ms (whole), time saved / bytes saved"]
     for size, table in result["vocabularies"].items():
         for share, row in table["pruned"].items():

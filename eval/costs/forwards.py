@@ -38,7 +38,7 @@ class Forward:
     context: int  # slots in use before
 
     def run(self) -> None:
-        """Feed the tokens."""
+        """Feed the tokens; the clock measures this call."""
         self.model.extend(self.tokens)
 
     def undo(self) -> None:

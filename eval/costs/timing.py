@@ -37,7 +37,7 @@ def alternate(
 
 
 def median(values: Sequence[float]) -> float:
-    """The median."""
+    """The median of the values, as a float."""
     return float(np.median(values))
 
 

@@ -23,7 +23,7 @@ from drafters.distributed.messages import (
 
 @dataclass(frozen=True)
 class Faults:
-    """Probabilities, per event."""
+    """Probabilities, per event, of each thing that can go wrong between coordinator and servers."""
 
     late: float = 0.3  # it waits while others pass
     twice: float = 0.1

@@ -17,7 +17,7 @@ LONGEST = 120.0  # seconds of silence after which a request is given up
 
 
 class FaultyCluster:
-    """A cluster behind an unreliable post. See executor.Cluster."""
+    """A cluster whose messages come late, twice or never and whose servers die; see `executor.Cluster`."""
 
     def __init__(self, cluster: Any, faults: Faults, seed: int, patience: float):
         cluster.patience = patience
@@ -33,15 +33,15 @@ class FaultyCluster:
         self._cluster.ledger = value
 
     def open(self, request: Request) -> None:
-        """See Cluster.open."""
+        """Begin a request on every server and the drafter, without faults; see `Cluster.open`."""
         self._cluster.open(request)
 
     def perform(self, action: Action) -> None:
-        """See Backend.perform."""
+        """Pass an action on, perhaps late, twice or never; see `Backend.perform`."""
         self._post.perform(action)
 
     def next(self) -> Event:
-        """See Backend.next."""
+        """The next event that was not lost; waits for it. See `Backend.next`."""
         return self._post.next()
 
 

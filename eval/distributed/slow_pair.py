@@ -48,12 +48,12 @@ class SleepingModel:
         return made[:, -1:] if last else made
 
     def restart(self, row: int, tokens: list[int]) -> None:
-        """See Model.restart."""
+        """Forget the request and feed these tokens, which takes one forward's time; see `Model.restart`."""
         self.lengths[0] = 0
         self.extend(torch.tensor([tokens]), logits=False)
 
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model.keep."""
+        """Roll back to the last kept slot; see `Model.keep`."""
         if slots[0]:
             self.lengths[0] = slots[0][0] + len(slots[0])
 
@@ -76,21 +76,21 @@ class SleepingPair:
         return torch.device("cpu")
 
     def open_target(self, rows: int, capacity: int) -> SleepingModel:
-        """The target, always right."""
+        """A target of t seconds per forward that always says the right token; see `Pair.open_target`."""
         return SleepingModel(self.t, capacity, None, self.tokens)
 
     def open_drafter(self, rows: int, capacity: int) -> SleepingModel:
-        """The drafter."""
+        """A drafter of d seconds per forward that is right at rate a; see `Pair.open_drafter`."""
         return SleepingModel(self.d, capacity, self.a, self.tokens)
 
     def prompt(self, ids: list[int]) -> list[int]:
-        """One tokenizer."""
+        """Return the ids unchanged: target and drafter share one tokenizer."""
         return ids
 
     def feed(self, token: int) -> list[int]:
-        """One tokenizer."""
+        """Return the token itself: target and drafter share one tokenizer."""
         return [token]
 
     def feed_one(self, tokens: Tensor) -> Tensor:
-        """One tokenizer."""
+        """Return the tokens (B,) unchanged: target and drafter share one tokenizer."""
         return tokens

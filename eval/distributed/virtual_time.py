@@ -52,7 +52,7 @@ class VirtualTimeBackend:
         self._epoch = 0
 
     def perform(self, action: Action) -> None:
-        """See Backend.perform."""
+        """Enter what an action causes at its virtual time, in seconds; see `Backend.perform`."""
         match action:
             case Task():
                 self.forwards += 1
@@ -75,7 +75,7 @@ class VirtualTimeBackend:
                 self._cancel()
 
     def next(self) -> Event:
-        """See Backend.next."""
+        """Move the clock to the earliest event and return that; see `Backend.next`."""
         while self._heap:
             self.now, number, event = heapq.heappop(self._heap)
             if number in self._void:

@@ -30,7 +30,7 @@ class Mean:
 
 
 def acceptance(found: Expectation) -> Mean:
-    """See DEFINITIONS; every position counts alike."""
+    """The mean chance that a round's first draft is accepted; every position counts alike."""
     total, count = _sums(found)
     return Mean(float(total.sum() / count.sum()), *interval(np.divide, total, count))
 
@@ -45,7 +45,7 @@ def acceptance_gain(found: Expectation, reference: Expectation) -> Mean:
 
 
 def tokens_per_forward(rounds: Rounds) -> Mean:
-    """See DEFINITIONS."""
+    """The expected tokens per target forward, all texts together, with the interval over texts."""
     value = float(rounds.tokens.sum() / rounds.target_forwards.sum())
     return Mean(value, *interval(np.divide, rounds.tokens, rounds.target_forwards))
 

@@ -65,7 +65,7 @@ def exclusive(p: Tensor, q: Tensor, tokens: Tensor, count: int, generator: torch
 
 
 def tested_together(p: Tensor, q: Tensor, tokens: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """K-SEQ."""
+    """K-SEQ of independent children, all tested with one rho: fp64 (n, V), int64 (n,) -> (n, count)."""
     rho = solve_rho(p, q, torch.full((len(p),), count, device=p.device))
     taken = torch.minimum(q, p / rho.unsqueeze(-1))
     beta = taken.sum(-1).clamp(max=1.0)

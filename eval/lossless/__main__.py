@@ -69,7 +69,7 @@ def save(found: dict[str, Any], folder: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """See the module."""
+    """Prove the samplers and save the certificate; returns the exit status, 0 where all passed."""
     parser = argparse.ArgumentParser(prog="python -m eval.lossless", description=__doc__)
     parser.add_argument("--device", default="cpu", help="where samples are drawn: auto, cpu, cuda or mps")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")

@@ -72,7 +72,7 @@ class Proof:
         return found
 
     def entry(self) -> dict[str, Any]:
-        """As the certificate has it."""
+        """The sampler's entry in the certificate, a dictionary that JSON can hold."""
         sampled = self.evidence
         return {
             "status": self.status,
@@ -90,7 +90,7 @@ class Proof:
 
 @dataclass
 class Verdicts:
-    """Of a whole run."""
+    """The result of a whole run: a proof for each sampler, a finding for each planted bug and test."""
 
     proofs: dict[str, Proof]
     findings: list[Finding] = field(default_factory=list)
@@ -153,7 +153,7 @@ def run(
 
 
 def size(samplers: Iterable[str] | None = None) -> int:
-    """Tasks of a run."""
+    """The number of tasks that a run over these samplers has."""
     return len(_tasks(list(CATALOG if samplers is None else samplers), "cpu", samplers is None))
 
 

@@ -72,7 +72,7 @@ class ExtremeCoins(KeyedCoins):
     value = 0.0
 
     def uniform(self, key: Key) -> Tensor:
-        """See KeyedCoins.uniform."""
+        """`value` in every place, in the shape of `KeyedCoins.uniform`."""
         return torch.full_like(super().uniform(key), self.value)
 
 

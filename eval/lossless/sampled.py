@@ -43,7 +43,7 @@ class Evidence:
 
     @property
     def passed(self) -> bool:
-        """No test rejects."""
+        """Whether no test rejects at level ALPHA."""
         return min(self.p_values.values()) >= ALPHA
 
 

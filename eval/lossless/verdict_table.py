@@ -12,7 +12,7 @@ from eval.lossless.mutants.subject import BATCH, COINS, EXACT, GAP, KINDS, PATH,
 
 
 def show(verdicts: Verdicts, console: Console) -> None:
-    """Print everything."""
+    """Print the table of samplers, the matrix of planted bugs, and a red line for every failure."""
     console.print(_samplers(verdicts))
     if verdicts.findings:
         console.print(_matrix(verdicts))

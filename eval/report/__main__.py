@@ -14,7 +14,7 @@ from eval.report.sources import further, newest_report, read_report
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """See the module."""
+    """Write the HTML report of the chosen or newest report.json; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m eval.report", description=__doc__)
     parser.add_argument("report", type=Path, nargs="?", help="report.json; by default the newest one below RUNS/eval")
     parser.add_argument(

@@ -199,7 +199,7 @@ def show(found: Comparison, console: Console, everything: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """See the module: 0 nothing got worse, 1 something did or is gone, 2 the files cannot be compared."""
+    """Print what changed; returns 0 if nothing got worse, 1 if something did or is gone, 2 on bad files."""
     parser = argparse.ArgumentParser(prog="python -m eval.report.compare", description=__doc__.split("\n")[0])
     parser.add_argument("before", type=Path, help="report.json of what was good")
     parser.add_argument("after", type=Path, help="report.json of what is on trial")

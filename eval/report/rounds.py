@@ -74,7 +74,7 @@ def positions(prompts: list[Record]) -> list[dict[str, Any]]:
 
 
 def oracle(prompts: list[Record], costs: Costs, drafter: str) -> float | None:
-    """See DEFINITIONS."""
+    """The speed-up of a stop policy that knows what will be accepted; None without rounds."""
     lengths = sorted(costs.target)
     times = [costs.target[n].median for n in lengths]
     seconds = sum(

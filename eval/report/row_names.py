@@ -41,13 +41,13 @@ def label(row: Row, rows: Sequence[Row]) -> str:
 
 
 def full_label(row: Row, rows: Sequence[Row]) -> str:
-    """As `label`, with drafter and temperature: for sentences."""
+    """Name a row in a sentence: `label`, with drafter and temperature."""
     where = f"T = {row['temperature']:g}"
     return f"{label(row, rows)}, {where}" if is_plain(row) else f"{label(row, rows)} ({row['drafter']}), {where}"
 
 
 def temperatures(rows: Iterable[Row]) -> list[float]:
-    """Ascending, each once."""
+    """The temperatures of the rows, ascending, each once."""
     return sorted({row["temperature"] for row in rows})
 
 

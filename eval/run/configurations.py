@@ -41,7 +41,7 @@ class Drafter:
 
     @property
     def kept(self) -> int:
-        """D."""
+        """The number D of tokens that the drafter can say."""
         return self.vocab.to_target.shape[0]
 
 

@@ -75,7 +75,7 @@ class Samples:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of all prompts together."""
+        """Tokens per second of all prompts together; None where no time was measured."""
         total = float(self.seconds.sum())
         return float(self.counts["tokens"].sum()) / total if total else None
 

@@ -72,7 +72,7 @@ class Lines:
         self.tally = Tally(self.total, self._since)
 
     def advance(self, n: float = 1, *, kept: bool = False) -> None:
-        """See Tally.advance."""
+        """Count `n` units more, `kept` ones without effect on the speed; see `Tally.advance`."""
         self.tally.advance(n, kept)
 
     def tick(self) -> None:

@@ -27,7 +27,7 @@ WARM_UP_TOKENS = 8
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt to continue."""
+    """A prompt to continue, with the number that names its coins."""
 
     number: int  # in the suite's sample; names its coins
     id: str

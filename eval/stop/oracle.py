@@ -44,5 +44,5 @@ class Oracle(StopPolicy):
         self._place[rows] += accepted + 1
 
     def reset(self, rows: Tensor) -> None:
-        """Back to the start."""
+        """Move the rows back to the start of generation."""
         self._place[rows] = 0

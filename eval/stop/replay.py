@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def drafted(self) -> int:
-        """Tokens drafted."""
+        """The number of tokens drafted, rejected ones included."""
         return int(self.rounds[:, 1].sum())
 
     @property
@@ -83,7 +83,7 @@ class Outcome:
 
     @property
     def forwards(self) -> int:
-        """Target forwards."""
+        """The number of target forwards, one per round."""
         return len(self.rounds)
 
     @property

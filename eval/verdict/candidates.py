@@ -50,7 +50,7 @@ class Candidate:
 
     @property
     def configuration(self) -> Configuration:
-        """Names it in records."""
+        """The configuration that names the candidate in records."""
         stop = f"static {self.length}" if self.policy is None else self.stop
         names = self.drafter.name, self.preset.name, SPECULATIVE, stop
         return Configuration(*names, self.temperature, self.drafter.kept, self.preset.label)

@@ -42,7 +42,7 @@ class Confirmed:
         return self.low > 1.0
 
     def rated(self) -> Rated:
-        """As recommended.json has it."""
+        """The candidate's entry in ``recommended.json``: use, speed-up with interval, prediction."""
         return Rated(
             use=use(self.candidate),
             speedup=Speedup(self.ratio, self.low, self.high),
@@ -98,7 +98,7 @@ def _choice(best: Rated, sampling: Sampling, reason: str, others: Sequence[Rated
 
 
 def name_of(item: Candidate) -> str:
-    """A candidate in words."""
+    """Name a candidate in words: drafter, sampler, drafts per round."""
     what = "level" if isinstance(item.sampler.shape, Tree) else "draft"
     per_round = f"{item.length} {what}{'' if item.length == 1 else 's'}"
     if item.policy is not None:

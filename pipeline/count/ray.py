@@ -38,7 +38,7 @@ class RayFanout:
             self._ray.cancel(task, force=True)
 
     def offer(self, batch: list[tuple[str, str]]) -> bool:
-        """See Others.offer."""
+        """Take a batch of texts, or return False where no worker has room; see `Others.offer`."""
         if not self._segment and not self._has_room():
             return False
         self._segment.append(batch)
@@ -47,12 +47,12 @@ class RayFanout:
         return True
 
     def close(self) -> None:
-        """See Others.close."""
+        """Submit the last, unfilled segment; see `Others.close`."""
         if self._segment:
             self._submit()
 
     def results(self) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-        """See Others.results."""
+        """Yield counts per domain and plainly encoded texts, task by task; see `Others.results`."""
         yield from self._done
         while self._running:
             ready, self._running = self._ray.wait(self._running)

@@ -42,14 +42,14 @@ class DiscoModule(L.LightningModule):
         self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """See the class."""
+        """Standardise the features fp32 (B, F) and return logits (B, 2)."""
         hidden = (features - self.mean) / self.scale
         for layer in self.layers[:-1]:
             hidden = F.relu(layer(hidden))
         return self.layers[-1](hidden)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW."""
+        """AdamW over all parameters, with the learning rate and weight decay of the settings."""
         return torch.optim.AdamW(self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
 
     def training_step(self, batch: list[Tensor], _index: int) -> Tensor:
@@ -72,7 +72,7 @@ class DiscoModule(L.LightningModule):
             measure.update(logits[rows, output].sigmoid(), happened[rows, output])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's measures."""
+        """Log AUROC and the epoch's other measures of both outputs, then reset them."""
         for measure in (self.accepted, self.next):
             if measure["auroc"].update_called:
                 self.log_dict(measure.compute(), sync_dist=False)

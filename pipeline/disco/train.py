@@ -31,7 +31,7 @@ class Bar(Callback):
         self.advance(trainer.current_epoch, kept=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One epoch more."""
+        """Advance the bar by one epoch."""
         self.advance()
 
 

@@ -18,7 +18,7 @@ class Finding:
 
 
 def ok(check: str, text: str) -> Finding:
-    """Nothing to do."""
+    """A finding that leaves nothing to do."""
     return Finding(OK, check, text)
 
 

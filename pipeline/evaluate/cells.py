@@ -116,6 +116,6 @@ def _part(context: Context, cell: Cell, tasks: Sequence[Task]) -> Path:
 
 
 def sweep(out: Path) -> None:
-    """Remove the pieces."""
+    """Remove the files of finished cells, once their records are in one file."""
     for part in out.glob(PARTS):
         part.unlink()

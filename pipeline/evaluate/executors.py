@@ -27,7 +27,7 @@ def executors(cfg: DictConfig) -> dict[str, Executor]:
 
 
 def distributed(values: dict[str, Any]) -> Distributed:
-    """The executor of conf/executor/distributed.yaml."""
+    """Build the executor of conf/executor/distributed.yaml, on threads or on Ray."""
     if values["backend"] == "ray":
         from drafters.distributed.backends.ray import RayClusters
 
@@ -43,7 +43,7 @@ def devices(cfg: DictConfig) -> dict[str, int]:
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
-    """`executor` as a dictionary."""
+    """The configuration's `executor` as a dictionary; the speculative one where it is not set."""
     if OmegaConf.is_missing(cfg, "executor") or "executor" not in cfg:
         return {"name": SPECULATIVE}
     values: Any = OmegaConf.to_container(cfg.executor, resolve=True, throw_on_missing=True)

@@ -40,7 +40,7 @@ class Figure:
 
     @property
     def agrees(self) -> bool:
-        """To the printed digits."""
+        """Whether both figures are equal to the printed digits."""
         return abs(self.stated - self.found) <= OFF
 
 

@@ -32,7 +32,7 @@ from pipeline.evaluate import executors, stop_settings
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that is loaded."""
+    """Everything an evaluation loads: package, models, drafters, prompts, stop policies, warps."""
 
     package: Package
     models: ModelPair
@@ -61,7 +61,7 @@ class Bench:
         )
 
     def harness(self, cfg: DictConfig, found: Sequence[Contender]) -> Harness:
-        """What measures them."""
+        """The harness that runs these contenders on the prompts and checks their greedy outputs."""
         device, check = self.drafters[0].pair.device, GreedyCheck(self.models.target)
         return Harness(found, device, cfg.eval.max_new_tokens, cfg.seed, check, self.warps)
 
@@ -126,6 +126,6 @@ def chosen_presets(cfg: DictConfig) -> list[Preset]:
 
 
 def suite_of(cfg: DictConfig) -> dict[str, Any]:
-    """`suite` as a dictionary."""
+    """The configuration's `suite` as a dictionary."""
     values: Any = OmegaConf.to_container(cfg.suite, resolve=True, throw_on_missing=True)
     return {str(name): value for name, value in values.items()}

@@ -189,7 +189,7 @@ def _read(part: Path, names: set[Configuration]) -> list[Record] | None:
 def recommendation(
     cfg: DictConfig, bench: Bench, manifest: Manifest, judged: Judged, device: str, dtype: str, threads: int
 ) -> Recommendation:
-    """What recommended.json says."""
+    """The content of ``recommended.json``: choices, and what they were measured with."""
     target = bench.package.description["target"]
     return Recommendation(
         package=manifest.content,

@@ -62,11 +62,11 @@ class Best(L.Callback):
             trainer.should_stop = trainer.should_stop or self.over
 
     def state_dict(self) -> dict[str, Any]:
-        """Kept in Lightning's checkpoint."""
+        """What Lightning's checkpoint keeps of the callback: the measurements so far."""
         return {"history": self.history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From Lightning's checkpoint."""
+        """Restore the measurements from Lightning's checkpoint."""
         self.history = [dict(row) for row in state["history"]]
 
     def _look(self, step: int) -> None:

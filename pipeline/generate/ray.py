@@ -25,7 +25,7 @@ class Generator:
         self._decode, self._batch_size = target.decoder(cfg), cfg.generate.batch_size
 
     def do(self, work: Work) -> bytes:
-        """A shard's file."""
+        """Continue a shard's prompts and return the shard's file, as bytes."""
         prompts, requests = work
         return target.shard(self._decode, prompts, requests, self._batch_size)
 

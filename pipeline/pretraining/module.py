@@ -115,5 +115,5 @@ class Pretraining(L.LightningModule):
         checkpoint["budget"] = {"updates": self.updates, "spent": self.spent}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Continue the budget."""
+        """Restore updates and budget spent, so that training goes on where it was."""
         self.updates, self.spent = checkpoint["budget"]["updates"], checkpoint["budget"]["spent"]

@@ -36,7 +36,7 @@ class Bar(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report whole per-mille steps."""
+        """Advance the bar by the whole per mille that the batch used of the budget."""
         assert isinstance(pl_module, Pretraining)
         now = int(1000 * pl_module.progress)
         if now > self.done:

@@ -35,7 +35,7 @@ def _never(cfg: DictConfig) -> bool:
 
 
 def always(cfg: DictConfig) -> bool:
-    """True, whatever the configuration."""
+    """Return True, whatever the configuration: for a stage that decodes in every run."""
     return True
 
 
@@ -104,7 +104,9 @@ class Bar(Protocol):
     """Handle of one progress bar."""
 
     @property
-    def advance(self) -> Advance: ...
+    def advance(self) -> Advance:
+        """The function that moves the bar on by a number of units."""
+        ...
 
 
 @dataclass

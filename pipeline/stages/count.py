@@ -38,7 +38,7 @@ MB_PER_SECOND = 5.0  # of one process, for the estimate that is printed; measure
 
 @dataclass
 class CountConfig:
-    """What is counted."""
+    """The settings of stage=count: which text is counted, and in what portions."""
 
     source: str = "corpus"  # corpus | generations: the target's own text, made by `generate`
     workers: int | None = None  # processes; null: all cores
@@ -227,7 +227,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def brief(directory: Path) -> str:
-    """What was counted."""
+    """Summarise the run in one line: tokens counted, and how many are different."""
     report = read_json(directory, "report.json")
     return f"{report['tokens']:,} tokens of text, {report['distinct']:,} different"
 

@@ -189,7 +189,7 @@ def _say(context: Context, report: dict[str, Any]) -> None:
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
-    """The stage reads counts."""
+    """The directories that the stage reads, by role: the counts."""
     return {"count": "count"}
 
 

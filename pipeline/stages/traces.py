@@ -29,7 +29,7 @@ from pipeline.text import corpus
 
 @dataclass
 class TracesConfig:
-    """What is traced."""
+    """The settings of stage=traces: prompts, temperatures, and whose drafts are recorded."""
 
     prompts: str = "corpus"  # corpus: pieces of its held-out documents | suite
     requests: int = 480  # prompts, each at every temperature

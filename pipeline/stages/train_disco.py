@@ -165,7 +165,7 @@ def _classifier(context: Context, splits: Splits) -> tuple[StopModel, list[dict[
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
-    """Print the table."""
+    """Print the report's table and the path of its file."""
     show_report(read_json(directory, REPORT), console)
     console.print(f"report: {(directory / REPORT).resolve()}", highlight=False, markup=False, soft_wrap=True)
 

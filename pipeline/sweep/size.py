@@ -44,7 +44,7 @@ class Size:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is pruned."""
+        """Whether nothing is pruned: all tokens are kept."""
         return len(self.kept) == self.vocabulary
 
     def add(self, ids: Tensor, p: Tensor, logits: Tensor, hidden: Tensor, sampling: Sampling) -> None:

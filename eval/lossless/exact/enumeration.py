@@ -99,7 +99,7 @@ class EnumeratingCoins:
         return torch.stack(passed, 1) if passed else p_x.bool()
 
     def draw(self, law: Tensor, key: Key) -> Tensor:
-        """See Coins.draw."""
+        """Take the outcome that each row's script names, int64 (B,); see `Coins.draw`."""
         law = law.double()
         return self._decide(law / law.sum(-1, keepdim=True), key)
 
@@ -110,7 +110,7 @@ class EnumeratingCoins:
         )
 
     def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
-        """Refused like `race`."""
+        """Refused with TypeError, for the reason that `race` gives."""
         return self.race(position, None)
 
     def _decide(self, law: Tensor, key: Key) -> Tensor:

@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def limits(self) -> Limits:
-        """New tokens and warps."""
+        """The number of new tokens, and the warps of target and drafter, of this cell."""
         target, drafter = WARPS.get(self.warp, (Sampling(), None))
         return Limits(TOYS[self.toy].new, target, drafter)
 
@@ -85,5 +85,5 @@ def cells(name: str) -> Iterator[Cell]:
 
 
 def all_cells() -> list[Cell]:
-    """Of the whole catalog."""
+    """The cells of every sampler in the catalog."""
     return [cell for name in CATALOG for cell in cells(name)]

@@ -28,7 +28,7 @@ class Round:
 
     @property
     def expected(self) -> float:
-        """Mean of accepted tokens."""
+        """The expected number of accepted tokens."""
         return float(self.probability @ self.accepted.double())
 
     def law(self, depth: int) -> Tensor:

@@ -21,7 +21,7 @@ class FirstFailure(Block):
     """Block verification that tests prefixes from the left and stops at the first failure."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Any, key: Key) -> Verdict:
-        """See Verifier."""
+        """Stop at the first prefix that fails, where later ones should still be tested."""
         _, chances = prefix_chances(p, draft, draft.present.sum(-1))
         going, accepted = key.position >= 0, torch.zeros_like(key.position)
         for tau in range(1, chances.shape[1]):

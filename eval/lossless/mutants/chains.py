@@ -30,12 +30,12 @@ class OtherLaws:
         self.laws, self.sharpen = laws, sharpen
 
     def row(self, node: Tensor) -> Tensor:
-        """See Laws."""
+        """The sharpened distribution of each node, (B, V); see `Laws.row`."""
         law = self.laws.row(node) ** self.sharpen
         return law / law.sum(-1, keepdim=True).clamp(min=1e-300)
 
     def at(self, tokens: Tensor) -> Tensor:
-        """See Laws."""
+        """The sharpened probability of each draft, (B, M); see `Laws.at`."""
         columns = [
             self.row(torch.full((tokens.shape[0],), node)).gather(1, tokens[:, [node]].clamp(min=0))
             for node in range(tokens.shape[1])
@@ -47,7 +47,7 @@ class RawLaw(Rejection):
     """Tests against the drafter's law before the temperature of 0.7."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify against q to the power 0.7, renormalised."""
         return super().verify(p, replace(draft, q=OtherLaws(draft.laws, 0.7)), coins, key)
 
 
@@ -55,7 +55,7 @@ class HalfPrecisionDraft(Rejection):
     """Draws from bf16 probabilities and tests against the full ones."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """See Verifier."""
+        """Draw from q rounded to bf16, which `verify` does not learn of."""
         return super().draw(q.bfloat16().to(q.dtype), coins, key, count)
 
 
@@ -63,7 +63,7 @@ class ArgmaxDraft(Rejection):
     """Drafts the likeliest token and reports the soft law."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """See Verifier."""
+        """Take the likeliest token, int64 (B, 1), without a coin."""
         return q.argmax(-1, keepdim=True)
 
 
@@ -71,7 +71,7 @@ class ReversedRatio(Rejection):
     """Accepts with probability min(1, q / p)."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Any, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify with p(x) and q(x) exchanged in the acceptance test."""
 
         class Reversed:
             draw = staticmethod(coins.draw)
@@ -84,7 +84,7 @@ class TokenMatching(Rejection):
     """Compares with the target's likeliest token at any temperature."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify against all mass on the target's likeliest token."""
         best = torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
         return super().verify(best, draft, coins, key)
 
@@ -93,7 +93,7 @@ class TypicalAcceptance(Rejection):
     """Accepts every draft that the target gives more than 0.2, as lossy engines do."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Any, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify with every draft of p(x) > 0.2 accepted."""
 
         class Typical:
             draw = staticmethod(coins.draw)
@@ -108,7 +108,7 @@ class WrongPrefix(Rejection):
     """Reads every law one row early: penalties and masks computed on the prefix without its last token."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify against p moved one row down: node m is tested with the distribution of node m - 1."""
         return super().verify(torch.cat([p[:, :1], p[:, :-1]], 1), draft, coins, key)
 
 
@@ -116,7 +116,7 @@ class BonusFromWrongRow(Rejection):
     """The token after a wholly accepted chain comes from the law before its last token."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify with the last row of p replaced by the one before it."""
         p = p.clone()
         p[:, -1] = p[:, max(p.shape[1] - 2, 0)]
         return super().verify(p, draft, coins, key)
@@ -126,7 +126,7 @@ class OneMore(Rejection):
     """Emits the first rejected token as well."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify, then count the first rejected token as accepted."""
         verdict = super().verify(p, draft, coins, key)
         accepted = verdict.accepted + (verdict.accepted < draft.present.sum(1)).long()
         nodes = torch.arange(draft.tokens.shape[1])
@@ -137,7 +137,7 @@ class SampleAgain(ExactMatch):
     """Draws a new token after a mismatch instead of emitting the one that mismatched."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify, then replace the mismatched token by a fresh draw from p."""
         verdict = super().verify(p, draft, coins, key)
         missed = verdict.accepted < draft.present.sum(1)
         row = p[torch.arange(p.shape[0]), verdict.accepted]
@@ -150,7 +150,7 @@ class FirstTokenOnly(ExactMatch):
     """Compares the first drafted token and believes the rest."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify, then accept the whole chain where its first token matched."""
         verdict = super().verify(p, draft, coins, key)
         count = torch.where(verdict.accepted > 0, draft.present.sum(1), 0)
         nodes = torch.arange(draft.tokens.shape[1])
@@ -161,7 +161,7 @@ class CoinBelowOrEqual(KeyedCoins):
     """Accepts where u q <= p: a token without probability passes when the coin is 0."""
 
     def accept(self, p_x: Tensor, q_x: Tensor, key: Key) -> Tensor:
-        """See Coins."""
+        """Accept while u q(x) <= p(x), left to right, where < is right; see `Coins.accept`."""
         passed = self.uniform(key) * q_x <= p_x
         return passed if passed.ndim == 1 else passed.cumprod(-1).bool()
 
@@ -170,14 +170,14 @@ class CumulativeBelowOrEqual(KeyedCoins):
     """Takes the first token whose cumulated mass is at least the coin: one without mass when the coin is 0."""
 
     def draw(self, law: Tensor, key: Key) -> Tensor:
-        """See Coins."""
+        """Draw the first token of cumulated mass >= u, where > is right; see `Coins.draw`."""
         mass = law.cumsum(-1, dtype=torch.float64)
         goal = self.uniform(key).unsqueeze(-1) * mass[..., -1:]
         return torch.searchsorted(mass, goal, right=False).squeeze(-1).clamp(max=law.shape[-1] - 1)
 
 
 def standard() -> Subject:
-    """Identity and rejection."""
+    """A subject that drafts from the drafter's distribution and verifies by chain rejection."""
     return Subject(Sampler("standard", Identity(), Rejection()))
 
 
@@ -187,7 +187,7 @@ def cold() -> Subject:
 
 
 def matching() -> Subject:
-    """Identity and exact match."""
+    """A subject that drafts from the drafter's distribution and verifies by exact match."""
     return Subject(Sampler("exact_match", Identity(), ExactMatch()))
 
 

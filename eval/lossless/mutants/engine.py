@@ -44,12 +44,12 @@ def warped() -> Subject:
 
 
 def tempered() -> Subject:
-    """A temperature alone."""
+    """The standard subject at temperature 0.6, without filters."""
     return replace(standard(), sampling=Sampling(0.6))
 
 
 def nucleus() -> Subject:
-    """top-p alone."""
+    """The standard subject with top-p 0.7 at temperature 1."""
     return replace(standard(), sampling=Sampling(top_p=0.7))
 
 
@@ -131,14 +131,14 @@ class Forgetful(TableModel):
     """Keeps everything that was ever fed."""
 
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model."""
+        """Do nothing, so that rejected slots stay in the cache."""
 
 
 class OneTooMany(TableModel):
     """Keeps the first rejected slot as well."""
 
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model."""
+        """Keep the slots asked for and the one behind them."""
         longest = list(self.lengths)
         super().keep(slots)
         self.lengths = [min(kept + 1, before) for kept, before in zip(self.lengths, longest, strict=True)]
@@ -148,7 +148,7 @@ class OneTooFew(TableModel):
     """Loses the last accepted slot and leaves its successor's place empty."""
 
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model."""
+        """Keep the slots asked for, but overwrite the last one's entry with 0."""
         super().keep(slots)
         for row, length in enumerate(self.lengths):
             self.entries[row, length - 1] = 0
@@ -158,7 +158,7 @@ class RowsShareALength(TableModel):
     """Rolls every row back as far as the furthest one."""
 
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model."""
+        """Keep, in every row, as many slots as the row that keeps most."""
         super().keep([[max(last[-1] for last in slots if last)] if kept else [] for kept in slots])
 
 
@@ -189,7 +189,7 @@ class OneStream(KeyedCoins):
         self.generator = torch.Generator().manual_seed(seed)
 
     def uniform(self, key: Key) -> Tensor:
-        """See KeyedCoins."""
+        """The generator's next numbers, in the shape of `KeyedCoins.uniform`, whatever the key."""
         return torch.rand(super().uniform(key).shape, generator=self.generator, dtype=torch.float64)
 
 
@@ -204,7 +204,7 @@ class ForgetsRound(KeyedCoins):
     """The coins of one round are used again in the next: one noise tensor per slot, drawn once per prompt."""
 
     def uniform(self, key: Key) -> Tensor:
-        """See KeyedCoins."""
+        """The coin of the slot alone: the key's position becomes the node's number, its round 0."""
         nodes = torch.arange(key.position.shape[1]) if key.position.ndim == 2 else 0
         there = torch.zeros_like(key.position) + nodes
         round_ = None if key.round is None else torch.zeros_like(key.round)
@@ -223,11 +223,11 @@ class SlotKeyed(Race):
     """Noise by tree slot, not by position."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """See Verifier."""
+        """Draw with noise named by position and node, where the position alone is right."""
         return super().draw(q, coins, key.at(position=key.position + 1000 * key.node), count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Any, key: Key) -> Verdict:
-        """See Verifier."""
+        """Run the target's race with noise named by position and depth."""
 
         class Slots:
             def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
@@ -241,7 +241,7 @@ class Resampling(Race):
     """Draws a fresh token after a mismatch, as rejection sampling would."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify, then replace the token after a mismatch by a fresh draw from p."""
         verdict = super().verify(p, draft, coins, key)
         if not draft.tokens.shape[1]:
             return verdict

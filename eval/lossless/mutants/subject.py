@@ -82,7 +82,7 @@ def instead(**changes: Any) -> Plant:
 
 
 def verifier(make: Callable[[], Any]) -> Plant:
-    """Plant another verifier."""
+    """Plant by replacing the sampler's verifier with what `make` returns."""
 
     @contextmanager
     def plant(subject: Subject) -> Iterator[Subject]:

@@ -31,7 +31,7 @@ class SkipsDuplicates(RRS):
     """A repeated sibling is not tested again, and takes nothing from the residual."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """See Verifier."""
+        """Verify with repeated siblings turned into absent nodes."""
         tokens, parent = draft.tokens.clone(), draft.parent.clone()
         for node in range(tokens.shape[1]):
             same = (parent[:, :node] == parent[:, [node]]) & (tokens[:, :node] == tokens[:, [node]])
@@ -44,7 +44,7 @@ class NotRenormalised(WithoutReplacement):
     """Tests later siblings against q without the earlier ones, as if it still summed to one."""
 
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:
-        """See the base class."""
+        """q without the earlier children, not renormalised; see `Siblings.laws` for shapes."""
         left = q.clone()
         for token in tokens.unbind(1):
             yield left.clone()
@@ -55,7 +55,7 @@ class Sorted(WithoutReplacement):
     """Reorders the drawn siblings, the likeliest first."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
-        """See the base class."""
+        """Draw the children, then sort them by q, the likeliest first."""
         drawn = super().draw(q, coins, key, count)
         mass = torch.where(drawn >= 0, q.gather(1, drawn.clamp(min=0)), -1.0)
         return drawn.gather(1, mass.argsort(dim=1, descending=True, stable=True))
@@ -65,7 +65,7 @@ class TopAsDrawn(OneDrawnThenTop):
     """Takes the certain children for drawn ones."""
 
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:
-        """See the base class."""
+        """q for every child, the certain ones included; see `Siblings.laws` for shapes."""
         return WithReplacement().laws(q, tokens)
 
 
@@ -73,11 +73,11 @@ class TopFirst(OneDrawnThenTop):
     """Tests the certain children before the drawn one: lossless, but below the optimum."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
-        """See the base class."""
+        """Draw the children, the certain ones first and the drawn one last."""
         return super().draw(q, coins, key, count).roll(-1, 1)
 
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:
-        """See the base class."""
+        """The distributions in the order of this class's `draw`: the drawn child's last."""
         first, *certain = super().laws(q, tokens.roll(1, 1))
         yield from certain
         yield first
@@ -146,12 +146,12 @@ def across_rounds(verifier: Any) -> Callable[[], Subject]:
 
 
 def one_coin_for_siblings(key: Key) -> Key:
-    """Forgets the node."""
+    """The key without its node, so that all siblings share one coin."""
     return key.at(node=0)
 
 
 def position_only(key: Key) -> Key:
-    """Forgets the round."""
+    """The key without its round, so that a position has one coin for all rounds."""
     return key.at(round=None)
 
 

@@ -92,7 +92,7 @@ class Lab:
 
 
 def name_of(contender: Contender) -> str:
-    """Sampler and drafter."""
+    """The contender's name in tables: sampler and drafter, or plain decoding."""
     key = contender.configuration
     return AUTOREGRESSIVE if key.preset is None else f"{key.preset} {key.drafter}"
 

@@ -98,7 +98,7 @@ class TableModel:
         return torch.stack([out[max(count, 1) - 1][row] for row, count in enumerate(counts)]).unsqueeze(1)
 
     def restart(self, row: int, tokens: list[int]) -> None:
-        """See Model.restart."""
+        """Empty one row and feed it these tokens, the others untouched; see `Model.restart`."""
         self.lengths[row] = 0
         if self.sees is not None:
             self.sees[row] = torch.ones(self.capacity, self.capacity, dtype=torch.bool).tril()
@@ -122,7 +122,7 @@ class TableModel:
         return read
 
     def keep(self, slots: list[list[int]]) -> None:
-        """See Model.keep."""
+        """Move the kept entries of each row together and forget the rest; see `Model.keep`."""
         for row, kept in enumerate(slots):
             if not kept:
                 continue
@@ -153,7 +153,7 @@ class TablePair:
 
     @property
     def expansion(self) -> int:
-        """See Pair."""
+        """The most drafter ids that one target token is fed as; see `Pair.expansion`."""
         return 1 if self.spelling is None else max(map(len, self.spelling))
 
     def open_target(self, rows: int, capacity: int) -> TableModel:
@@ -165,15 +165,15 @@ class TablePair:
         return TableModel(self.drafter, rows, capacity)
 
     def prompt(self, ids: list[int]) -> list[int]:
-        """See Pair."""
+        """Spell a prompt of target ids in drafter ids, token by token."""
         return [part for token in ids for part in self.feed(token)]
 
     def feed(self, token: int) -> list[int]:
-        """See Pair."""
+        """The drafter ids that a target token is fed as; the token itself without a spelling."""
         return [token] if self.spelling is None else list(self.spelling[token])
 
     def feed_one(self, tokens: Tensor) -> Tensor:
-        """See Pair."""
+        """Target ids (B,) -> the single drafter id each is fed as, -1 where one id is not enough."""
         if self.spelling is None:
             return tokens
         single = [parts[0] if len(parts) == 1 else -1 for parts in self.spelling]

@@ -76,7 +76,7 @@ class Blocks:
 
     @property
     def vocabulary(self) -> int:
-        """V."""
+        """The size V of the target's vocabulary."""
         return self.pair.target.logits.shape[1]
 
 

@@ -13,7 +13,7 @@ from drafters.stop.policy import StopPolicy
 
 
 class Wavering(StopPolicy):
-    """Longer after a round that was accepted whole, shorter after another; shorter still where the prefix is odd."""
+    """Drafts more after a round that was accepted whole, fewer after another; fewer still after odd prefixes."""
 
     max_length = 3
 
@@ -21,16 +21,16 @@ class Wavering(StopPolicy):
         self.length = self.emitted = torch.zeros(0, dtype=torch.int64)
 
     def reset(self, rows: Tensor) -> None:
-        """See StopPolicy."""
+        """Set every row's length to 1 and its count of emitted tokens to 0."""
         self.length = torch.ones(len(rows), dtype=torch.int64)
         self.emitted = torch.zeros(len(rows), dtype=torch.int64)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """See StopPolicy."""
+        """Continue below the row's length, which is one less where the emitted count is odd; bool (B,)."""
         return drafted < (self.length - self.emitted % 2).to(drafted.device)
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """See StopPolicy."""
+        """Lengthen by 2 after a whole acceptance, else shorten by 1, within 0 and 3."""
         step = torch.where(accepted == drafted, 2, -1)
         self.length[rows] = (self.length[rows] + step).clamp(0, 3)
         self.emitted[rows] += accepted + 1

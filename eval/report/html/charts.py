@@ -80,7 +80,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A series of `lines`."""
+    """A series that `lines` draws: its points in data units, its colour's number, dots or none."""
 
     name: str
     points: Sequence[Point]
@@ -169,7 +169,7 @@ class Bar:
 
 
 def bars(rows: Sequence[Bar], title: str, unit: str, form: Callable[[float], str]) -> Markup:
-    """Stacked horizontal bars."""
+    """Draw one stacked horizontal bar per row, each part with its value in the tooltip."""
     scale = axis([sum(part[1] for part in row.parts) for row in rows], WIDE_LABELS, WIDTH - RIGHT, zero=True)
     bottom = TOP + ROW * len(rows)
     drawn = [x_grid(scale, TOP, bottom, unit)]

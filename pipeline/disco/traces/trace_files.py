@@ -30,7 +30,7 @@ class Request:
 
 
 def shard_path(folder: Path, temperature: float, index: int) -> Path:
-    """Where a shard lies."""
+    """The path of a shard of traces, by temperature and number."""
     return folder / f"traces-{temperature:g}-{index:05d}.arrow"
 
 

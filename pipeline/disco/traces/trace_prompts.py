@@ -27,7 +27,7 @@ CHARACTERS_PER_TOKEN = 8  # more than any text has
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the target continues."""
+    """A prompt that the target continues, with the group that no split divides."""
 
     group: str  # prompts of one document share it: a split takes all or none of them
     ids: Tensor  # int64 (n,)

@@ -27,7 +27,7 @@ class Rows:
     known: Tensor  # bool (N, 2): the second output has a label where this draft was accepted and a next one exists
 
     def dataset(self) -> TensorDataset:
-        """As (features, label, known, happened)."""
+        """A dataset of tuples (features, label, known, happened), one per draft."""
         return TensorDataset(self.features, self.label, self.known, self.happened)
 
 
