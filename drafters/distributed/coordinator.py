@@ -6,7 +6,8 @@ is committed depends on the models and the coins alone. Epochs number the drafte
 answers of older epochs are not looked at.
 
 Rule R keeps it never slower than plain decoding: whenever nothing in flight decides the first open position, a verification
-with all drafts at hand is sent at once. The same rule makes good for everything that got lost.
+with all drafts at hand is sent at once. The same rule recovers from lost messages and servers: work that is no longer
+in flight is sent again.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Coordinator:
         plan: lookahead and servers.
         holds: verdicts end with a row that waits for a draft (Reply.held) and not with a token of the target's own.
         servers: numbers of the servers that are up, None for those of the plan; more may join.
-        epoch: the first one, above all epochs of requests that the same servers worked for before; ids: likewise.
+        epoch: the first one, above all epochs of earlier requests on the same servers.
+        ids: numbers for its work, none of them used by an earlier request on the same servers.
     """
 
     def __init__(

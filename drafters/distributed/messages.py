@@ -98,7 +98,7 @@ class DrafterLost:
 
 @dataclass(frozen=True)
 class Draft:
-    """To the drafter: leave what you do; draft behind `prefix`, positions below `until`."""
+    """Orders the drafter to drop its present chain and draft after `prefix`, at positions below `until`."""
 
     epoch: int
     prefix: tuple[int, ...]
@@ -107,7 +107,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Allow:
-    """To the drafter: in this epoch you may go on to positions below `until`."""
+    """Allows the drafter to draft on in this epoch, at positions below `until`."""
 
     epoch: int
     until: int
@@ -115,7 +115,7 @@ class Allow:
 
 @dataclass(frozen=True)
 class Cancel:
-    """To everybody: all epochs below this one are over, and what is done for them is for nothing."""
+    """Tells servers and drafter that all epochs below this one are over, so that they abandon work for them."""
 
     epoch: int
 

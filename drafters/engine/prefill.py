@@ -68,7 +68,7 @@ def open_target(pair: Pair, rows: list[Row], every: list[Row], limits: Limits, n
 
 
 def open_drafter(pair: Pair, rows: list[Row], every: list[Row], limits: Limits, nodes: int) -> Model:
-    """The drafter, likewise; rows whose prompt exceeds its context will not draft."""
+    """The drafter with the prompts of `rows` in its cache; rows whose prompt exceeds its context will not draft."""
     limit = pair.context[1]
     for row in every:
         row.stream = list(pair.prompt(row.tokens))

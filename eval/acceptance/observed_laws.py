@@ -1,9 +1,9 @@
-"""What a verifier is really given: the laws (p, q) at the root of each round, logged from the production engine.
+"""Logs the distributions (p, q) that a verifier is given at the root of each round of the production engine.
 
-A verifier in a thin coat notes, per round and row, the target's law, the law the first child was drawn from and whether any
-child was accepted. On these laws its acceptance and the optimum of its draft law are computed exactly
-(eval.acceptance.optimality_gap): what a round did and what it should have done stand side by side. The law that
-verification reads is compared with the one drawn from.
+A verifier that wraps another one notes, per round and row, the target's distribution, the distribution that the first
+child was drawn from and whether any child was accepted. From these, eval.acceptance.optimality_gap computes exactly the
+expected acceptance of the verifier and the optimum for its drafts, to compare with what was accepted. The distribution
+that verification reads is compared with the one drawn from.
 """
 
 from __future__ import annotations

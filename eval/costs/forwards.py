@@ -168,7 +168,7 @@ def interleaved(
 
 
 def cost_report(costs: Costs, full: str, pruned: str) -> dict[str, Any]:
-    """The report's `costs`: seconds, medians; quartiles beside them."""
+    """The report's entry `costs`: medians in seconds, with quartiles for each number of tokens and each drafter."""
     d_full, d_pruned = costs.drafters[full], costs.drafters[pruned]
     return {
         "t": costs.t,

@@ -25,7 +25,7 @@ class FaultyCluster:
 
     @property
     def ledger(self) -> Ledger:
-        """The cluster's own."""
+        """The ledger of the cluster inside."""
         return self._cluster.ledger
 
     @ledger.setter

@@ -70,7 +70,7 @@ class Weights:
 
 
 class Hooks:
-    """What runs around the modules of a model, or in their place: compiled code knows only of what there was in its day."""
+    """Watches for forward hooks and replaced forwards: compiled code runs only those present when it was compiled."""
 
     def __init__(self, model: nn.Module):
         modules = list(model.modules())

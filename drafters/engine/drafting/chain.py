@@ -110,7 +110,8 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         if whole is not None:
             return whole
     tokens, parents, laws = list[list[int]](), list[list[int]](), drafting.laws()  # per node, per row
-    # Who goes on is kept on the host: a round asks after every draft, and on a few numbers each tensor operation is all overhead.
+    # Which rows draft on is kept in Python lists: the loop reads it after every draft, and a tensor operation on B
+    # numbers costs more in overhead than the list does.
     committed, drafted, going = key.position.tolist(), [0] * len(room), [allowed > 0 for allowed in room]
     drawn_so_far = torch.zeros_like(key.position)
     features: Tensor | None = None  # of the last draw, for policies that read any

@@ -99,7 +99,7 @@ class CostAware(StopPolicy):
         return torch.from_numpy(goes_on).to(drafted.device)
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """Update the row's rate, and what it knows of rounds in vain."""
+        """Update each row's rate, its count of rounds without an accepted draft, and its wait before drafting again."""
         state, taking_part = self._state.values.numpy(), rows.tolist()
         for row, passed, length in zip(taking_part, accepted.tolist(), drafted.tolist(), strict=True):
             tokens, time, fruitless, waited, patience = state[row].tolist()

@@ -13,7 +13,7 @@ from drafters.stop.policy import StopPolicy
 
 
 class Wavering(StopPolicy):
-    """Drafts more after a round that was accepted whole, fewer after another; fewer still after odd prefixes."""
+    """Drafts more after a wholly accepted round, fewer after another, and one fewer after odd prefixes."""
 
     max_length = 3
 

@@ -18,7 +18,7 @@ from eval.stop.replay import Prices
 from pipeline.disco.setup import Opened
 from pipeline.runner.stage import Advance, Context, write_atomic
 
-PASSES = 10  # of timing the forwards: what is compared within one of them ran at one pace of the machine
+PASSES = 10  # over all forwards to time: each pass is short, so that one clock speed applies to all that it compares
 TURNS = 5  # of timing decisions and drafter forwards
 
 
