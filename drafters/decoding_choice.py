@@ -18,7 +18,7 @@ from drafters.vocab.texts import Texts
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller of a decode call gave of how to draft; None: not given."""
+    """The drafting options that the caller of a decode call gave; None where not given."""
 
     sampler: str | Sampler | None = None
     stop: str | StopPolicy | None = None
@@ -26,13 +26,13 @@ class Asked:
 
     @property
     def nothing(self) -> bool:
-        """Whether all of it is left open."""
+        """Whether none of the options was given."""
         return self.sampler is None and self.stop is None and self.lookahead is None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Who drafts and how. No sampler: nothing is drafted."""
+    """The drafter, sampler and stop policy of a decode call; without a sampler nothing is drafted."""
 
     sampler: Sampler | None
     stop: StopPolicy

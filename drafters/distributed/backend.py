@@ -1,4 +1,4 @@
-"""What the coordinator needs of the world, and the loop that joins the two."""
+"""The protocol of the servers that a coordinator drives, and the loop that drives them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class DistributedError(DraftersError):
 
 
 class SilenceError(DistributedError):
-    """Nothing happened for too long."""
+    """No event came for longer than the backend's patience."""
 
 
 @dataclass
 class Ledger:
-    """Numbers that the servers have not met yet."""
+    """Keeps epochs and work ids unique over all requests that the same servers worked for."""
 
     epoch: int = 0
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -31,7 +31,7 @@ class Backend(Protocol):
     """Where drafter and target servers live. Actions are orders, not calls: none of them waits."""
 
     def perform(self, action: Action) -> None:
-        """Pass an action on to whom it concerns. Never fails because somebody died: that is an event."""
+        """Pass an action on to the servers it concerns. A dead one raises nothing here: `next` reports it."""
         ...
 
     def next(self) -> Event:
@@ -40,7 +40,7 @@ class Backend(Protocol):
 
 
 def drive(coordinator: Coordinator, backend: Backend) -> None:
-    """Run a request to its end."""
+    """Run a request to its end: perform actions and handle events until the coordinator has finished."""
     actions = coordinator.start()
     while True:
         for action in actions:

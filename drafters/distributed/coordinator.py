@@ -36,7 +36,7 @@ Ends = Callable[[list[int]], bool]  # new tokens -> whether the last one ends th
 
 
 class Coordinator:
-    """One request. `handle` takes an event and returns what is to be done; `start` returns the first actions.
+    """The state of one request: `start` returns the first actions, `handle` those that an event causes.
 
     Args:
         prompt: ids, at least one.
@@ -91,7 +91,7 @@ class Coordinator:
         return list(self._busy)
 
     def start(self) -> list[Action]:
-        """Send the drafter off and have the first position verified."""
+        """Start the drafter and the verification of the first position; returns the actions."""
         actions: list[Action] = [self._draft()]
         self._go_on(actions)
         return actions
@@ -114,7 +114,7 @@ class Coordinator:
     # --- events ---
 
     def _account(self, event: Event) -> None:
-        """Who is up and what is in flight."""
+        """Update which servers are up and what is in flight."""
         match event:
             case Reply(id=id, server=server):
                 self._free(server, id)
@@ -208,7 +208,7 @@ class Coordinator:
         )
 
     def _submit(self, actions: list[Action]) -> None:
-        """Send everything at hand: the longest task makes every shorter one useless, so the queue is one bit."""
+        """Send one task with everything at hand: it makes all shorter ones useless, so a flag serves as the queue."""
         server = next((number for number, work in self._busy.items() if work is None), None)
         if server is None:
             self._waiting = True

@@ -65,7 +65,7 @@ class Verification:
 
     @staticmethod
     def of(verifier: Verifier, sampling: Sampling, draft: Draft) -> Verification | None:
-        """None where a verdict takes more than laws and a coin for each decision."""
+        """The verification of a draft as compilable work; None where it takes more than distributions and coins."""
         laws, count = draft.q, draft.tokens.shape[1]
         if not verifier.inverse_cdf or not is_plain(verifier):
             return None
@@ -106,7 +106,7 @@ class Verification:
 
 
 class Verifications:
-    """Those of a decode call: one for each number of drafts."""
+    """The compiled verifications of a decode call, one for each number of drafts."""
 
     def __init__(self, target: Model, verifier: Verifier, sampling: Sampling):
         self._target = target if isinstance(target, TransformersModel) and target.steps is not None else None
@@ -114,7 +114,7 @@ class Verifications:
         self._works: dict[int, Verification | None] = {}  # by the number of drafts; one call keeps laws of one kind
 
     def verdict(self, tokens: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict | None:
-        """On a chain, `tokens` being the last committed token and the drafts, int64 (1, M + 1).
+        """The compiled verdict on a chain; `tokens` are the last committed one and the drafts, int64 (1, M + 1).
 
         None, with nothing done, where there is no compiled code for it: other models, verifiers and coins, more than one request.
         """

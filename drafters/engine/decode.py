@@ -101,7 +101,7 @@ def speculative(
 
 @dataclass(frozen=True)
 class Autoregressive:
-    """The baseline executor; sampler and stop policy have no say in it."""
+    """The baseline executor, plain decoding; it ignores sampler and stop policy."""
 
     def decode(
         self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
@@ -123,7 +123,7 @@ class Speculative:
 
 @dataclass
 class _Run:
-    """A decode call in progress: its requests, the models with their caches, and who decides."""
+    """A decode call in progress: its requests, the models with their caches, sampler and stop policy."""
 
     pair: Pair
     rows: list[Row]
@@ -193,7 +193,7 @@ class _Run:
             self.drafting.stop.reset(torch.tensor([slot]))
 
     def deal(self) -> None:
-        """Of the coins of all requests, give each row those of its own."""
+        """Give each row the coins of the request that it holds."""
         self.coins = self.given
         if len(self.every) > len(self.rows):
             keyed = refillable(self.given)
@@ -250,7 +250,7 @@ class _Run:
         return proposed.draft, lambda paths, fresh: settle(drafting, proposed.fed, paths, fresh)
 
     def verify(self, draft: Draft, key: Key) -> Verdict:
-        """One target forward over the last committed token and the drafts, and the verifier's word on it."""
+        """Run one target forward over the last committed token and the drafts, and the verifier on its result."""
         assert key.round is not None
         roots = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.pair.device)
         tokens = torch.cat([roots, draft.tokens], 1)  # (B, M + 1)

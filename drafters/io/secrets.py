@@ -71,7 +71,7 @@ class SecretFound(DraftersError):
 
 @dataclass(frozen=True)
 class Finding:
-    """Where something private stands. What it is, is not repeated."""
+    """The place of a private part of a text; the part itself is not repeated."""
 
     kind: str  # EMAIL | IP_ADDRESS | KEY | PASSWORD
     start: int

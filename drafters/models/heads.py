@@ -1,4 +1,4 @@
-"""Output heads of a drafter that speaks a part of its vocabulary."""
+"""Output heads of a drafter that predicts a part of its vocabulary."""
 
 import torch
 from torch import Tensor, nn

@@ -52,7 +52,7 @@ class ModelPair:
 
     @property
     def dtypes(self) -> tuple[torch.dtype, torch.dtype]:
-        """Of the two models' weights."""
+        """The dtypes of the two models' weights."""
         return self.target.dtype, self.drafter.dtype
 
     @property

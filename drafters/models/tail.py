@@ -1,4 +1,4 @@
-"""The low-rank tail: what pruning took from a head, given back at a small share of its bytes.
+"""The low-rank tail: approximates the head rows that pruning removed, at a small share of their bytes.
 
 The kept rows of a head stay exact; the logits of others, all of them or the likeliest, are approximated by
 ``up (down h) + bias``, and one softmax runs over both, so the drafter can say those again (kin: SVD-softmax, Shim et al. 2017;

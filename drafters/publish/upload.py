@@ -122,7 +122,7 @@ def _commit(api: HfApi, repository: str, folder: Path, tag: str, parent: str) ->
 
 
 def title(tag: str) -> str:
-    """Of the commit and its pull request; by it a later call finds a request whose answer was lost."""
+    """The title of the commit and its pull request, by which a later call finds a request whose answer was lost."""
     return f"Drafter package {tag}"
 
 

@@ -15,7 +15,7 @@ ROOT, ABSENT = -1, -2  # parents: the committed prefix; no such node in this row
 
 
 class Laws(Protocol):
-    """The laws that drafted tokens were drawn from: kept, never recomputed."""
+    """The distributions that drafted tokens were drawn from: kept, never recomputed."""
 
     def at(self, tokens: Tensor) -> Tensor:
         """(B, M) the draft's tokens -> fp64 (B, M) the probability each was drawn with (0 for a miss or an absent node)."""
@@ -28,7 +28,7 @@ class Laws(Protocol):
 
 @dataclass(frozen=True)
 class Draft:
-    """M nodes in topological order, siblings in draw order; a chain is a tree."""
+    """The drafted tokens of a round: M nodes in topological order, siblings in draw order; a chain is a tree."""
 
     tokens: Tensor  # int64 (B, M) target ids, MISS = no target token
     parent: Tensor  # int64 (B, M) index of the parent node, ROOT or ABSENT
@@ -89,7 +89,7 @@ class Session(Protocol):
 
     @property
     def key(self) -> Key:
-        """Of the round: position int64 (B,) is the committed length, -1 for rows that are finished."""
+        """The key of the round: position int64 (B,) is the committed length, -1 for rows that are finished."""
         ...
 
     @property
@@ -107,7 +107,7 @@ class Session(Protocol):
         ...
 
     def wants(self, drafted: Tensor) -> Tensor:
-        """The stop policy's word before a draw: int64 (B,) drawn so far this round -> bool (B,)."""
+        """Ask the stop policy before a draw: int64 (B,) drawn so far this round -> bool (B,)."""
         ...
 
     def law(self) -> Tensor:
@@ -145,7 +145,7 @@ class StringProposal(Protocol):
 
 
 class Verifier:
-    """Decides a round. No model, no cache, no clock."""
+    """Decides which drafts of a round become output, from p, q and coins alone."""
 
     needs_law: bool = True  # verify reads Draft.q
     positional: bool = False  # coins depend on the position alone, not on the round (coupled and target-only samplers)

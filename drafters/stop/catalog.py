@@ -45,23 +45,23 @@ class Context:
 
 
 def heuristic(context: Context, length: int = 5, max_length: int = 20, persist: bool = False) -> StopPolicy:
-    """transformers' schedule; `persist`: over requests, as its "heuristic" does."""
+    """transformers' schedule; with `persist` the length carries over to the next request, as its "heuristic" does."""
     return Heuristic(length, max_length, persist)
 
 
 def heuristic_transient(context: Context, length: int = 5, max_length: int = 20) -> StopPolicy:
-    """The same schedule, every request from the start."""
+    """transformers' schedule, begun anew with every request."""
     return Heuristic(length, max_length, False)
 
 
 def disco(context: Context, threshold: float | None = None, max_length: int | None = None) -> StopPolicy:
-    """The paper's rule; None: as tuned."""
+    """DISCO's rule; what is None takes the number tuned in training."""
     longest = int(context.tuned("disco_max_length", max_length))
     return Disco(Classifier(context.component), context.tuned("disco_threshold", threshold), longest)
 
 
 def specdecpp(context: Context, threshold: float | None = None, max_length: int = 20) -> StopPolicy:
-    """The cumulative rule; None: as tuned."""
+    """SpecDec++'s rule on the whole draft; a threshold of None takes the number tuned in training."""
     return SpecDecPP(Classifier(context.component), context.tuned("specdecpp_threshold", threshold), max_length)
 
 
@@ -74,7 +74,7 @@ def cost_aware(
     max_length: int = 20,
     persist: bool = False,
 ) -> StopPolicy:
-    """The rule without a threshold; None: as measured and tuned in training."""
+    """The cost-aware rule; what is None takes the number measured or tuned in training."""
     found = {"c": c, "rate": rate, "first": first}
     numbers = {name: context.tuned(name, given) for name, given in found.items()}
     least = (

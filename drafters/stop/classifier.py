@@ -74,7 +74,7 @@ class Classifier:
         ]
 
     def __call__(self, features: Tensor) -> Tensor:
-        """See the class."""
+        """The two probabilities (B, 2) of features (B, F)."""
         if features.device.type == "cpu" and self._activation is F.relu:
             return torch.from_numpy(self._on_host(features.numpy()))
         if self._layers[0][0].device != features.device:

@@ -1,4 +1,4 @@
-"""What policies share that judge the last draw alone and learn nothing."""
+"""The base of policies that judge the last draw alone and learn nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Memoryless(StopPolicy):
             raise ValueError(f"stop.max_length must be >= 1, got {self.max_length}.")
 
     def goes_on(self, features: Tensor) -> Tensor:
-        """(B, F) of the last draw -> bool (B,)."""
+        """Whether to draw on after a draw with these features: (B, F) -> bool (B,)."""
         raise NotImplementedError
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:

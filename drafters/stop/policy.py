@@ -30,10 +30,10 @@ class StopPolicy:
         raise NotImplementedError
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """After a round: int64 (R,) counts of the rows int64 (R,) that took part."""
+        """Learn from a round: int64 (R,) tokens accepted and drafted in the rows int64 (R,) that took part."""
 
     def reset(self, rows: Tensor) -> None:
-        """The rows int64 (R,) take new requests."""
+        """Prepare the rows int64 (R,) for new requests."""
 
 
 def asks_from(stop: StopPolicy) -> int | None:

@@ -27,7 +27,7 @@ RACE = Preset("race", "race")
 
 @dataclass
 class Laws:
-    """Watches contenders on the same prompts. `rounds` are logged per contender, at most.
+    """Logs the distributions of contenders on the same prompts, `rounds` rounds of each at most.
 
     Ranks are found once per drafter and temperature; `known` holds those of an earlier run that was cut off.
     """

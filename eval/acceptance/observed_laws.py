@@ -39,7 +39,7 @@ class Observed:
 
 @dataclass
 class Observer(Verifier):
-    """A verifier that behaves as `inner` and takes notes."""
+    """A verifier that decides as `inner` does and logs the distributions it was given."""
 
     inner: Verifier
     p: list[Tensor] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Observer(Verifier):
 
 
 def observe(sampler: Sampler) -> tuple[Sampler, Observer] | None:
-    """The same sampler in the observer's coat; None for a string-level one: its drafts have no law to log."""
+    """The same sampler with its verifier in an `Observer`; None for a string-level one, whose drafts have no q."""
     if isinstance(sampler.proposal, StringProposal):
         return None
     observer = Observer(sampler.verifier)

@@ -96,7 +96,7 @@ def best(seen: Observed, scheme: str, count: int) -> Tensor:
 
 
 def optimum(sampler: Sampler, own: Observed, common: Observed, highest: Tensor, seed: int = 0) -> Optimum:
-    """The summary of a sampler's rounds. `sampler` without the observer's coat.
+    """The summary of a sampler's rounds; `sampler` is the one without `Observer`.
 
     `own`: what its own rounds met. `common`: laws to compare samplers on, with `highest` = `best` of them.
     """

@@ -59,7 +59,9 @@ def gain(better: Sums, base: Sums) -> dict[str, float | None]:
 
 
 def tokens_per_second(acceptance: float, lookahead: int, d: float, verify: float) -> float:
-    """Of chains of `lookahead` drafts: (1 - a^(G+1)) / (1 - a) tokens in G d + t(G + 1) seconds (Leviathan et al. 2023)."""
+    """Predict chains of G = `lookahead` drafts: (1 - a^(G+1)) / (1 - a) tokens in G d + t(G + 1) seconds
+    (Leviathan et al. 2023).
+    """
     tokens = lookahead + 1.0 if acceptance >= 1 else (1 - acceptance ** (lookahead + 1)) / (1 - acceptance)
     return tokens / (lookahead * d + verify)
 

@@ -43,7 +43,7 @@ AR = "autoregressive"
 
 @dataclass
 class Options:
-    """Of one run; the defaults are those of the README's table."""
+    """The options of the engine benchmark, given as name=value; the defaults are those of the README's table."""
 
     prompts: int = 8
     tokens: int = 64

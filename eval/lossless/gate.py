@@ -123,7 +123,7 @@ def paths(name: str, device: str) -> tuple[int, int]:
 
 
 def invariances(name: str) -> tuple[int, int, int, float]:
-    """Of one sampler: see eval.lossless.invariance."""
+    """Count what one sampler fails of greedy identity, batches and extreme coins; last the relabelling error."""
     return (
         invariance.greedy_identity(name),
         invariance.batch_dependence(name),

@@ -58,7 +58,7 @@ SHAPES: dict[str, Chain | Tree] = {
 
 @dataclass(frozen=True)
 class PathCell:
-    """One combination; `mismatches` runs it."""
+    """One combination of sampler, pair, tree, policy and limits; `mismatches` runs it."""
 
     sampler: str
     pair: str

@@ -1,4 +1,4 @@
-"""Who is measured against whom: plain decoding, the unpruned drafter, and every sampler of conf/sampler that applies."""
+"""The rows of an evaluation: plain decoding, the unpruned drafter, and every sampler of conf/sampler that applies."""
 
 from __future__ import annotations
 

@@ -36,18 +36,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Warps:
-    """How laws are made of logits, the temperature apart."""
+    """How distributions are made of logits, the temperature apart."""
 
     top_k: int = 0
     top_p: float = 1.0
     draft: Sampling | None = None  # the drafter's own way, None for the target's
 
     def plain(self, temperature: float) -> Sampling:
-        """Of the target, as plain decoding does it."""
+        """The target's warp at a temperature, as plain decoding applies it."""
         return Sampling(temperature, self.top_k, self.top_p)
 
     def limits(self, temperature: float, tokens: int) -> Limits:
-        """Of a run of at most so many new tokens."""
+        """The limits of a run of at most so many new tokens."""
         return Limits(tokens, self.plain(temperature), self.draft)
 
 

@@ -34,13 +34,13 @@ class Oracle(StopPolicy):
         self._place = torch.zeros(len(self.accepted), dtype=torch.int64)
 
     def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
-        """Up to the first rejection."""
+        """Continue up to the first draft that would be rejected; bool (B,)."""
         place = self._place.clamp(max=self._runs.shape[1] - 1)
         ahead = self._runs.gather(1, place.unsqueeze(1)).squeeze(1)
         return drafted < ahead.to(drafted.device)
 
     def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """Walk on by what was emitted."""
+        """Move each row on by the tokens that it emitted."""
         self._place[rows] += accepted + 1
 
     def reset(self, rows: Tensor) -> None:

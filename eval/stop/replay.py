@@ -93,7 +93,7 @@ class Outcome:
         return float((self.rounds[:, 1] < possible).mean())
 
     def seconds(self, prices: Prices) -> float:
-        """By the measured costs of its forwards."""
+        """The predicted seconds, from the measured costs of forwards and decisions."""
         drafted = self.rounds[:, 1]
         return float((prices.verify(drafted) + prices.draft(drafted, self.described)).sum())
 

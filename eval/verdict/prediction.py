@@ -36,7 +36,7 @@ class Work:
 
 
 def work(sampler: Sampler | None, longest: int) -> Work:
-    """Of a sampler's rounds of at most so many drafts; of plain decoding without one."""
+    """The work of a sampler's rounds of at most so many drafts; of plain decoding without one."""
     if sampler is None:
         return Work([[]], [0])
     if not isinstance(sampler.shape, Tree):
@@ -55,7 +55,7 @@ class Overheads:
     round: Mapping[str, float] = field(default_factory=dict)  # per target forward, by label; PLAIN: of plain decoding
 
     def of_round(self, label: str) -> float:
-        """Of a sampler that was not timed: as the dearest that was."""
+        """Seconds per round of the sampler `label`; of one that was not timed, the largest that was."""
         return self.round.get(label, max(self.round.values(), default=0.0))
 
 

@@ -52,7 +52,7 @@ class Confirmed:
 
 
 def use(item: Candidate) -> Use:
-    """What a candidate is in the catalogs' words; a tree is drafted whole."""
+    """The candidate as a `Use` with the catalogs' names; a tree is drafted whole."""
     return Use(
         form=item.drafter.name,
         sampler=item.preset.name,

@@ -1,4 +1,4 @@
-"""A crew: actors that each hold models and take pieces of work from one queue. Work of one that dies is done again by its successor."""
+"""Ray actors that each hold models and take work from one queue; what one that dies was doing is done again."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Bar(Callback):
         self.advance = advance
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epochs of a killed run."""
+        """Advance the bar by the epochs that a killed run had done."""
         self.advance(trainer.current_epoch, kept=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -23,7 +23,7 @@ def ok(check: str, text: str) -> Finding:
 
 
 def warn(check: str, text: str, fix: str) -> Finding:
-    """Works now, but something later will be slower, or missing."""
+    """A finding that leaves something slower or missing later, with the command that puts it right."""
     return Finding(WARN, check, text, fix)
 
 
@@ -33,5 +33,5 @@ def option(text: str) -> str:
 
 
 def fail(check: str, text: str, fix: str) -> Finding:
-    """The run would stop here."""
+    """A finding that would stop the run, with the command that puts it right."""
     return Finding(FAIL, check, text, fix)

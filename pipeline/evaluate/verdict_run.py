@@ -137,7 +137,7 @@ def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], 
 
 
 def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
-    """Of those that draft tokens, and always as many: what decisions of a policy cost must not be taken for a sampler's rounds."""
+    """The work of samplers that draft tokens at a constant length: costs of a policy's decisions must stay apart."""
     return {
         item.configuration: work(item.sampler, item.stop.max_length)
         for item in contenders

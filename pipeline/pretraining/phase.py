@@ -28,7 +28,7 @@ class Bar(Callback):
         self.advance, self.done = advance, 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What a killed run had used of the budget is no work of this one."""
+        """Advance the bar by the budget that a killed run had used, as work done before this one."""
         assert isinstance(pl_module, Pretraining)
         self.done = int(1000 * pl_module.progress)
         self.advance(self.done, kept=True)

@@ -237,7 +237,7 @@ def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any
 
 
 def brief(directory: Path) -> str:
-    """What the prior wins back."""
+    """Summarise the run in one line: what the prior gains."""
     report = read_json(directory, REPORT)
     if report["prior"] is None:
         return f"no prior: {report['reason']}"

@@ -45,7 +45,7 @@ REPORT, PAGE = "report.json", "report.html"
 
 @dataclass
 class EvalConfig:
-    """What is measured, and how long."""
+    """The settings of stage=eval: what is measured, and for how long."""
 
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.7, 1.0])
     top_k: int = 0  # of the target's law; 0: off

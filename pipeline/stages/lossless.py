@@ -19,7 +19,7 @@ from pipeline.runner.stage import Context, Stage
 
 @dataclass
 class LosslessConfig:
-    """How the gate runs; what it proves is the code's business."""
+    """The settings of stage=lossless: how the gate runs; what it proves follows from the code."""
 
     workers: int | None = None  # processes; null: one per core, at most 8
 

@@ -232,7 +232,7 @@ def config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def brief(directory: Path) -> str:
-    """How big the package is."""
+    """Summarise the run in one line: how big the package is."""
     size = sum((directory / name).stat().st_size for name in list_files(directory) if name != NAME)
     return f"{size / 1e6:,.1f} MB on disk"
 

@@ -219,7 +219,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def brief(directory: Path) -> str:
-    """What is kept, and what it covers."""
+    """Summarise the run in one line: what is kept, and what it covers."""
     report = read_json(directory, "report.json")
     covered = report["heldout_coverage"]
     said = "" if covered is None else f", {100 * covered:.1f} % of held-out text"

@@ -179,7 +179,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def brief(directory: Path) -> str:
-    """What the tail wins back, and what it costs."""
+    """Summarise the run in one line: what the tail gains, and what it costs."""
     report = read_json(directory, REPORT)
     if report["tail"] is None:
         return f"no tail: {report['reason']}"

@@ -156,7 +156,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def brief(directory: Path) -> str:
-    """How many drafts were traced."""
+    """Summarise the run in one line: how many drafts were traced."""
     found = read_json(directory, "report.json")["temperatures"]
     return f"{sum(item['drafts'] for item in found.values()):,} drafts on the target's own text"
 

@@ -206,7 +206,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def brief(directory: Path) -> str:
-    """How well the classifier knows what will be accepted."""
+    """Summarise the run in one line: how well the classifier predicts acceptance."""
     found = read_json(directory, REPORT)["calibration"]
     said = ", ".join(
         f"{item['ece']:.3f} at T = {item['temperature']:g}" for item in found if item["output"] == "accepted"

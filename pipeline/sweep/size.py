@@ -80,7 +80,7 @@ class Size:
             self.tails[named(rank, share)] = factorise(head.weight.detach()[ids], bias, ids, self.moments, rank)[0]
 
     def refine(self, steps: int) -> ShareFit | None:
-        """To be fed with the fit part once more: shares per donor for the mean prior."""
+        """Take the fit part a second time, to fit the shares per donor of the mean prior."""
         return ShareFit(self.priors["mean"], self.vocab, steps) if "mean" in self.priors else None
 
     def laws(

@@ -72,7 +72,7 @@ class TargetActor:
         return self._server.verify(work, lambda: work.epoch >= self._epoch)
 
     def cancel(self, epoch: int) -> None:
-        """Work of earlier epochs is over."""
+        """Abandon the work of epochs before this one."""
         self._epoch = max(self._epoch, epoch)
 
 
@@ -107,7 +107,7 @@ class DrafterActor:
 
 
 class RayCluster:
-    """See Backend and Cluster. Actors that die are started again, and what they were doing is done again."""
+    """A cluster of Ray actors (see `Cluster`). Those that die are started again, and their work is done again."""
 
     def __init__(self, ray: Any, pair: Pair, servers: int, gpus: float = 0):
         self.ledger, self.patience = Ledger(), PATIENCE

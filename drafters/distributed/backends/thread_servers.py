@@ -34,7 +34,7 @@ class Failed:
 
 
 class ThreadsBackend:
-    """See Backend. `open` begins a request on all servers; a context manager that ends the threads."""
+    """A cluster of threads (see `Cluster`). As a context manager it ends them at the end of the block."""
 
     def __init__(self, pair: Pair, servers: int, patience: float = PATIENCE):
         self.ledger = Ledger()

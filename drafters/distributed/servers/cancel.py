@@ -1,4 +1,4 @@
-"""Leaving a forward half-way: a kernel cannot be stopped, but the next layer need not begin."""
+"""Abandons a forward between two layers: a running kernel cannot be stopped, but the next layer need not begin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Abandoned(Exception):
 
 @contextmanager
 def abandoning(alive: Callable[[], bool]) -> Iterator[None]:
-    """Within: `checkpoint` raises Abandoned once `alive` says no. Of this thread alone."""
+    """Inside the block `checkpoint` raises Abandoned, in this thread alone, once `alive` returns False."""
     _local.alive = alive
     try:
         yield

@@ -1,4 +1,4 @@
-"""The drafter's side: it drafts on and on, behind what it was told last."""
+"""The drafter's server: it drafts on after the prefix of the newest order, without waiting for verdicts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Stairs:
         self.steps = additive(seen.unsqueeze(0), dtype)  # (1, 1, LONGEST, capacity + LONGEST)
 
     def mask(self, begin: int, n: int) -> Tensor:
-        """Of `n` tokens in the slots from `begin`: (1, 1, n, begin + n)."""
+        """The mask of `n` tokens in the slots from `begin` on: (1, 1, n, begin + n)."""
         start = self.capacity - begin
         return self.steps[:, :, :n, start : start + begin + n]
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def is_plain(part: object) -> bool:
-    """Whether a part knows tensors and constants only: code compiled for it then serves all parts of its kind."""
+    """Whether a part holds tensors and constants only: code compiled for it then serves all parts of its kind."""
     return all(isinstance(value, Tensor | int | float | str | None) for value in vars(part).values())
 
 
 def tensors_of(part: object) -> list[Tensor]:
-    """The tensors that a plain part knows."""
+    """The tensors that a plain part holds."""
     return [value for value in vars(part).values() if isinstance(value, Tensor)]
 
 
@@ -34,5 +34,5 @@ _kinds: dict[Hashable, Kind] = {}
 
 
 def shared(key: Hashable) -> Kind:
-    """The same for equal keys."""
+    """The one `Kind` that stands for all keys equal to this one."""
     return _kinds.setdefault(key, Kind())

@@ -37,7 +37,7 @@ def empty_draft(rows: int, device: torch.device, laws: Laws | None = None) -> Dr
 
 @dataclass(frozen=True)
 class Drafting:
-    """Who drafts for a batch and how: the same in every round of a decode call."""
+    """The drafter, sampler and settings that draft for a batch, the same in every round of a decode call."""
 
     drafter: Model
     pair: Pair

@@ -31,7 +31,7 @@ class Chain:
 
     @staticmethod
     def of(sampler: Sampler, stop: StopPolicy, sampling: Sampling) -> Chain | None:
-        """None where drafts depend on more than the drafter's law and a coin each."""
+        """The chain as compilable work; None where drafts depend on more than the drafter's distribution and coins."""
         proposal = sampler.proposal
         if (
             not is_constant(stop)
@@ -69,7 +69,7 @@ class Chain:
 
     @cached_property
     def parents(self) -> Tensor:
-        """Of the drafts: int64 (1, length)."""
+        """The parents of the drafts, int64 (1, length)."""
         return torch.arange(-1, self.length - 1).unsqueeze(0)
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:

@@ -8,7 +8,7 @@ HEAD = "| T | sampler | drafter | drafts per round | speed-up (95 %) | by the co
 
 
 def law(choice: Choice) -> str:
-    """What a choice is for, e.g. "T = 0.7, top_k = 50"."""
+    """The distribution that a choice is for, in words, e.g. "T = 0.7, top_k = 50"."""
     filters = (
         f"top_k = {choice.top_k}" if choice.top_k else "",
         f"top_p = {choice.top_p:g}" if choice.top_p < 1 else "",

@@ -1,4 +1,4 @@
-"""The drafter speaks the target's vocabulary in full: its law is drawn from as it is."""
+"""The identity proposal, for a drafter with the target's whole vocabulary: drafts are drawn from q itself."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from drafters.samplers.tree.walk import recursive_rejection
 
 @dataclass(frozen=True)
 class RRS(Verifier):
-    """`siblings`: with or without replacement."""
+    """Recursive rejection of children drawn with or without replacement, as `siblings` says."""
 
     siblings: Siblings = field(default_factory=WithReplacement)
 

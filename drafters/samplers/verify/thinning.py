@@ -26,7 +26,7 @@ class PointLaws(Laws, Protocol):
 
 
 class Thinning(Verifier):
-    """One drafted token per row. After `tries` thinned draws the residual is taken from the whole law after all."""
+    """Rejection sampling of one draft per row; after `tries` thinned draws all of q is read for the residual."""
 
     def __init__(self, tries: int = 256):
         self.tries = tries

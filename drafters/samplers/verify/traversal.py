@@ -22,7 +22,7 @@ _TINY = torch.finfo(torch.float64).tiny
 
 @dataclass(frozen=True)
 class Traversal(Verifier):
-    """`siblings`: any way to draw children."""
+    """Traversal verification of children drawn in any way, as `siblings` says."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
 

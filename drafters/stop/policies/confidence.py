@@ -18,5 +18,5 @@ class Confidence(Memoryless):
     max_length: int = 20
 
     def goes_on(self, features: Tensor) -> Tensor:
-        """By the drawn token's probability."""
+        """Whether the drawn token's probability is at least `threshold`, bool (B,)."""
         return features[:, DRAWN].exp() >= self.threshold

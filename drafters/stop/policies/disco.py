@@ -1,4 +1,4 @@
-"""DISCO: a classifier's word on the token just drawn, against one threshold (Mamou et al. 2024, arXiv 2405.04304)."""
+"""DISCO: draft on while a classifier's score of the drawn token is high (Mamou et al. 2024, arXiv 2405.04304)."""
 
 from __future__ import annotations
 

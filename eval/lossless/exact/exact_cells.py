@@ -32,7 +32,7 @@ SHAPES = ((2,), (3,), (2, 1), ((2,), (0, 2)))  # besides (1, 2); the last one's 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination. `error` runs it."""
+    """One combination of sampler, tree, policy, warp and pair; `error` runs it."""
 
     sampler: str
     toy: str

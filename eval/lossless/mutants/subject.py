@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def branching(self) -> tuple[Any, ...]:
-        """Of one round: a chain of DEPTH, or the tree."""
+        """The branching of one round: a chain of DEPTH levels, or the sampler's tree."""
         return (1,) * DEPTH if isinstance(self.sampler.shape, Chain) else self.sampler.shape.branching
 
 

@@ -72,7 +72,7 @@ def check(lab: Lab, console: Console) -> list[Row]:
 
 
 def summary(scores: np.ndarray, counts: np.ndarray) -> Row:
-    """Of P outputs: scores (P, 3) as `score` gives them, tokens (P,)."""
+    """The statistics of P outputs from their scores (P, 3), as `score` gives them, and their numbers of tokens (P,)."""
     nll, entropy, variance = scores.sum(0)
     z = (nll - entropy) / math.sqrt(variance) if variance > 0 else 0.0
     total = int(counts.sum())

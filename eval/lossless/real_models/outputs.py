@@ -169,7 +169,7 @@ def save(folder: Path, name: str, result: dict[str, Any]) -> Path:
 
 
 def _key(args: argparse.Namespace, folder: Path, package: Package) -> str:
-    """Of everything that decides a piece's content."""
+    """The key of everything that decides a piece's content."""
     settings = {name: str(value) for name, value in vars(args).items() if name not in ("out", "package")}
     text = json.dumps([code_hash(), folder.name, package.description, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

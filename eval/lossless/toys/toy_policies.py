@@ -1,4 +1,4 @@
-"""Stop policies of the gate: they change their minds by what was accepted and by the prefix, as learnt ones do."""
+"""Stop policies of the gate, whose decisions depend on what was accepted and on the prefix, as learnt ones' do."""
 
 from __future__ import annotations
 

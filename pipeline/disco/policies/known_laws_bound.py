@@ -21,7 +21,7 @@ LAWS_KNOWN = "laws known"
 
 
 class Told:
-    """A classifier that is told the truth: its features begin with the two chances."""
+    """A classifier that returns the true chances, with which its features begin."""
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features (B, F) -> (B, 2), see drafters.stop.classifier.Classifier."""
@@ -29,8 +29,9 @@ class Told:
 
 
 def informed(traces: Sequence[Trace], prices: Prices, first: float, longest: int) -> Outcome:
-    """The rule told both chances of every draft, its rate and its fewest drafts the best for these very traces; it pays for its decisions
-    like any other.
+    """The outcome of the rule that is given both chances of every draft, its rate and fewest drafts tuned on these traces.
+
+    Its decisions are paid for, as those of any other policy.
 
     Args:
         first: acceptance of a draft, which a round's first decision goes by. longest: most drafts of any round.

@@ -49,7 +49,7 @@ def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices
 def at_one_pace(passes: Sequence[Costs], drafter: str) -> tuple[dict[int, float], float]:
     """Seconds t(n) and d: of every pass the ratio to its own t(1), their medians, times the median t(1).
 
-    A machine changes its pace by more than a second token costs; medians over minutes would call that the token's price.
+    A machine's clock speed varies by more than a second token costs; medians over minutes would count that as its price.
     """
     unit = median(costs.t for costs in passes)
     target = {n: unit * median(costs.target[n].median / costs.t for costs in passes) for n in passes[0].target}
@@ -57,7 +57,7 @@ def at_one_pace(passes: Sequence[Costs], drafter: str) -> tuple[dict[int, float]
 
 
 def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int, advance: Advance) -> float:
-    """A decision's time, behind a drafter forward, over that forward's, timed in turns: a machine that changes its pace changes both."""
+    """A decision's time after a drafter forward, over that forward's, timed in turns so that clock speed cancels."""
     columns, shares, ahead = opened.vocab.to_target.shape[0], [], drafter_forward(opened.pair, ids)
 
     def before() -> None:

@@ -132,7 +132,7 @@ def _notes(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> list[str]
 
 
 def policies(report: Mapping[str, Any]) -> Part:
-    """Every row's speed-up by costs beside that of an oracle that makes no draft in vain."""
+    """Every row's speed-up by costs beside that of an oracle whose drafts are all accepted."""
     title = "Stop policies against an oracle"
     rows = report["rows"]
     oracles = {

@@ -1,4 +1,4 @@
-"""The stop classifier: is it right, does it mean what it says, and what do policies make of it."""
+"""The stop classifier: its accuracy, its calibration, and what policies gain by it."""
 
 from __future__ import annotations
 
