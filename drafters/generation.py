@@ -123,7 +123,7 @@ def check_target(target: PreTrainedModel, package: Package) -> None:
 
 
 def check_settings(target: PreTrainedModel, drafter: PreTrainedModel) -> None:
-    """Raise LossyError where a model's generation config relaxes acceptance, or bends the target's law by what is not applied here."""
+    """Raise LossyError where a model's generation config relaxes acceptance or changes p by what is not applied here."""
     for role, model in (("target", target), ("drafter", drafter)):
         if model.generation_config is not None:
             check_acceptance(f"the {role}'s generation config", model.generation_config.to_dict())

@@ -1,4 +1,4 @@
-"""From logits to the law that tokens are drawn from, and the residual law of a rejection. Pure functions."""
+"""The distribution that tokens are drawn from, made of logits, and the residual of a rejection. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's redistribution kernel: a row-stochastic matrix from the covariance of the target's laws (arXiv 2506.03206).
+"""The paper's redistribution kernel (arXiv 2506.03206): row-stochastic, from the covariance of the target's distributions.
 
 M_ij = exp(Omega_ij / tau) / sum_k exp(Omega_ik / tau), Omega the centred covariance of the target's probability vectors over
 contexts. O(D V): for vocabularies where it fits. `first_order_uniform` is its expansion for large tau, for tests of fidelity

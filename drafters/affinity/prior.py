@@ -73,7 +73,7 @@ class Statistics:
 
 
 def mean_prior(statistics: Statistics, vocab: VocabMap) -> AffinityPrior | None:
-    """Rank one: all donors give by the target's mean law on the pruned tokens. None where nothing can receive."""
+    """The rank-one prior: all donors give by the target's mean on pruned tokens. None where nothing can receive."""
     receiver = statistics.receivers_of(vocab).nonzero().flatten()
     if not len(receiver):
         return None

@@ -1,4 +1,4 @@
-"""What coordinator, drafter and target servers say to each other: ids, counts and, where a verifier asks, drafter laws.
+"""Messages between coordinator, drafter and target servers: ids, counts and, where a verifier needs it, q.
 
 Never logits and never caches: a server's answer is a verdict.
 """

@@ -1,4 +1,4 @@
-"""A round verified by one piece of compiled code: the target's forward, its laws, and the verifier's word on the drafts.
+"""Verifies a round in one piece of compiled code: the target's forward, its distributions, the verifier's decision.
 
 The rule that is compiled is the verifier's own `verify`; the coins are the request's own, hashed inside. Plain decoding is a round of
 no drafts.
@@ -80,7 +80,7 @@ class Verification:
         return shared((Verification, kind_of(self.verifier), self.sampling, self.reads_laws, self.count))
 
     def given(self, draft: Draft, key: Key, coins: KeyedCoins) -> list[Tensor]:
-        """What the code reads of a round behind tokens and slots: the request's coins, the round's place, the laws drawn from.
+        """What the code reads of a round after tokens and slots: the request's coins, the round's place, and q.
 
         They are lifted here, as they were for the draws: compiled, the same lift could round otherwise.
         """
@@ -111,7 +111,7 @@ class Verifications:
     def __init__(self, target: Model, verifier: Verifier, sampling: Sampling):
         self._target = target if isinstance(target, TransformersModel) and target.steps is not None else None
         self._verifier, self._sampling = verifier, sampling
-        self._works: dict[int, Verification | None] = {}  # by the number of drafts; one call keeps laws of one kind
+        self._works: dict[int, Verification | None] = {}  # by number of drafts; in one call q is of one kind
 
     def verdict(self, tokens: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict | None:
         """The compiled verdict on a chain; `tokens` are the last committed one and the drafts, int64 (1, M + 1).

@@ -49,7 +49,7 @@ class Moments:
         self.mass = torch.zeros(vocabulary, dtype=torch.float64)
 
     def add(self, hidden: Tensor, p: Tensor, weight: Tensor | None = None) -> None:
-        """Contexts with what the drafter's head read (n, H), the target's laws (n, V), and their weights (n,), else 1."""
+        """Add contexts: what the drafter's head read (n, H), the target's p (n, V), and their weights (n,), else 1."""
         states = hidden.double().cpu()
         weights = torch.ones(len(states), dtype=torch.float64) if weight is None else weight.double().cpu()
         self.positions += len(states)

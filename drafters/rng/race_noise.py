@@ -30,7 +30,7 @@ class SharedNoise:
         return _token(self.base.unsqueeze(-1), ids, minimum[:, inverse], holder[:, inverse])
 
     def winners(self, law: Tensor, count: int = 1, rows: Tensor | None = None) -> Tensor:
-        """The `count` tokens of smallest E / law, first one first: (B, V) -> int64 (B, count), -1 where the law has fewer.
+        """The `count` tokens of smallest E / law, first one first: (B, V) -> int64 (B, count), -1 where there are fewer.
 
         `rows` bool (B,): the rows to decide, None for all; the others get -1.
         Scores are law / E in fp64; of equal ones the lowest id wins. Equal to sorting the full race, ties included: what

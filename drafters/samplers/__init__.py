@@ -1,1 +1,1 @@
-"""Samplers: a proposal (which law drafts are drawn from), a verifier (which drafts become output), the shape of the draft tree."""
+"""Samplers: a proposal (what drafts are drawn from), a verifier (which drafts become output), a draft tree's shape."""

@@ -150,7 +150,7 @@ def race(context: Context) -> Sampler:
     return Sampler("race", _bridge(context.vocab), Race())
 
 
-# Pr(the target's token is the drafter's r-th arrival), r = 1.., of laws of 1,000 tokens: target logits N(0, 9), drafter's N(0, 1) off.
+# Pr(the target's token is the drafter's r-th arrival), r = 1.., over 1,000 tokens: target logits N(0, 9), drafter's N(0, 1) off.
 RANK_LAW = (0.595, 0.194, 0.087, 0.046, 0.025, 0.015, 0.010, 0.008)
 
 
@@ -161,7 +161,7 @@ def race_tree(
     depth: int | None = None,
     rank_law: Sequence[float] | None = None,
 ) -> Sampler:
-    """Trees on shared noise; "tunstall" is the best shape of `nodes` nodes and at most `depth` levels for a law of ranks.
+    """Trees on shared noise; "tunstall" is the best shape of `nodes` nodes and `depth` levels at most for the ranks.
 
     `rank_law`: as measured on the pair (eval.acceptance.race_ranks); None for RANK_LAW.
     """

@@ -115,7 +115,7 @@ class Session(Protocol):
         ...
 
     def feed(self, ids: Tensor) -> None:
-        """Continue the rows by these drafter ids, int64 (B,); -1 leaves a row as it is (its next law means nothing)."""
+        """Continue the rows by these drafter ids, int64 (B,); -1 leaves a row as it is (its next q means nothing)."""
         ...
 
     def below(self, paths: list[list[tuple[int, ...]]]) -> list[Tensor]:
@@ -156,11 +156,11 @@ class Verifier:
     )
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """(B, V) law of one node -> int64 (B, count) children in draw order; chain verifiers draw one, -1 = no such child."""
+        """Draw children from a node's q (B, V): int64 (B, count) in draw order, -1 = no such child; chains draw one."""
         raise NotImplementedError
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-        """p (B, M + 1, V): the target's laws after the prefix (row 0) and after each node; key.position = committed length."""
+        """The verdict for p (B, M + 1, V), after the prefix (row 0) and each node; key.position is the committed length."""
         raise NotImplementedError
 
 
@@ -229,7 +229,7 @@ class Sampler:
 
 @dataclass
 class DrawnLaws:
-    """One drafter law over D per parent, kept as drawn from and lifted to V again only where it is asked for."""
+    """One drafter distribution over D per parent, kept as drawn from and lifted to V only where it is asked for."""
 
     proposal: TokenProposal
     rows: list[Tensor] = field(default_factory=list)  # per parent (B, D)

@@ -1,4 +1,4 @@
-"""The lossy-knob guard: settings that make speculative decoding emit another law than the target's are refused by name.
+"""Refuses, by name, settings that make speculative decoding emit another distribution than the target's.
 
 Lossy is: a target law p that is warped differently from plain decoding's, a drafter law q kept for verification that is not the
 one drawn from, or a relaxed acceptance test. Each engine has its own names for these; they are listed here so that a setting
@@ -55,7 +55,7 @@ def relaxed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def processors(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, by transformers' names, that change the target's law beyond temperature, top-k and top-p."""
+    """The settings, by transformers' names, that change p beyond temperature, top-k and top-p."""
     return _bent(settings, PROCESSORS)
 
 

@@ -1,4 +1,4 @@
-"""Many-to-one moves of a drafter's law to target tokens, where some drafter tokens may have no image: a miss."""
+"""Many-to-one moves of a drafter's distribution to target tokens; a drafter token without an image is a miss."""
 
 from __future__ import annotations
 

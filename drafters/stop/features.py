@@ -43,7 +43,7 @@ UNKNOWN = (0.0, 0.5)  # streak and recent share of a row without a past
 
 
 def shown_law(q: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
-    """The law that features describe: q (..., D) itself, or what the masked `logits` (..., D) say before greedy's point."""
+    """The distribution that features describe: q (..., D), or at temperature 0 the softmax of the masked `logits` (..., D)."""
     return warp(logits, Sampling(1.0)) if sampling.greedy else q
 
 

@@ -1,4 +1,4 @@
-"""Target tokens as paths of drafter tokens, for drafters that write in characters or bytes: the longest match and its law.
+"""Target tokens as paths of character or byte tokens of a drafter: the longest match and its distribution.
 
 Where no drafter text begins another one, any text is one sequence of drafter tokens (units) at most. Let Q(x) be the
 probability that the drafter's next units spell x. The longest target token t that the drafter's text begins with then has the law
@@ -56,7 +56,7 @@ class Units:
         return next((self.token[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.token), -1)
 
     def needed(self, token: int) -> list[Path]:
-        """The paths after which the drafter's law enters psi(token), each behind its own beginnings; the empty one first."""
+        """The paths after which psi(token) reads the drafter's q, each behind its own beginnings; the empty one first."""
         path = self.path.get(token)
         if path is None:
             return []

@@ -1,4 +1,4 @@
-"""Logs laws for all contenders of an evaluation: a short untimed run of each, in one batch, watched (eval.acceptance.observed_laws)."""
+"""Logs p and q of all contenders of an evaluation, in a short untimed run of each (eval.acceptance.observed_laws)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Laws:
     _best: dict[tuple[str, float, str, int], Tensor] = field(default_factory=dict)
 
     def optimum(self, contender: Contender) -> Optimum | None:
-        """The contender beside the optimum of its draft law; None for plain decoding and string-level samplers."""
+        """The contender beside the optimum for its drafts; None for plain decoding and string-level samplers."""
         if contender.sampler is None or contender.drafter is None or contender.stop is None:
             return None
         sampler, drafter, temperature = contender.sampler, contender.drafter, contender.configuration.temperature
@@ -67,7 +67,7 @@ class Laws:
         return self._common[name]
 
     def ranks(self, drafter: Drafter, temperature: float) -> Ranks | None:
-        """The measured rank law of a race with this drafter; None where the drafter cannot race or drafted nothing."""
+        """The measured ranks of a race with this drafter; None where the drafter cannot race or drafted nothing."""
         name = drafter.name, temperature
         if name not in self.known:
             seen = self.common(drafter, temperature)

@@ -22,7 +22,7 @@ KEPT_TOLERANCE = 1e-6  # of one lifting of a law and the next one, on devices th
 
 @dataclass(frozen=True)
 class Observed:
-    """R rounds that drafted something. A draft law that may miss has the miss as one more token, which p never emits."""
+    """R rounds that drafted something. Where a draft may miss, q has the miss as one more token, which p never emits."""
 
     p: Tensor  # (R, V or V + 1) target's law
     q: Tensor  # (R, V or V + 1) law the first child was drawn from

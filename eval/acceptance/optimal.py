@@ -16,13 +16,13 @@ from torch import Tensor
 
 from eval.acceptance.without_replacement import all_inside
 
-SUM_TOLERANCE = 1e-4  # fp32 laws over 150,000 tokens are off by about 1e-5; anything more is not a law
+SUM_TOLERANCE = 1e-4  # fp32 sums over 150,000 tokens are off by about 1e-5; more is no distribution
 SMALLEST = 1e-300  # less counts as zero: its inverse would overflow
 CHUNK = 1 << 22  # numbers per temporary array: 32 MB of fp64
 
 
 def optimal_acceptance(p: Tensor, q: Tensor, num_drafts: int, scheme: str) -> Tensor:
-    """Probability that the emitted token is one of the drafts, under the best lossless verifier for this draft law.
+    """Probability that the emitted token is one of the drafts, under the best lossless verifier for such drafts.
 
     Args:
         p: target's law (..., V), fp32 or fp64.
@@ -71,7 +71,7 @@ def top_tokens(q: Tensor, count: int) -> Tensor:
 
 
 def law_pair(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Both laws in fp64, normalised, on a device that has fp64. Raises ValueError: shapes differ or a row is no law."""
+    """p and q in fp64, normalised, on a device that has fp64. Raises ValueError: other shapes, or no distribution."""
     if p.shape != q.shape or p.dim() == 0 or p.shape[-1] == 0:
         raise ValueError(
             f"p and q must have the same shape (..., V) with V > 0, got {tuple(p.shape)} and {tuple(q.shape)}"
@@ -148,7 +148,7 @@ def _race(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _by_ratio(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Both laws in the order of p/q ascending: p = 0 < q first, q = 0 last. Equal ratios may stand in any order."""
+    """p and q in the order of p/q ascending: p = 0 < q first, q = 0 last. Equal ratios may stand in any order."""
     order = torch.where(q > 0, p / q, torch.inf).argsort(dim=-1, stable=True)
     return p.gather(-1, order), q.gather(-1, order)
 

@@ -1,4 +1,4 @@
-"""Each verifier beside the best one for its draft law, on logged laws (p, q) (eval.acceptance.observed_laws).
+"""Each verifier beside the best one for its drafts, on logged p and q (eval.acceptance.observed_laws).
 
 With k children of one node drawn from q as the sampler draws them, `expected` is the probability that the verifier accepts one of
 them, the optimum the highest that any lossless verifier reaches with these drafts; both follow from the laws without any noise of
@@ -39,7 +39,7 @@ from eval.acceptance.verifier_formulas import (
 RANKS = 16  # of a measured rank law; what lies beyond counts as one further rank
 SAMPLES = 32  # races, and draws without replacement, per round
 CERTAIN = 1e-9  # that unlikely an excess over the optimum is none of chance
-COSTLY = 200_000  # tokens (V times laws) on which the optimum of three and more draws without replacement takes seconds
+COSTLY = 200_000  # V times positions on which the optimum of 3 and more draws without replacement takes seconds
 
 _SCHEMES: dict[type, str] = {
     WithReplacement: "with_replacement",
@@ -59,7 +59,7 @@ class Optimum:
     z_at_root: float | None  # (measured - expected) in standard errors of the coins
     tampered_rounds: int  # the law verified against was not the one drawn from
     excess_chance: float  # at most this likely is it for a lossless verifier to accept as often as measured
-    common_laws: int  # laws that the following are means over, shared by all samplers of a drafter at a temperature
+    common_laws: int  # what the following are means over, the same for all samplers of a drafter at a temperature
     expected_acceptance: float | None
     optimal_acceptance: float
     gap_to_optimum: float | None
@@ -89,7 +89,7 @@ def draft_law(sampler: Sampler) -> tuple[str, int]:
 
 
 def best(seen: Observed, scheme: str, count: int) -> Tensor:
-    """The optimum of a draft law on logged laws, float64 (R,); on a part of them where it is costly."""
+    """The optimum for drafts of one scheme on logged rounds, float64 (R,); on a part of them where it is costly."""
     costly = scheme == "without_replacement" and count > 2
     part = seen.sample(max(1, COSTLY // seen.p.shape[-1])) if costly else seen
     return optimal_acceptance(part.p, part.q, count, scheme).clamp(0.0, 1.0)
@@ -145,7 +145,7 @@ class Ranks:
 
 
 def ranks(seen: Observed, seed: int = 0) -> Ranks:
-    """The rank law of logged rounds: (log V + log(K + 1)) / H[R] bounds what K nodes can reach (arXiv 2504.15475)."""
+    """The ranks R of logged rounds: (log V + log(K + 1)) / H[R] bounds what K nodes can reach (arXiv 2504.15475)."""
     generator = torch.Generator().manual_seed(seed)
     law = estimate_rank_law(seen.p, seen.q, RANKS, SAMPLES, generator).law.mean(0)
     full = torch.cat([law, (1.0 - law.sum()).clamp(min=0.0).unsqueeze(0)])

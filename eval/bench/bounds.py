@@ -1,4 +1,4 @@
-"""What the bounds cost per row of a real vocabulary on one core: they are computed for every logged pair of laws.
+"""What the bounds cost per row of a real vocabulary on one core: they are computed for every logged p and q.
 
 python -m eval.bench.bounds [FILE]
 """

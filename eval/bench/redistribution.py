@@ -1,4 +1,4 @@
-"""Time to redistribute a drafter's law: RDK's first-order forms grow like the vocabulary, the exact form like its square.
+"""Time to redistribute a drafter's q: RDK's first-order forms grow like the vocabulary, the exact form like its square.
 
 python -m eval.bench.redistribution [FILE]
 """

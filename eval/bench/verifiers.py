@@ -1,4 +1,4 @@
-"""What one verification step costs at the sizes of real vocabularies, against reading its laws once: the memory-bandwidth floor.
+"""What one verification costs at real vocabulary sizes, over the memory-bandwidth floor of reading p and q once.
 
 python -m eval.bench.verifiers [FILE]
 """
@@ -128,7 +128,7 @@ def _measure(
 def _round(
     sampler: Sampler, vocabulary: int, rows: int, device: str, generator: torch.Generator, coins: KeyedCoins
 ) -> tuple[Tensor, Draft, list[Tensor], Key]:
-    """A draft with fresh laws at every node: p (rows, M + 1, V), the draft, the drafter's laws, the key of the round."""
+    """A draft with fresh p and q at every node: p (rows, M + 1, V), the draft, every q, the key of the round."""
     verifier = sampler.verifier
     levels = [[1]] * CHAIN if isinstance(sampler.shape, Chain) else sampler.shape.levels
     key = Key(torch.full((rows,), 100, device=device), torch.full((rows,), 100, device=device), "draft")

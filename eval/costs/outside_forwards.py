@@ -1,4 +1,4 @@
-"""How much of a decode call is spent outside of the models' forwards: drafting's bookkeeping, laws, coins, verification, caches."""
+"""How much of a decode call is spent outside of forwards: bookkeeping, distributions, coins, verification, caches."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def decision_seconds(
     greedy: bool = False,
     before: Callable[[], object] = lambda: None,
 ) -> float:
-    """Median seconds of one decision at B = 1 with a law over `columns` drafter tokens; of a policy without features, its own.
+    """Median seconds of one decision at B = 1 with q over `columns` drafter tokens; of a policy without features, its own.
 
     `greedy`: with the softmax that temperature 0 needs besides its point. `should_continue` is timed as in the second draw of a
     round, the state of which is set up outside the clock. `before`: run ahead of each decision, outside the clock, e.g. a forward.

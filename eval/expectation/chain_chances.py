@@ -34,7 +34,7 @@ def ratio(p: Tensor, q: Tensor, tokens: Tensor) -> Tensor:
 
 
 def same_winner(p: Tensor, q: Tensor, tokens: Tensor) -> Tensor:
-    """Probability that the drafter's race has the winner x that the target's had, laws fp64 (n, V), int64 (n,) -> (n,)."""
+    """Probability that the drafter's race has the winner x of the target's: p, q fp64 (n, V), int64 (n,) -> (n,)."""
     q_x = _at(q, tokens)
     scale = (_at(p, tokens) / q_x.clamp(min=_TINY)).unsqueeze(-1)
     both = 1.0 / torch.maximum(p, q * scale).sum(-1).clamp(min=_TINY)

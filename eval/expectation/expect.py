@@ -1,4 +1,4 @@
-"""Expectations of many configurations on one common text, a document at a time: laws live only as long as their document."""
+"""Expectations of many configurations on one common text, a document at a time: p and q are kept no longer than it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Expectation:
 
 
 def has_rule(sampler: Sampler) -> bool:
-    """Whether a sampler's acceptance follows from laws: not where it drafts text, or a rule needs laws off the text's path."""
+    """Whether acceptance follows from p and q on the text: not for drafts of text, nor rules that look off its path."""
     if isinstance(sampler.proposal, StringProposal):
         return False
     return chain_chances.known(sampler.verifier) if isinstance(sampler.shape, Chain) else tree_chances.known(sampler)
@@ -96,7 +96,7 @@ def _of_text(
 
 
 def target_law(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
-    """The law that the text int64 (n,) was drawn from, of logits (n, V): fp64 (n, V), above 0 at the text's tokens.
+    """What the text int64 (n,) was drawn from, of logits (n, V): fp64 (n, V), above 0 at the text's tokens.
 
     Read again in one forward, logits are other ones up to rounding. Where a text's token is left without probability (a tie at
     temperature 0, the edge of top-p), it is given some: all, or as much as the least likely other one has.
@@ -112,7 +112,7 @@ def target_law(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
 
 
 def draft_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
-    """The law over V that drafts are drawn from, made of the head's logits (n, D) by the calls that drafting makes: fp64 (n, V)."""
+    """What drafts are drawn from, fp64 (n, V): made of the head's logits (n, D) by the calls that drafting makes."""
     law = warp(usable(logits, sampler), sampling)
     return sampler.token_proposal.lift(law).double().cpu()
 

@@ -1,1 +1,1 @@
-"""The losslessness gate: exact laws, powered statistics, invariances and planted bugs, for every sampler of the catalog."""
+"""The losslessness gate: exact distributions, powered statistics, invariances and planted bugs, for every sampler."""

@@ -1,4 +1,4 @@
-"""Powered statistics: the production engine under production coins against the target's own law, across rounds.
+"""Powered statistics: the production engine with production coins against the target's distribution, across rounds.
 
 Tables that forget what was before a block of three tokens make one request a long row of independent triples, most of
 them spread over two or more rounds. The number of triples follows from the bias that must not be missed (see

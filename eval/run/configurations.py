@@ -153,7 +153,7 @@ def reference(drafter: Drafter) -> Preset:
 
 
 def made_to_measure(drafter: Drafter, preset: Preset, stop: StopPolicy, law: Sequence[float] | None) -> Sampler:
-    """The sampler, its tree shaped for the measured law of ranks and the policy's longest round where the preset leaves it open."""
+    """The sampler, its tree shaped for the measured ranks and the policy's longest round where the preset leaves it open."""
     options = dict(preset.options)
     measured = law is not None and law[0] > 0  # of a drafter whose first choice never won there is no best shape
     if "rank_law" in options and options["rank_law"] is None and measured:

@@ -17,7 +17,7 @@ from eval.run.metrics import Samples, speedup
 from eval.run.records import Configuration
 from eval.verdict.candidates import Candidate
 
-OFF = 1.5  # clock and prediction differ by more than this factor: a price or a law is not what it was taken for
+OFF = 1.5  # clock and prediction differ by more than this factor: a price or an acceptance is wrong
 PLAIN = Rated(use=Use(), speedup=Speedup(1.0, 1.0, 1.0), predicted=1.0, prompts=0)
 NAMES = {
     "package": "the pruned drafter",
@@ -107,7 +107,7 @@ def name_of(item: Candidate) -> str:
 
 
 def surprises(confirmed: Sequence[Confirmed]) -> list[str]:
-    """Where the clock is far from what laws and prices let expect: one of them is not what it was taken for."""
+    """Where the clock is far from the prediction, in words: an acceptance or a price that it rests on is wrong."""
     return [
         f"{name_of(item.candidate)}: predicted {item.candidate.predicted.ratio:.2f}x, measured {item.ratio:.2f}x: more than a "
         f"factor {OFF:g} apart, so do not trust predictions of this run; measure again on an idle machine"

@@ -1,4 +1,4 @@
-"""The measuring part of stage eval: laws first, then all contenders prompt by prompt, each piece kept in a file of its own.
+"""The measuring part of stage eval: p and q first, then all contenders by prompt, each piece kept in a file of its own.
 
 A rerun after a kill goes on after the last finished piece; the stage removes the pieces when the report is written.
 """
@@ -35,7 +35,7 @@ Make = Callable[[Sequence[Cell], Callable[[], None], Callable[[], bool]], Iterat
 
 
 def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> dict[Configuration, Optimum]:
-    """Every contender that logs laws beside its optimum. One run serves all stop policies and executors of a sampler."""
+    """Every contender that logs p and q beside its optimum. A run serves all stop policies and executors of a sampler."""
     found: dict[Configuration, Optimum] = {}
     first: dict[tuple[str | None, str | None, float], Configuration] = {}
     for contender in contenders:

@@ -1,4 +1,4 @@
-"""Holds the packaged drafter to what the stages before it measured: the same laws on the same text give the same acceptance.
+"""Holds the packaged drafter to what earlier stages measured: the same p and q on a text give the same acceptance.
 
 A package whose prior, tail or head is not the one that was fitted would show here, whatever its samplers do.
 """

@@ -81,7 +81,7 @@ def opened(cfg: DictConfig, package_folder: Path) -> Bench:
 
 
 def _generation_settings(models: ModelPair) -> dict[str, Any]:
-    """What the target's generation config would do to its law in plain decoding elsewhere, and is not done here.
+    """What the target's generation config would do to p in plain decoding elsewhere, and is not done here.
 
     Raises LossyError where one of the models' relaxes acceptance.
     """

@@ -68,7 +68,7 @@ class Common:
         return expected_rounds(entry.expectation.followed, length) if length else None
 
     def disagreements(self, contenders: Iterable[Contender], records: Sequence[Record], certain: bool) -> list[str]:
-        """Rows that did not run as their laws let expect, in words. `certain`: neither text nor drafts are sampled."""
+        """Rows that did not run as their p and q let expect, in words. `certain`: neither text nor drafts are sampled."""
         said = []
         for item in contenders:
             key, rounds = item.configuration, self.rounds(item)

@@ -20,7 +20,7 @@ from pipeline.runner.stage import Advance
 
 
 def moments(reading: Reading, advance: Advance) -> Moments:
-    """Sums over the fit part, at the target's plain law (T = 1): what it says, not what a warp leaves of it."""
+    """Sums over the fit part, for the target's distribution before any warp (T = 1)."""
     width = reading.drafter.get_output_embeddings().weight.shape[1]
     found = Moments(width, reading.vocab.to_drafter.shape[0])
     text = [ids for _, ids in reading.texts["fit"]]
@@ -49,7 +49,7 @@ def candidates(
 def acceptances(
     reading: Reading, drafters: Mapping[str, PreTrainedModel], text: Sequence[Window], advance: Advance
 ) -> dict[str, Tensor]:
-    """Acceptance sum_x min(p, q) of drafters, by document: of a short head's law (TLI), else of one over the target's ids.
+    """Acceptance sum_x min(p, q) of drafters, by document: q of a short head (TLI), or one over the target's ids.
 
     Returns:
         name -> fp64 (documents, 2): tokens, and the sum of acceptances over them.

@@ -1,4 +1,4 @@
-"""Training of a part of a drafter towards the target's laws, all else frozen: a tail, or kept head rows and norms."""
+"""Trains a part of a drafter towards the target's distributions, all else frozen: a tail, or head rows and norms."""
 
 from __future__ import annotations
 

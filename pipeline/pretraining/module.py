@@ -53,7 +53,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, tv_weight: float) -> tup
 
 
 class Pretraining(L.LightningModule):
-    """Next-token training with Muon for matrices and AdamW for the rest; with a teacher, distillation towards its law."""
+    """Next-token training, Muon for matrices and AdamW for the rest; with a teacher, distillation from it."""
 
     def __init__(self, model: PreTrainedModel, schedule: Schedule, teacher: PreTrainedModel | None = None):
         super().__init__()

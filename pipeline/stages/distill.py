@@ -1,4 +1,4 @@
-"""distill: heal a pruned drafter, by a short training of its kept head rows and its norms towards the target's law.
+"""distill: heal a pruned drafter by a short training of its kept head rows and norms towards the target.
 
 Everything else stays as it was, so that the input embedding, shared with the unpruned drafter, needs no second copy. The text is
 the target's own (contexts that drafts are verified in), in three parts split by document: trained on the first, stopped by the

@@ -50,7 +50,7 @@ class EvalConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.7, 1.0])
     top_k: int = 0  # of the target's law; 0: off
     top_p: float = 1.0  # 1: off
-    draft_temperature: float | None = None  # of the drafter's own law, which may be any; null: the target's warp
+    draft_temperature: float | None = None  # of the drafter, which may be any; null: the target's warp
     draft_top_k: int = 0  # with draft_temperature
     draft_top_p: float = 1.0
     samplers: list[str] | None = None  # names of conf/sampler; null: all that apply
@@ -75,7 +75,7 @@ class EvalConfig:
 
 
 def run(context: Context) -> None:
-    """Read laws, measure costs, time all contenders prompt by prompt, conclude; write records, report and recommendation."""
+    """Log p and q, measure costs, time all contenders by prompt, conclude; write records, report and recommendation."""
     cfg, settings = context.cfg, context.cfg.eval
     with context.progress("Opening the models", None):
         bench = setup.opened(cfg, context.inputs["package"])

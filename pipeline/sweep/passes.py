@@ -37,7 +37,7 @@ class Both:
 
 
 def fit(both: Both, sizes: list[Size], text: list[Window], kernel_contexts: int, advance: Advance) -> Tensor:
-    """Add the fit part to every size; returns laws of at most `kernel_contexts` contexts (K, V) for the paper's covariance."""
+    """Add the fit part to every size; returns p (K, V) of `kernel_contexts` contexts at most, for the paper's covariance."""
     laws, stride = [], max(1, sum(len(ids) for _, ids in text) // both.stride // max(1, kernel_contexts))
     for _, ids, p, logits, hidden in both.read(text, Sampling()):
         for size in sizes:

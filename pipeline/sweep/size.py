@@ -1,4 +1,4 @@
-"""One size of the sweep: kept tokens, priors and tails fitted to the same text, and the laws that they make."""
+"""One size of the sweep: kept tokens, priors and tails fitted to the same text, and the q that they make."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Size:
     def laws(
         self, logits: Tensor, sampling: Sampling, wanted: tuple[str, ...] | None = None
     ) -> Iterator[tuple[str, Tensor]]:
-        """(candidate, law (n, V)) of TLI, of every prior at every scale, and of every kernel, from logits (n, V).
+        """(candidate, q (n, V)) of TLI, of every prior at every scale, and of every kernel, from logits (n, V).
 
         Candidates are called tli, rdk/<prior>/<scale>, rdk_exact/<tau>; `wanted`: only these.
         """

@@ -101,7 +101,7 @@ class Drafting:
 
 
 def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -> Proposed:
-    """Draft up to `room` tokens per row, each drawn from the lifted law of the drafter after the ones before it."""
+    """Draft up to `room` tokens per row, each drawn from the drafter's lifted distribution after those before it."""
     sampler, stop, device = drafting.sampler, drafting.stop, key.position.device
     unread: list[list[int]] | None = None
     if drafting.chain is not None and room[0] >= stop.max_length:
@@ -193,7 +193,7 @@ def usable(logits: Tensor, sampler: Sampler) -> Tensor:
 
 
 def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: int = 1) -> tuple[Tensor, Tensor]:
-    """Lift q (B, D) and draw from it: the law (B, V) and int64 (B, count) children, MISS where the draw has no target token."""
+    """Lift q (B, D) and draw: the lifted q (B, V) and int64 (B, count) children, MISS where there is no target token."""
     proposal = sampler.token_proposal
     if proposal.total:
         law = proposal.lift(q)

@@ -97,7 +97,7 @@ class Recommendation:
     schema: int = SCHEMA
 
     def choice(self, device: str, sampling: Sampling) -> Choice | None:
-        """What was found for a device type and a law; None for one that was not measured: nothing is interpolated.
+        """The choice for a device type and a distribution; None for one that was not measured: nothing is interpolated.
 
         At temperature 0 top-k and top-p make no difference.
         """

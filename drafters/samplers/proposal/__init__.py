@@ -1,1 +1,1 @@
-"""Proposals: how a drafter's law becomes the law over target tokens that drafts are drawn from. One paper, one file."""
+"""Proposals: how a drafter's q becomes the distribution over target tokens that is drawn from. One paper, one file."""

@@ -1,4 +1,4 @@
-"""How the children of one node are drawn from its law q, and the law each of them then has given the ones drawn before it.
+"""How the children of a node are drawn from its q, and the distribution of each given those drawn before it.
 
 A verifier is lossless only with the law a child was really drawn from, so drawing and that law stand side by side here.
 """
@@ -25,7 +25,7 @@ class Siblings(Protocol):
         ...
 
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:
-        """(R, V) and the children int64 (R, K), -1 = none -> K laws fp64 (R, V), to be read only; any row for a child of -1."""
+        """q (R, V), children int64 (R, K), -1 = none -> what each was drawn from: K of fp64 (R, V), read-only; any for -1."""
         ...
 
 
@@ -46,7 +46,7 @@ class WithReplacement:
 
 @dataclass(frozen=True)
 class WithoutReplacement:
-    """Successive draws, each from what the earlier ones left. The order is part of the law: it must not be sorted."""
+    """Successive draws, each from what the earlier ones left. The order must stay: sorting changes the distribution."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
         """Draw different children, each from q without the earlier ones, int64 (B, count), -1 once q is empty."""
@@ -85,7 +85,7 @@ class OneDrawnThenTop:
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:
         """See Siblings.laws: q without the later children, renormalised; then all mass on one token each."""
         law = q.to(torch.float64, copy=True)
-        certain = tokens[:, 1:].clamp(min=0)  # one of -1 stands only beside a first child of -1, whose law is not used
+        certain = tokens[:, 1:].clamp(min=0)  # one is -1 only beside a first child of -1, which is not tested
         law.scatter_(1, certain, 0.0)
         yield law / law.sum(-1, keepdim=True).clamp(min=_TINY)
         for token in certain.unbind(1):

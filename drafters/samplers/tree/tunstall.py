@@ -38,7 +38,7 @@ def tunstall(rank_law: Sequence[float], nodes: int, depth: int | None = None) ->
 
 
 def expected_accepted(tree: Tree, rank_law: Sequence[float]) -> float:
-    """Expected number of accepted nodes if the ranks are independent with this law: the sum of all nodes' probabilities."""
+    """Expected number of accepted nodes if ranks are independent draws of this: the sum of all nodes' probabilities."""
     total, values = 0.0, [1.0]
     for level in tree.levels:
         values = [

@@ -44,7 +44,7 @@ class Walk:
                 yield children, rows
 
     def laws(self, children: list[int], rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The target's law at the rows' nodes, fp64 (R, V), and the law their children were drawn from (R, V)."""
+        """The target's distribution at the rows' nodes, fp64 (R, V), and the one their children were drawn from (R, V)."""
         node = torch.full_like(self.reached, -1)
         node[rows] = children[0]
         p = self.p[rows, self.reached[rows] + 1].double()

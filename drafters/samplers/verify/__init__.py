@@ -1,1 +1,1 @@
-"""Verifiers: which drafted tokens become output, so that the output's law is the target's. One paper, one file."""
+"""Verifiers: which drafted tokens become output, so that it has the target's distribution. One paper, one file."""

@@ -1,4 +1,4 @@
-"""Accept drafted tokens while they equal the target's own samples: lossless for any draft, whatever law it came from.
+"""Accept drafted tokens while they equal the target's own samples: lossless for any draft, wherever it came from.
 
 The rule behind string-level exact match (Timor et al. 2025, algorithm 2) and greedy speculative decoding (Stern et al. 2018).
 """

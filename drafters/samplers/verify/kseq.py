@@ -19,7 +19,7 @@ HALVINGS = 32  # of [1, k]: acceptance to 1e-9. Any rho above the root is lossle
 
 
 def solve_rho(p: Tensor, q: Tensor, count: Tensor) -> Tensor:
-    """Laws fp64 (R, V), int64 (R,) children -> rho in [1, count], fp64 (R,): the smallest scale at which the rule is lossless."""
+    """The smallest lossless scale rho in [1, count], fp64 (R,), of p and q, fp64 (R, V), and int64 (R,) children."""
     low, high = torch.ones_like(count, dtype=torch.float64), count.double()
     smaller = torch.empty_like(p)  # one buffer: allocating a row costs more than filling it
     for _ in range(HALVINGS):

@@ -31,7 +31,7 @@ class Rejection(Verifier):
         passed = coins.accept(p_x, draft.laws.at(tokens), key.at(position=position, node=nodes, purpose="accept"))
         accepted = passed.sum(-1)  # a miss or an absent node has p_x = 0 and never passes
 
-        rejected = torch.where(accepted < present.sum(-1), accepted, -1)  # the node whose law the residual takes away
+        rejected = torch.where(accepted < present.sum(-1), accepted, -1)  # the node whose q the residual takes away
         target = p[torch.arange(p.shape[0], device=p.device), accepted]  # (B, V)
         law = residual(target, draft.laws.row(rejected))
         next_token = coins.draw(

@@ -1,4 +1,4 @@
-"""Coins that take every branch: the exact output law of the production code, by replaying it, without sampling noise.
+"""Coins that take every branch: the production code's exact output distribution by replay, without sampling noise.
 
 A branch is a script: the outcomes of its decisions in the order they are met. Scripts are the rows of one batch. A row
 that has used up its script takes the first possible outcome of each further decision, and the outcomes it did not take

@@ -1,4 +1,4 @@
-"""The exact law, cell by cell: sampler x tree x policy x warp x pair, through the production engine, without sampling."""
+"""The exact distribution by cells (sampler x tree x policy x warp x pair), from the production engine, unsampled."""
 
 from __future__ import annotations
 

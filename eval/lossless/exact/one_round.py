@@ -32,7 +32,7 @@ class Round:
         return float(self.probability @ self.accepted.double())
 
     def law(self, depth: int) -> Tensor:
-        """Law of the outcome's first tokens where there are `depth` of them: fp64 (V,) * depth, sums to P(so many)."""
+        """Distribution of the first `depth` tokens where there are so many: fp64 (V,) * depth, sums to P(so many)."""
         long = (self.tokens[:, :depth] >= 0).all(1)
         law = torch.zeros((self.vocabulary,) * depth, dtype=torch.float64)
         return law.index_put_(tuple(self.tokens[long, :depth].unbind(1)), self.probability[long], accumulate=True)
@@ -53,7 +53,7 @@ def one_round(verifier: Verifier, branching: Sequence[int], p: Tensor, q: Tensor
 
 
 def random_laws(vocabulary: int, depth: int, generator: torch.Generator, zeros: float = 0.0) -> Tensor:
-    """Laws after all paths of up to `depth` tokens, for `one_round`: fp64 (C, V); a share `zeros` of the entries is 0."""
+    """Random p or q of `one_round`, after all paths of up to `depth` tokens: fp64 (C, V), a share `zeros` of it 0."""
     contexts = sum(vocabulary**level for level in range(depth + 1))
     law = torch.rand(contexts, vocabulary, generator=generator, dtype=torch.float64) ** 2
     law = law * (torch.rand(contexts, vocabulary, generator=generator) >= zeros)
@@ -64,7 +64,7 @@ def random_laws(vocabulary: int, depth: int, generator: torch.Generator, zeros: 
 def play(
     verifier: Verifier, branching: Sequence[int], p: Tensor, q: Tensor, coins: Coins, rows: int
 ) -> tuple[Tensor, Tensor]:
-    """One round of `rows` rows under any coins; laws as for `one_round`. Returns Round's `accepted` and `tokens`."""
+    """One round of `rows` rows under any coins; p and q as for `one_round`. Returns Round's `accepted` and `tokens`."""
     nowhere = torch.zeros(rows, dtype=torch.int64)
     key = Key(nowhere, nowhere, "draft")
     laws, tokens, parents = DrawnLaws(Identity()), list[Tensor](), list[Tensor]()

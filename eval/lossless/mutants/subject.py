@@ -48,7 +48,7 @@ class Subject:
     depth: int = 4  # drafted per round where whole requests are sampled
     blocks: Blocks = field(default_factory=lambda: blocks([0, 1, 2, 3], 70, noise=1.0))
     coins: Callable[[int, Tensor], KeyedCoins] = KeyedCoins
-    round_laws: tuple[Tensor, Tensor] | None = None  # chi-square of one round on these laws, not of whole requests
+    round_laws: tuple[Tensor, Tensor] | None = None  # chi-square of one round on these p, q, not of requests
 
     @property
     def branching(self) -> tuple[Any, ...]:
@@ -181,7 +181,7 @@ def _batch(subject: Subject) -> bool:
 
 
 def _gap(subject: Subject) -> bool:
-    """Below the best acceptance that its draft law allows, by more than rounding, on random laws of one level."""
+    """Whether acceptance is below the optimum for its drafts by more than rounding, on random p and q of one level."""
 
     generator = torch.Generator().manual_seed(3)
     children = int(subject.branching[0])

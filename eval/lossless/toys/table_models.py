@@ -108,7 +108,7 @@ class TableModel:
         self.lengths[row] = len(tokens)
 
     def _write(self, tokens: Tensor, slot: Tensor, parent: Tensor) -> Tensor:
-        """Store one token per row, int64 (B,) each; returns the slots that its law reads, bool (B, capacity)."""
+        """Store one token per row, int64 (B,) each; returns the slots that its logits read, bool (B, capacity)."""
         rows = torch.arange(tokens.shape[0])
         read = torch.arange(self.capacity) <= slot.unsqueeze(-1)
         if self.sees is not None:

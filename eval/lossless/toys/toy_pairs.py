@@ -69,7 +69,7 @@ def affordable(sampler: Sampler, limits: Limits) -> Limits:
 
 @dataclass(frozen=True)
 class Blocks:
-    """A pair whose laws forget what was before a block of three tokens: one request holds many independent triples."""
+    """A pair whose logits forget what was before a block of three tokens: a request holds many independent triples."""
 
     pair: TablePair
     prompt: list[int]

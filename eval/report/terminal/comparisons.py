@@ -98,7 +98,7 @@ def _strategies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Compa
 
 def _optimum(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparison | None:
     """Every verifier beside the optimum of its draft law, at one node."""
-    sampled = [t for t in temperatures if t > 0]  # one-hot laws leave nothing to choose: every verifier is optimal
+    sampled = [t for t in temperatures if t > 0]  # at T = 0 every verifier is optimal
     found = {key: row for key, row in rows.items() if key[0] == PACKAGE and row.get("optimal_acceptance") is not None}
     names = list(dict.fromkeys(str(key[1]) for key in found if key[2] in sampled))
     if not names:

@@ -227,7 +227,7 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _rate(row: Mapping[str, Any]) -> str:
-    """The expected acceptance of a draft; what was measured where nothing follows from laws (text-level drafts), behind a ~."""
+    """The expected acceptance of a draft; for drafts of text, where p and q do not give it, the measured one after a ~."""
     if row.get("acceptance") is not None:
         return _with_interval(row, "acceptance", digits=3)
     measured = _with_interval(row, "acceptance_rate")

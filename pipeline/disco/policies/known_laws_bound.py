@@ -1,4 +1,4 @@
-"""What the cost-aware rule would reach if it knew both laws: what is left then are the coins and the rule itself. No bound on other rules.
+"""What the cost-aware rule would reach if it knew p and q: only coins and the rule itself are left. It bounds no other rule.
 
 The oracle knows the coins, which no policy can. Here the classifier's two numbers are replaced by the true ones: the chance that the
 drafted token is accepted, and the chance that the next one would be, before it is drawn.
