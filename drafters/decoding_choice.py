@@ -40,14 +40,15 @@ class Plan:
 
 
 def plan(package: Package, sampling: Sampling, device: str, asked: Asked, texts: Callable[[], Texts]) -> Plan:
-    """The way to decode with this law on this device type. What the caller gave always holds.
+    """The way to decode with this distribution on this device type. What the caller gave always holds.
 
-    Without a sampler it is the best way of the package's recommendation for exactly this law and device type that the package
-    itself holds (the unpruned drafter is no part of it), with that way's stop policy. Plain decoding stands only where the
-    caller gave no stop policy either. Everything else is the default: `default_sampler` and `static`.
+    Without a sampler it is the best way of the package's recommendation for exactly this distribution and device type
+    that the package itself holds (the unpruned drafter is no part of it), with that way's stop policy. Plain decoding
+    stands only where the caller gave no stop policy either. Everything else is the default: `default_sampler` and
+    `static`.
 
-    Raises ValueError (StopError, LossyError) for an unknown name, or for what the caller's sampler or policy needs and the package
-    has not.
+    Raises ValueError (StopError, LossyError) for an unknown name, or for what the caller's sampler or policy needs and
+    the package has not.
     """
     given = _given(package, sampling, asked)
     for rated in _recommended(package, sampling, device) if asked.sampler is None else ():

@@ -50,25 +50,26 @@ def generate(
     target_tokenizer: PreTrainedTokenizerBase | None = None,
     compile: bool = False,
 ) -> Decoded:
-    """Continue prompts with exactly the law that plain decoding of ``target`` has.
+    """Continue prompts with exactly the distribution that plain decoding of ``target`` has.
 
     Args:
         input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
-        sampler: a name of the catalog, or a Sampler. "tail" drafts with the package's low-rank tail. None is what the package's
-            `recommendation` names for this temperature and this type of device, which may be plain decoding; where it says
-            nothing of them, standard for an unpruned drafter, else tli.
-        stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy; None goes with ``sampler=None``, else it is static.
+        sampler: a name of the catalog, or a Sampler. "tail" drafts with the package's low-rank tail. None is what the
+            package's `recommendation` names for this temperature and this type of device, which may be plain decoding;
+            where it says nothing of them, standard for an unpruned drafter, else tli.
+        stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy; None goes with ``sampler=None``, else it is
+            static.
         lookahead: tokens that ``static`` drafts per round; None for the recommended or the package's own number.
         temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
-        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts), unless rounding
-            decides one. Its coins are equal bits; logits differ in the last ones between forwards of other widths, threads and
-            processors, and a token changes, and with it what follows, where a coin falls within that difference, or at temperature 0
-            where the two largest logits do. In fp32 that is about one token in a million (embedded target alone and in a batch of
-            8: laws 6e-7 apart in total variation).
+        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts),
+            unless rounding decides one. Its coins are equal bits; logits differ in the last ones between forwards of
+            other widths, threads and processors, and a token changes, and with it what follows, where a coin falls
+            within that difference, or at temperature 0 where the two largest logits do. In fp32 that is about one token
+            in a million (embedded target alone and in a batch of 8: distributions 6e-7 apart in total variation).
         stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
             tokenizer, unless ``target`` was loaded from a local folder that holds it.
-        compile: compile the forwards that recur (torch.compile): one prompt at a time, tens of seconds per shape, then about
-            1.6x the speed on a CPU; the same law, logits within rounding.
+        compile: compile the forwards that recur (torch.compile): one prompt at a time, tens of seconds per shape, then
+            about 1.6x the speed on a CPU; the same distribution, logits within rounding.
 
     Returns:
         Decoded: ``tokens``, a list of int64 (n,), new ones only; ``accepted``, ``drafted``, ``target_forwards``
@@ -76,7 +77,7 @@ def generate(
 
     Raises:
         PairError: a package made for another vocabulary, or a tokenizer that is needed and not there.
-        LossyError: a setting under which the output would not have the target's law.
+        LossyError: a setting under which the output would not have the target's distribution.
         StopError: an unknown stop policy, or one that needs a trained part that the package does not have.
         ValueError: an unknown name, or a value out of range.
     """

@@ -13,9 +13,10 @@ NEGLIGIBLE = 1e-12  # a residual of less total mass is reached with probability 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a law is made from logits, in transformers' order: temperature, then top-k, then top-p.
+    """How a distribution is made from logits, in transformers' order: temperature, then top-k, then top-p.
 
-    temperature 0 is greedy decoding; top_k 0 and top_p 1 switch the filters off. Raises ValueError on values outside the ranges.
+    temperature 0 is greedy decoding; top_k 0 and top_p 1 switch the filters off. Raises ValueError on values outside
+    the ranges.
     """
 
     temperature: float = 1.0
@@ -37,7 +38,7 @@ class Sampling:
 
 
 def warp(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The law that `sampling` makes of `logits`: (..., V) -> (..., V), fp32 or fp64, rows sum to one.
+    """The distribution that `sampling` makes of `logits`: (..., V) -> (..., V), fp32 or fp64, rows sum to one.
 
     Greedy gives a one-hot row at the lowest id among the largest logits. Tokens with logit -inf get exactly zero.
     """
@@ -69,7 +70,7 @@ def _keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
 
 
 def picked(laws: Tensor, tokens: Tensor) -> Tensor:
-    """Probabilities of tokens under laws, 0 for negative ones: (..., V), int64 (..., n) -> fp64 (..., n)."""
+    """Probabilities of tokens under distributions, 0 for negative ones: (..., V), int64 (..., n) -> fp64 (..., n)."""
     if laws.device.type == "cpu" and laws.ndim == 2:  # a few numbers: five tensor operations would be all overhead
         ids = tokens.numpy()
         return torch.from_numpy(laws.numpy()[np.arange(len(ids))[:, None], ids] * (ids >= 0.0))
@@ -79,7 +80,8 @@ def picked(laws: Tensor, tokens: Tensor) -> Tensor:
 def residual(p: Tensor, q: Tensor) -> Tensor:
     """max(p - q, 0), unnormalised, in fp64: (..., V) x (..., V) -> (..., V). A row of all but no mass falls back to p.
 
-    The law of the token after a rejection (Leviathan et al. 2023, equation 4); q = 0 gives p, the law of a bonus token.
+    The distribution of the token after a rejection (Leviathan et al. 2023, equation 4); q = 0 gives p, the distribution
+    of a bonus token.
     """
     p = p.double()
     excess = torch.sub(p, q).clamp_(min=0.0)

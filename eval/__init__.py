@@ -1,1 +1,1 @@
-"""Measuring drafters: prompts, laws, costs, metrics and reports."""
+"""Measuring drafters: prompts, distributions, costs, metrics and reports."""

@@ -1,8 +1,8 @@
 """The paper's redistribution kernel (arXiv 2506.03206): row-stochastic, from the covariance of the target's distributions.
 
-M_ij = exp(Omega_ij / tau) / sum_k exp(Omega_ik / tau), Omega the centred covariance of the target's probability vectors over
-contexts. O(D V): for vocabularies where it fits. `first_order_uniform` is its expansion for large tau, for tests of fidelity
-only, as its leading term is the uniform law.
+M_ij = exp(Omega_ij / tau) / sum_k exp(Omega_ik / tau), Omega the centred covariance of the target's probability vectors
+over contexts. O(D V): for vocabularies where it fits. `first_order_uniform` is its expansion for large tau, for tests
+of fidelity only, as its leading term is the uniform distribution.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from drafters.affinity.prior import AffinityPrior
 
 
 def covariance(laws: Tensor, rows: Tensor) -> Tensor:
-    """Omega's rows for the tokens `rows` (D,), over contexts: (K, V) laws -> (D, V). Each row sums to zero."""
+    """Omega's rows for the tokens `rows` (D,), over contexts: (K, V) distributions -> (D, V). Each row sums to zero."""
     centred = laws - laws.mean(0)
     return centred[:, rows].T @ centred / len(laws)
 

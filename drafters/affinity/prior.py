@@ -1,9 +1,9 @@
 """RDK priors: where the probability mass of kept tokens goes when the drafter's head has been pruned.
 
-A prior is estimated from sums over contexts, never from stored contexts: the target's mean law (rank one), and how much
-mass the target gave to pruned token j while the drafter gave mass to kept token i (co-occurrence). Its share e, how much
-a donor gives away, is chosen by acceptance, which is concave in e, on text that no sum has seen; e = 0 is allowed and
-then the prior changes nothing (arXiv 2506.03206 and the mixture form q2 = (1 - e) q' + e A^T q').
+A prior is estimated from sums over contexts, never from stored contexts: the target's mean distribution (rank one), and
+how much mass the target gave to pruned token j while the drafter gave mass to kept token i (co-occurrence). Its share
+e, how much a donor gives away, is chosen by acceptance, which is concave in e, on text that no sum has seen; e = 0 is
+allowed and then the prior changes nothing (arXiv 2506.03206 and the mixture form q2 = (1 - e) q' + e A^T q').
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Statistics:
     donors: int = 8  # heaviest drafter tokens of a context
     receivers: int = 16  # heaviest pruned target tokens of a context
     positions: int = 0
-    mean: Tensor = field(default_factory=lambda: torch.zeros(0))  # fp64 (V,) sum of the target's laws
+    mean: Tensor = field(default_factory=lambda: torch.zeros(0))  # fp64 (V,) sum of the target's distributions
     documents: Tensor = field(default_factory=lambda: torch.zeros(0))  # int64 (V,) documents that hold the token
     pair: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # ascending row * V + target id
     mass: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))  # of each pair: sum of q'_i p_j
@@ -45,7 +45,7 @@ class Statistics:
             self.documents = torch.zeros(self.vocabulary, dtype=torch.int64)
 
     def add(self, p: Tensor, q: Tensor, vocab: VocabMap) -> None:
-        """Contexts of one piece of text: laws p (n, V) and q (n, D)."""
+        """Contexts of one piece of text: distributions p (n, V) and q (n, D)."""
         self.positions += p.shape[0]
         self.mean += p.sum(0, dtype=torch.float64).cpu()
         pruned = vocab.to_drafter < 0
@@ -87,9 +87,10 @@ def cooccurrence_prior(
 ) -> AffinityPrior | None:
     """Each donor gives to the K pruned tokens that the target favoured where the drafter favoured the donor.
 
-    A donor's counts are smoothed by `smoothing` of its mass spread by the mean law; one without counts gives by the mean
-    law alone. A pair counts if its receiver occurs in `min_documents` documents: a rarer one could give a secret away,
-    while frequencies of single tokens say no more than the list of kept ones. None where nothing can receive.
+    A donor's counts are smoothed by `smoothing` of its mass spread by the mean distribution; one without counts gives
+    by the mean distribution alone. A pair counts if its receiver occurs in `min_documents` documents: a rarer one could
+    give a secret away, while frequencies of single tokens say no more than the list of kept ones. None where nothing
+    can receive.
     """
     allowed = statistics.receivers_of(vocab)
     if not bool(allowed.any()):
@@ -120,7 +121,7 @@ def acceptance_by_share(p: Tensor, kept: Tensor, given: Tensor, shares: Tensor) 
     """Mean acceptance sum_x min(p, (1 - e) q' + e A^T q') for every e: concave, piecewise linear.
 
     Args:
-        p, kept, given: (n, V) the target's law, q' lifted to V, and A^T q'. shares: (E,).
+        p, kept, given: (n, V) the target's distribution, q' lifted to V, and A^T q'. shares: (E,).
 
     Returns:
         float64 (E,).

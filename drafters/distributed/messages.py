@@ -25,7 +25,7 @@ class Drafted:
 
 @dataclass(frozen=True)
 class Task:
-    """Verify `drafts` behind `prefix`: one forward, whose rows are the laws at positions base .. upto."""
+    """Verify `drafts` behind `prefix`: one forward, whose rows are the distributions at positions base .. upto."""
 
     id: int
     server: int

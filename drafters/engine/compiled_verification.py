@@ -23,7 +23,7 @@ from drafters.samplers.draft import Draft, DrawnLaws, Laws, Verdict, Verifier
 
 @dataclass(frozen=True)
 class StackedLaws:
-    """The laws of a chain of M drafts in tensors (see drafters.samplers.draft.Laws)."""
+    """The distributions of a chain of M drafts in tensors (see drafters.samplers.draft.Laws)."""
 
     rows: Tensor  # (M, B, V) as drawn from, M >= 1
     chances: Tensor  # fp64 (B, M)

@@ -1,4 +1,4 @@
-"""When a request ends and how its laws are made."""
+"""When a request ends and how its distributions are made."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from drafters.probs import Sampling
 class Limits:
     """What one decode call may produce.
 
-    `sampling` makes the target's law p, exactly as plain decoding would; `draft_sampling` the drafter's q (None: the same). `text`
-    turns new ids into text and is needed for `stop_strings` only. Raises ValueError on impossible values.
+    `sampling` makes the target's distribution p, exactly as plain decoding would; `draft_sampling` the drafter's q
+    (None: the same). `text` turns new ids into text and is needed for `stop_strings` only. Raises ValueError on
+    impossible values.
     """
 
     max_new_tokens: int = 128
@@ -33,7 +34,7 @@ class Limits:
 
     @property
     def drafting(self) -> Sampling:
-        """How the drafter's law is made."""
+        """How the drafter's distribution is made."""
         return self.sampling if self.draft_sampling is None else self.draft_sampling
 
     def cut(self, new: list[int], fresh: int, eos: tuple[int, ...]) -> int | None:

@@ -34,7 +34,7 @@ def check_requests(pair: Pair, rows: list[Row], limits: Limits) -> None:
 
 
 def allows(sampler: Sampler, stop: StopPolicy) -> bool:
-    """False for a policy that reads laws along a chain where the sampler drafts a tree or text.
+    """False for a policy that reads distributions along a chain where the sampler drafts a tree or text.
 
     A tree that grew by what its own siblings are would not be one that tree verifiers are proved for.
     """

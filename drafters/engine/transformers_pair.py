@@ -26,7 +26,7 @@ class Pair(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where tokens, laws and coins live."""
+        """Where tokens, distributions and coins live."""
         ...
 
     @property
@@ -73,7 +73,7 @@ class TransformersPair:
 
     @property
     def device(self) -> torch.device:
-        """Where the target's input embedding lives; laws and tokens live there too."""
+        """Where the target's input embedding lives; distributions and tokens live there too."""
         return self.target.get_input_embeddings().weight.device
 
     @property

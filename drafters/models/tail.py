@@ -35,7 +35,7 @@ class Tail:
 
 
 class Moments:
-    """Sums over contexts: of hidden states, of their products, and of the target's law. No context is stored.
+    """Sums over contexts: of hidden states, of their products, and of the target's distribution. No context is stored.
 
     A context counts as much as the target's mass outside the kept tokens: where there is none, the tail's logits hardly
     matter.
@@ -94,8 +94,8 @@ def factorise(
     """The rank-R tail with the least expected squared error of its logits, without training.
 
     An error of logit j costs KL of about q_j err_j^2 / 2 (second order of log-sum-exp), so the rows of
-    ``diag(sqrt(m)) W L`` are what is truncated: m the target's mean law, L L^T the covariance of hidden states. The mean
-    hidden state goes into the bias, where it costs no rank.
+    ``diag(sqrt(m)) W L`` are what is truncated: m the target's mean distribution, L L^T the covariance of hidden
+    states. The mean hidden state goes into the bias, where it costs no rank.
 
     Args:
         weight: (O, H) head rows of the pruned `ids`, int64 (O,); bias: (O,) or None. rank: R, cut to what there is.

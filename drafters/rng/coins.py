@@ -100,7 +100,7 @@ class HashedCoins:
 
     def winners(self, position: Tensor, law: Tensor, count: int = 1) -> Tensor:
         """The first `count` arrivals of the race over `law`, int64 (B, count); see `Coins.winners`."""
-        # A row without a decision runs no race: its law is not looked at.
+        # A row without a decision runs no race: its distribution is not looked at.
         return self._noise(position).winners(law, count, position >= 0)
 
     def _noise(self, position: Tensor) -> SharedNoise:

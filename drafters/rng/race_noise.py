@@ -33,8 +33,9 @@ class SharedNoise:
         """The `count` tokens of smallest E / law, first one first: (B, V) -> int64 (B, count), -1 where there are fewer.
 
         `rows` bool (B,): the rows to decide, None for all; the others get -1.
-        Scores are law / E in fp64; of equal ones the lowest id wins. Equal to sorting the full race, ties included: what
-        is left out has a score bound below `count` scores that were really reached. Raises ValueError for a count below 1.
+        Scores are `law` / E in fp64; of equal ones the lowest id wins. Equal to sorting the full race, ties
+        included: what is left out has a score bound below `count` scores that were really reached. Raises ValueError
+        for a count below 1.
         """
         if count < 1:
             raise ValueError(f"winners: expected a count of at least 1, got {count}.")

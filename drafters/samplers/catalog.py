@@ -53,7 +53,7 @@ def tli(context: Context) -> Sampler:
 
 
 def union(context: Context) -> Sampler:
-    """Rejection sampling with the drafter's whole law; what the target does not have is a miss."""
+    """Rejection sampling with the drafter's whole distribution; what the target does not have is a miss."""
     return Sampler("union", Union(context.vocab), Rejection())
 
 
@@ -82,13 +82,13 @@ def slem(context: Context) -> Sampler:
 
 
 def rdk(context: Context) -> Sampler:
-    """Rejection sampling on the drafter's law after its tokens gave mass to pruned ones."""
+    """Rejection sampling on the drafter's distribution after its tokens gave mass to pruned ones."""
     assert context.affinity is not None  # a need
     return Sampler("rdk", RDK(context.vocab, context.affinity), Rejection())
 
 
 def rdk_exact(context: Context) -> Sampler:
-    """The same law by the paper's whole matrix. Raises ValueError where that takes too much memory."""
+    """The same distribution by the paper's whole matrix. Raises ValueError where that takes too much memory."""
     assert context.affinity is not None  # a need
     return Sampler("rdk_exact", RDKExact(context.vocab, context.affinity), Rejection())
 

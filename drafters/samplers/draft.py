@@ -22,7 +22,7 @@ class Laws(Protocol):
         ...
 
     def row(self, node: Tensor) -> Tensor:
-        """(B,) node per row, -1 for none -> (B, V) law the node was drawn from, a zero row for none."""
+        """(B,) node per row, -1 for none -> (B, V) distribution the node was drawn from, a zero row for none."""
         ...
 
 
@@ -41,7 +41,7 @@ class Draft:
 
     @property
     def laws(self) -> Laws:
-        """The laws drawn from. Raises ValueError if none were kept."""
+        """The distributions drawn from. Raises ValueError if none were kept."""
         if self.q is None:
             raise ValueError(
                 "this verifier needs the laws drawn from, but the draft has none: set needs_law on the verifier."
@@ -59,7 +59,7 @@ class Verdict:
 
 
 class TokenProposal(Protocol):
-    """Drafter law over D -> law over V that tokens are really drawn from (Timor et al. 2025)."""
+    """Drafter distribution over D -> distribution over V that tokens are really drawn from (Timor et al. 2025)."""
 
     @property
     def support(self) -> Tensor | None:
@@ -80,7 +80,7 @@ class PartialProposal(TokenProposal, Protocol):
     """A TokenProposal that is not total."""
 
     def extend(self, q: Tensor) -> Tensor:
-        """(..., D) -> (..., V + 1): the whole law that is drawn from, the probability of a miss last."""
+        """(..., D) -> (..., V + 1): the whole distribution that is drawn from, the probability of a miss last."""
         ...
 
 
@@ -111,7 +111,7 @@ class Session(Protocol):
         ...
 
     def law(self) -> Tensor:
-        """The drafter's law, warped, of what follows all that each row has been fed: (B, D)."""
+        """The drafter's distribution, warped, of what follows all that each row has been fed: (B, D)."""
         ...
 
     def feed(self, ids: Tensor) -> None:
@@ -119,9 +119,10 @@ class Session(Protocol):
         ...
 
     def below(self, paths: list[list[tuple[int, ...]]]) -> list[Tensor]:
-        """The drafter's laws, warped, after paths of ids that follow the row's committed text: per row (n, D).
+        """The drafter's distributions, warped, after paths of ids that follow the row's committed text: per row (n, D).
 
-        Every path comes behind its own beginning (a path of one id follows the text itself). What was fed this round is taken back.
+        Every path comes behind its own beginning (a path of one id follows the text itself). What was fed this round is
+        taken back.
         """
         ...
 
@@ -152,7 +153,7 @@ class Verifier:
     tree: bool = False  # accepts trees, not only chains
     coupled: bool = False  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
     inverse_cdf: bool = (
-        False  # draws by `coins.draw` of the law and nothing else: compiled drafting does it in its place
+        False  # draws by `coins.draw` of the distribution and nothing else: compiled drafting does it in its place
     )
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
@@ -211,7 +212,7 @@ class Sampler:
     shape: Chain | Tree = field(default_factory=Chain)
 
     def __post_init__(self) -> None:
-        # Siblings of a miss would have to be drawn from, and tested against, laws of the extended vocabulary.
+        # Siblings of a miss would have to be drawn from, and tested against, distributions of the extended vocabulary.
         total = getattr(self.proposal, "total", False)  # a string-level draft is a chain that may end early
         if not total and (self.verifier.tree or isinstance(self.shape, Tree)):
             raise ValueError(
@@ -237,11 +238,11 @@ class DrawnLaws:
     probabilities: list[Tensor] = field(default_factory=list)  # per node fp64 (B,)
 
     def open(self, q: Tensor) -> None:
-        """The nodes appended from now on are drawn from the drafter law (B, D)."""
+        """The nodes appended from now on are drawn from the drafter distribution (B, D)."""
         self.rows.append(q)
 
     def append(self, probability: Tensor) -> None:
-        """One more node: its token's probability (B,) under the lifted law, siblings not taken out."""
+        """One more node: its token's probability (B,) under the lifted distribution, siblings not taken out."""
         self.source.append(len(self.rows) - 1)
         self.probabilities.append(probability.double())
 
@@ -256,14 +257,14 @@ class DrawnLaws:
         return torch.stack(self.probabilities, dim=1)
 
     def row(self, node: Tensor) -> Tensor:
-        """See Laws.row: the lifted law of the node's parent, siblings not taken out."""
+        """See Laws.row: the lifted distribution of the node's parent, siblings not taken out."""
         nodes = node.tolist()
         wanted = [self.source[index] if index >= 0 else None for index in nodes]
         laws = sorted({index for index in wanted if index is not None})
         if not laws:  # nothing to take away, whatever V is
             return torch.zeros(len(nodes), 1, dtype=torch.float64, device=node.device)
         law = self.rows[laws[0]]
-        if len(laws) > 1:  # a copy of B rows, not of all laws
+        if len(laws) > 1:  # a copy of B rows, not of all distributions
             law = torch.stack([self.rows[laws[0] if index is None else index][row] for row, index in enumerate(wanted)])
         lifted = self.proposal.lift(law)
         return lifted if None not in wanted else lifted * (node >= 0).unsqueeze(-1)

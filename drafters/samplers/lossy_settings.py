@@ -1,8 +1,9 @@
 """Refuses, by name, settings that make speculative decoding emit another distribution than the target's.
 
-Lossy is: a target law p that is warped differently from plain decoding's, a drafter law q kept for verification that is not the
-one drawn from, or a relaxed acceptance test. Each engine has its own names for these; they are listed here so that a setting
-carried over from one of them is neither silently ignored nor silently obeyed. A warp of the drafter's own law is exact and fine.
+Lossy is: a target distribution p that is warped differently from plain decoding's, a drafter distribution q kept for
+verification that is not the one drawn from, or a relaxed acceptance test. Each engine has its own names for these; they
+are listed here so that a setting carried over from one of them is neither silently ignored nor silently obeyed. A warp
+of the drafter's own distribution is exact and fine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from drafters.probs import Sampling
 
 # Knob -> its values under which acceptance is exact.
 ACCEPTANCE: dict[str, tuple[Any, ...]] = {
-    "assistant_ensemble_weight": (None, 0.0),  # transformers: verifies against a mixture of both laws
+    "assistant_ensemble_weight": (None, 0.0),  # transformers: verifies against a mixture of both distributions
     "speculative_accept_threshold_single": (None, 1.0),  # SGLang
     "speculative_accept_threshold_acc": (None, 1.0),
     "rejection_sample_method": (None, "strict", "standard", "probabilistic", "block"),  # vLLM; "synthetic" is lossy
@@ -46,7 +47,7 @@ PROCESSORS: dict[str, tuple[Any, ...]] = {
 
 
 class LossyError(DraftersError):
-    """A setting under which the output would not have the target's law."""
+    """A setting under which the output would not have the target's distribution."""
 
 
 def relaxed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,12 +71,12 @@ def check_acceptance(where: str, settings: Mapping[str, Any]) -> None:
 
 
 def same_law(plain: Sampling, verified: Sampling) -> bool:
-    """Whether both make the same law of the same logits: filters do not matter to greedy decoding."""
+    """Whether both make the same distribution of the same logits: filters do not matter to greedy decoding."""
     return verified == plain or (verified.greedy and plain.greedy)
 
 
 def check_warps(plain: Sampling, verified: Sampling) -> None:
-    """Raise LossyError unless drafts are verified against the law that plain decoding draws from."""
+    """Raise LossyError unless drafts are verified against the distribution that plain decoding draws from."""
     if not same_law(plain, verified):
         raise LossyError(
             f"drafts would be verified against {verified}, expected plain decoding's {plain}: give both the same temperature, "

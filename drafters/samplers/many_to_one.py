@@ -29,6 +29,6 @@ class Relabelling:
         return self.extend(q)[..., : self.vocabulary]
 
     def extend(self, q: Tensor) -> Tensor:
-        """(..., D) -> (..., V + 1): the law that is drawn from, the miss behind the target's tokens."""
+        """(..., D) -> (..., V + 1): the distribution that is drawn from, the miss behind the target's tokens."""
         law = q.new_zeros(*q.shape[:-1], self.vocabulary + 1)
         return law.index_add_(-1, self._image.to(q.device), q)

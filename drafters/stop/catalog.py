@@ -26,7 +26,7 @@ class Context:
     """What builders may ask for besides their own options."""
 
     name: str
-    temperature: float = 1.0  # of the target's law: what was tuned depends on it
+    temperature: float = 1.0  # of the target's distribution: what was tuned depends on it
     trained: Trained | None = None  # a package's stop slot
 
     @property

@@ -1,9 +1,10 @@
 """What a stop policy may know of a draw: one function, shared by traces, training and decoding.
 
-The law is the drafter's as it will be verified: masked to the usable tokens, then warped. At temperature 0 that law is a point
-and would say nothing, so the law at temperature 1 stands in for it. Mamou et al. 2024 (arXiv 2405.04304) read the ten largest
-probabilities, the entropy (taken here over the whole vocabulary; the paper leaves that open) and the position; the drawn token's
-probability, the place within the round, what became of the row's drafts so far and the temperature are ours.
+The distribution is the drafter's as it will be verified: masked to the usable tokens, then warped. At temperature 0
+that distribution is a point and would say nothing, so the distribution at temperature 1 stands in for it. Mamou et al.
+2024 (arXiv 2405.04304) read the ten largest probabilities, the entropy (taken here over the whole vocabulary; the paper
+leaves that open) and the position; the drawn token's probability, the place within the round, what became of the row's
+drafts so far and the temperature are ours.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NAMES = (
     *("entropy", "log_drawn", "position", "step", "streak", "recent", "temperature"),
 )
 ENTROPY, DRAWN, POSITION, STEP, STREAK, RECENT, TEMPERATURE = range(TOP, TOP + 7)
-FLOOR = 1e-6  # smaller probabilities, and those a short law does not have, count as this
+FLOOR = 1e-6  # smaller probabilities, and those a short distribution does not have, count as this
 TINY = 1e-37  # 0 log 0 is 0; a normal number of both precisions
 MEMORY = 0.85  # of `recent`, per verified draft
 Number = TypeVar("Number", float, Tensor)
@@ -82,7 +83,7 @@ def _on_host(law: np.ndarray, drawn: np.ndarray, position: np.ndarray, past: Pas
         top.sort()
         chances = [*top[::-1].tolist(), *missing, float(drawn[number])]
         logs = [math.log(max(chance, FLOOR)) for chance in chances]
-        raised = np.maximum(row, TINY) if row.min() < TINY else row  # most laws have no zeros
+        raised = np.maximum(row, TINY) if row.min() < TINY else row  # most distributions have no zeros
         entropy = -float(row.dot(np.log(raised)))
         counts = (max(int(position[number]), 0), steps[number], steps[number] + streaks[number])
         found.append([*logs[:TOP], entropy, logs[TOP], *map(math.log1p, counts), recents[number], temperature])

@@ -14,8 +14,9 @@ class StopError(DraftersError):
 class StopPolicy:
     """Asked before every draw, the first of a round included; a round of zero drafts is a plain target step.
 
-    A policy decides whether to draw *more*. What was drawn is always submitted: dropping a token because of what it is would
-    change the output's law. Without `on_verified` and `reset` of its own it learns nothing and keeps no state.
+    A policy decides whether to draw *more*. What was drawn is always submitted: dropping a token because of what it is
+    would change the output's distribution. Without `on_verified` and `reset` of its own it learns nothing and keeps no
+    state.
     """
 
     max_length: int  # never more drafts than this in a round (for trees: levels)

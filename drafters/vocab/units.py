@@ -1,9 +1,10 @@
 """Target tokens as paths of character or byte tokens of a drafter: the longest match and its distribution.
 
 Where no drafter text begins another one, any text is one sequence of drafter tokens (units) at most. Let Q(x) be the
-probability that the drafter's next units spell x. The longest target token t that the drafter's text begins with then has the law
-psi(t) = Q(t) - sum of Q(c) over the shortest target tokens c that t begins: whoever writes t and goes on to no longer token.
-(Timor et al. 2025, arXiv 2502.05202, algorithm 3 with a rule that ends the text at the longest match.)
+probability that the drafter's next units spell x. The longest target token t that the drafter's text begins with then
+has the distribution psi(t) = Q(t) - sum of Q(c) over the shortest target tokens c that t begins: whoever writes t and
+goes on to no longer token. (Timor et al. 2025, arXiv 2502.05202, algorithm 3 with a rule that ends the text at the
+longest match.)
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Units:
                 units.append(path[length])
 
     def law(self, q: Tensor) -> Tensor:
-        """The drafter's law (..., D) with rows of one text added up."""
+        """The drafter's distribution (..., D) with rows of one text added up."""
         return torch.zeros_like(q).index_add_(-1, self.unit.to(q.device), q)
 
     def longest(self, path: Path) -> int:
@@ -71,7 +72,7 @@ class Units:
 
     @property
     def most_needed(self) -> int:
-        """The largest number of laws for one token."""
+        """The largest number of distributions for one token."""
         return max(len(self.needed(token)) for token in self.path)
 
     def psi(self, token: int, law: Callable[[Path], Tensor]) -> float:

@@ -1,1 +1,1 @@
-"""What could be accepted, by formula, and what was, by the laws that rounds logged."""
+"""What could be accepted, by formula, and what was, by the distributions that rounds logged."""

@@ -49,7 +49,7 @@ class Laws:
         own = self._watch(drafter, sampler, contender.stop, temperature)
         if own is None:
             return None
-        # Other proposals draw from laws of their own, which no other sampler meets.
+        # Other proposals draw from distributions of their own, which no other sampler meets.
         shared = self.common(drafter, temperature) if isinstance(sampler.proposal, Identity | TLI) else None
         if shared is None:
             return optimum(sampler, own, own, best(own, *draft_law(sampler)), self.seed)
@@ -59,7 +59,7 @@ class Laws:
         return optimum(sampler, own, shared, self._best[name], self.seed)
 
     def common(self, drafter: Drafter, temperature: float) -> Observed | None:
-        """Laws met by a race of one draft: the target's own text, whatever the sampler on trial."""
+        """Distributions met by a race of one draft: the target's own text, whatever the sampler on trial."""
         name = drafter.name, temperature
         if name not in self._common:
             sampler = applicable(RACE, drafter)

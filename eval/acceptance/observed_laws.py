@@ -17,17 +17,17 @@ from torch import Tensor
 from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import ROOT, Draft, Sampler, StringProposal, Verdict, Verifier
 
-KEPT_TOLERANCE = 1e-6  # of one lifting of a law and the next one, on devices that add in any order
+KEPT_TOLERANCE = 1e-6  # of one lifting of a distribution and the next one, on devices that add in any order
 
 
 @dataclass(frozen=True)
 class Observed:
     """R rounds that drafted something. Where a draft may miss, q has the miss as one more token, which p never emits."""
 
-    p: Tensor  # (R, V or V + 1) target's law
-    q: Tensor  # (R, V or V + 1) law the first child was drawn from
+    p: Tensor  # (R, V or V + 1) target's distribution
+    q: Tensor  # (R, V or V + 1) distribution the first child was drawn from
     accepted: Tensor  # bool (R,) one of the root's children was accepted
-    tampered: int  # rounds in which the law read by the verifier was not the one drawn from
+    tampered: int  # rounds in which the distribution read by the verifier was not the one drawn from
 
     def sample(self, rounds: int) -> Observed:
         """At most so many rounds, evenly spread."""

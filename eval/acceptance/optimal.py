@@ -1,6 +1,7 @@
 """The highest acceptance that any lossless verifier can reach with given drafts, exactly, for vocabularies of any size.
 
-Optimal transport between the target's law and the law of the drafts has a 0/1 dual (Hu et al. 2025, arXiv 2502.18779):
+Optimal transport between the target's distribution and the distribution of the drafts has a 0/1 dual (Hu et al. 2025,
+arXiv 2502.18779):
     optimum = 1 + min over sets H of tokens of P(H) - Q(H),    Q(H) = Pr(every draft lies in H),
 and for drafts with and without replacement a best H is a prefix of the tokens ordered by p/q. All in fp64: in fp32 the
 prefix sums of 150,000 tokens are wrong in the fifth digit.
@@ -25,8 +26,8 @@ def optimal_acceptance(p: Tensor, q: Tensor, num_drafts: int, scheme: str) -> Te
     """Probability that the emitted token is one of the drafts, under the best lossless verifier for such drafts.
 
     Args:
-        p: target's law (..., V), fp32 or fp64.
-        q: drafter's law (..., V).
+        p: target's distribution (..., V), fp32 or fp64.
+        q: drafter's distribution (..., V).
         num_drafts: drafts at one position. Without replacement and greedy draft fewer where q has fewer tokens.
         scheme: ``with_replacement``: i.i.d. from q. ``without_replacement``: successive draws from q without what was
             drawn. ``greedy``: the num_drafts - 1 most likely tokens, lowest id first among equals, and one draw from
@@ -36,7 +37,7 @@ def optimal_acceptance(p: Tensor, q: Tensor, num_drafts: int, scheme: str) -> Te
         float64 (...,) on p's device. O(V log V); without replacement of 3 and more O(V * num_drafts), on the CPU.
 
     Raises:
-        ValueError: shapes differ, p or q is no law, num_drafts < 1, or an unknown scheme.
+        ValueError: shapes differ, p or q is no distribution, num_drafts < 1, or an unknown scheme.
     """
     if scheme not in _SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(_SCHEMES)}, got {scheme!r}")
@@ -52,7 +53,7 @@ def race_acceptance(p: Tensor, q: Tensor) -> Tensor:
     larger exactly where p_j / q_j >= p_i / q_i.
 
     Args:
-        p, q: laws (..., V), fp32 or fp64.
+        p, q: distributions (..., V), fp32 or fp64.
 
     Returns:
         float64 (...,), between (1 - TV) / (1 + TV) and 1 - TV. Raises ValueError as `optimal_acceptance` does.

@@ -1,9 +1,10 @@
 """Each verifier beside the best one for its drafts, on logged p and q (eval.acceptance.observed_laws).
 
-With k children of one node drawn from q as the sampler draws them, `expected` is the probability that the verifier accepts one of
-them, the optimum the highest that any lossless verifier reaches with these drafts; both follow from the laws without any noise of
-coins, and all samplers of a drafter are compared on common laws. `measured` is how often a sampler's own rounds accepted at their
-root: where that does not fit what is expected there, something is wrong.
+With k children of one node drawn from q as the sampler draws them, `expected` is the probability that the verifier
+accepts one of them, the optimum the highest that any lossless verifier reaches with these drafts; both follow from the
+distributions without any noise of coins, and all samplers of a drafter are compared on common distributions. `measured`
+is how often a sampler's own rounds accepted at their root: where that does not fit what is expected there, something is
+wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from eval.acceptance.verifier_formulas import (
     estimate_rrs_without_replacement,
 )
 
-RANKS = 16  # of a measured rank law; what lies beyond counts as one further rank
+RANKS = 16  # of a measured rank distribution; what lies beyond counts as one further rank
 SAMPLES = 32  # races, and draws without replacement, per round
 CERTAIN = 1e-9  # that unlikely an excess over the optimum is none of chance
 COSTLY = 200_000  # V times positions on which the optimum of 3 and more draws without replacement takes seconds
@@ -57,7 +58,7 @@ class Optimum:
     measured_at_root: float
     expected_at_root: float | None
     z_at_root: float | None  # (measured - expected) in standard errors of the coins
-    tampered_rounds: int  # the law verified against was not the one drawn from
+    tampered_rounds: int  # the distribution verified against was not the one drawn from
     excess_chance: float  # at most this likely is it for a lossless verifier to accept as often as measured
     common_laws: int  # what the following are means over, the same for all samplers of a drafter at a temperature
     expected_acceptance: float | None
@@ -98,7 +99,7 @@ def best(seen: Observed, scheme: str, count: int) -> Tensor:
 def optimum(sampler: Sampler, own: Observed, common: Observed, highest: Tensor, seed: int = 0) -> Optimum:
     """The summary of a sampler's rounds; `sampler` is the one without `Observer`.
 
-    `own`: what its own rounds met. `common`: laws to compare samplers on, with `highest` = `best` of them.
+    `own`: what its own rounds met. `common`: distributions to compare samplers on, with `highest` = `best` of them.
     """
     scheme, count = draft_law(sampler)
     generator = torch.Generator().manual_seed(seed)
@@ -132,7 +133,7 @@ def expected(sampler: Sampler, seen: Observed, count: int, generator: torch.Gene
 
 @dataclass(frozen=True)
 class Ranks:
-    """The race's measured law of ranks and what follows from it."""
+    """The race's measured distribution of ranks and what follows from it."""
 
     law: list[float]  # Pr(the target's token is the drafter's r-th arrival), r = 1..RANKS
     race_acceptance: float  # of one draft, exactly

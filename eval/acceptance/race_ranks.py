@@ -21,7 +21,7 @@ EXACT_VOCABULARY = 512  # V^2 probabilities at 170 times: a second per row at th
 
 @dataclass(frozen=True)
 class RankEstimate:
-    """Sampled rank law, float64 (..., ranks), with a Wilson score interval for each probability."""
+    """Sampled rank distribution, float64 (..., ranks), with a Wilson score interval for each probability."""
 
     law: Tensor
     low: Tensor
@@ -33,13 +33,13 @@ def rank_law(p: Tensor, q: Tensor, ranks: int) -> Tensor:
 
     When i wins the target's race at time t, token j is ahead of it in the drafter's race iff E_j lies in
     (t p_j, t q_j p_i / q_i): rank - 1 is a sum of independent Bernoulli variables. A winner with q = 0 has no rank, so
-    the law sums to p(q > 0) over all ranks.
+    the distribution sums to p(q > 0) over all ranks.
 
     Args:
-        p, q: laws (..., V), V at most 512.
+        p, q: distributions (..., V), V at most 512.
 
     Raises:
-        ValueError: p or q is no law, ranks < 1, or V is larger: use `estimate_rank_law`.
+        ValueError: p or q is no distribution, ranks < 1, or V is larger: use `estimate_rank_law`.
     """
     _check_ranks(ranks)
     p, q = law_pair(p, q)
@@ -57,11 +57,11 @@ def rank_law(p: Tensor, q: Tensor, ranks: int) -> Tensor:
 def estimate_rank_law(
     p: Tensor, q: Tensor, ranks: int, samples: int, generator: torch.Generator, z: float = 1.96
 ) -> RankEstimate:
-    """The rank law by running the races: O(V samples) per row, any V.
+    """The rank distribution by running the races: O(V samples) per row, any V.
 
     Args:
-        p, q: laws (..., V). samples: races per row. generator: on the laws' device. z: half-width of the interval in
-            standard deviations; 1.96 covers 95 percent.
+        p, q: distributions (..., V). samples: races per row. generator: on the distributions' device. z: half-width of
+            the interval in standard deviations; 1.96 covers 95 percent.
     """
     _check_ranks(ranks)
     if samples < 1:
@@ -79,14 +79,16 @@ def estimate_rank_law(
 def race_speedup_ceiling(rank_law: Tensor, vocabulary: int, nodes: int) -> Tensor:
     """Most tokens per target forward (bonus token included) of any race tree: (log V + log(nodes + 1)) / H[rank].
 
-    Holds for ranks that are independent from position to position with this law; real text can exceed it locally.
+    Holds for ranks that are independent from position to position with this distribution; real text can exceed it
+    locally.
 
     Args:
         rank_law: (..., ranks), sums to at most 1; what is missing counts as one further rank, which can only raise the
             ceiling. vocabulary: V. nodes: drafted tokens per forward.
 
     Returns:
-        float64 (...,); inf where the rank is certain. Raises ValueError: no such law, or vocabulary or nodes below 1.
+        float64 (...,); inf where the rank is certain. Raises ValueError: no such distribution, or vocabulary or nodes
+        below 1.
     """
     law = rank_law.double()
     missing = 1.0 - law.sum(-1, keepdim=True)

@@ -21,7 +21,7 @@ class Estimate:
 
 
 def acceptance_token(p: Tensor, q: Tensor) -> Tensor:
-    """One draft: sum min(p, q) = 1 - TV (Leviathan et al. 2023). Laws (..., V) -> float64 (...,)."""
+    """One draft: sum min(p, q) = 1 - TV (Leviathan et al. 2023). Distributions (..., V) -> float64 (...,)."""
     p, q = law_pair(p, q)
     return torch.minimum(p, q).sum(-1)
 
@@ -29,7 +29,7 @@ def acceptance_token(p: Tensor, q: Tensor) -> Tensor:
 def acceptance_rrs_with_replacement(p: Tensor, q: Tensor, num_drafts: int) -> Tensor:
     """Recursive rejection sampling of i.i.d. drafts (SpecInfer, Miao et al. 2024), in closed form.
 
-    Laws (..., V) -> float64 (...,). O(V num_drafts). Raises ValueError as `optimal_acceptance` does.
+    Distributions (..., V) -> float64 (...,). O(V num_drafts). Raises ValueError as `optimal_acceptance` does.
     """
     check_drafts(num_drafts)
     target, q = law_pair(p, q)
@@ -45,7 +45,7 @@ def acceptance_kseq(p: Tensor, q: Tensor, num_drafts: int) -> tuple[Tensor, Tens
 
     With b(rho) = sum min(q, p / rho) the acceptance is 1 - (1 - b)^k, and rho* in [1, k] makes it rho* b(rho*).
 
-    Laws (..., V) -> (acceptance, rho*), float64 (...,) each. Raises ValueError as `optimal_acceptance` does.
+    Distributions (..., V) -> (acceptance, rho*), float64 (...,) each. Raises ValueError as `optimal_acceptance` does.
     """
     check_drafts(num_drafts)
     p, q = law_pair(p, q)
@@ -64,7 +64,7 @@ def acceptance_kseq(p: Tensor, q: Tensor, num_drafts: int) -> tuple[Tensor, Tens
 def acceptance_deterministic(p: Tensor, q: Tensor, num_drafts: int) -> Tensor:
     """The num_drafts most likely tokens of q as drafts (EAGLE-2): p of them. Lowest id first among equals.
 
-    Laws (..., V) -> float64 (...,). Raises ValueError as `optimal_acceptance` does.
+    Distributions (..., V) -> float64 (...,). Raises ValueError as `optimal_acceptance` does.
     """
     check_drafts(num_drafts)
     p, q = law_pair(p, q)
@@ -74,7 +74,7 @@ def acceptance_deterministic(p: Tensor, q: Tensor, num_drafts: int) -> Tensor:
 def acceptance_rrs_without_replacement(p: Tensor, q: Tensor, num_drafts: int) -> Tensor:
     """Recursive rejection sampling of drafts without replacement (RSD, Jeon et al. 2024), over all draw sequences.
 
-    Laws (..., V) -> float64 (...,). V^num_drafts numbers per row: for small vocabularies.
+    Distributions (..., V) -> float64 (...,). V^num_drafts numbers per row: for small vocabularies.
 
     Raises:
         ValueError: as `optimal_acceptance`, or too many sequences: use `estimate_rrs_without_replacement`.
@@ -98,7 +98,7 @@ def estimate_rrs_without_replacement(
     unbiased, and exact for one draft.
 
     Args:
-        p, q: laws (..., V). samples: at least 2, per row. generator: on the laws' device.
+        p, q: distributions (..., V). samples: at least 2, per row. generator: on the distributions' device.
     """
     check_drafts(num_drafts)
     if samples < 2:
@@ -114,18 +114,19 @@ def estimate_rrs_without_replacement(
 def expected_accepted(acceptance: Tensor, depth: int) -> Tensor:
     """Accepted tokens of a chain or an evenly branching tree of `depth` levels: sum of acceptance^l, l = 1..depth.
 
-    For laws that are the same at every position and verifiers that decide level by level; the bonus token not included.
+    For distributions that are the same at every position and verifiers that decide level by level; the bonus token not
+    included.
     """
     return sum((acceptance**level for level in range(1, depth + 1)), torch.zeros_like(acceptance))
 
 
 def expected_accepted_block(p: Tensor, q: Tensor, depth: int) -> Tensor:
-    """Accepted tokens of block verification (Sun et al. 2025, arXiv 2403.10444), same laws at every position.
+    """Accepted tokens of block verification (Sun et al. 2025, arXiv 2403.10444), same distributions at every position.
 
     sum_l E_q[P_l] with P_l = min(1, P_(l-1) p(x_l) / q(x_l)), over all V^depth chains: one row (V,), small V.
 
     Returns:
-        float64 (). Raises ValueError: not one row, no law, or too many drafts.
+        float64 (). Raises ValueError: not one row, no distribution, or too many drafts.
     """
     p, q = law_pair(p, q)
     if p.dim() != 1 or len(p) ** depth > CHUNK:
@@ -179,9 +180,9 @@ def _sampled_row(p: Tensor, q: Tensor, num_drafts: int, samples: int, generator:
         n = min(at_once, samples - start)
         target, law, survived = p.expand(n, -1), q.expand(n, -1), p.new_ones(n)
         for draft in range(num_drafts):
-            excess = (law - target).clamp(min=0.0)  # law of (draw and reject)
+            excess = (law - target).clamp(min=0.0)  # distribution of (draw and reject)
             mass = excess.sum(-1)
-            # a law that is used up drafts nothing: nothing more is accepted
+            # a distribution that is used up drafts nothing: nothing more is accepted
             survived = survived * torch.where(law.sum(-1) > 0, mass, 1.0)
             if draft == num_drafts - 1:
                 break

@@ -1,6 +1,7 @@
 """Acceptance against the share of kept tokens: what each way to spend the pruned mass is worth, and which size pays.
 
-Pure functions over laws of one position each; rows are contexts. Sums are kept by document, the unit of the intervals.
+Pure functions over distributions of one position each; rows are contexts. Sums are kept by document, the unit of the
+intervals.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ def all_inside(q: Vector, num_drafts: int) -> Iterator[Vector]:
     """Pr(all drafts lie in q[: n + 1]) for n = 0, 1, ...: block after block, so that the caller may stop early.
 
     Args:
-        q: law (N,) of the tokens in the order of the prefixes, all positive, none so small that LATEST / q overflows.
+        q: distribution (N,) of the tokens in the order of the prefixes, all positive, none so small that LATEST / q
+            overflows.
         num_drafts: k draws without replacement; all N tokens if N is smaller.
     """
     k = min(num_drafts, len(q))

@@ -1,6 +1,6 @@
-"""Does a peer's sampling have the target's law? Pearson's test of its first two tokens on the embedded models.
+"""Does a peer's sampling have the target's distribution? Pearson's test of its first two tokens on the embedded models.
 
-Speed is never compared without this answer: a sampler that may bend the law can always be made faster.
+Speed is never compared without this answer: a sampler that may bend the distribution can always be made faster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from drafters.probs import Sampling, warp
 from eval.bench.peers import GENERATE, Peer, foreign_tokenizer, same_tokenizer
 from eval.stats.chi_square import ALPHA, detectable, p_value
 
-TOP_K, TOKENS = 8, 2  # of the law tested: TOP_K^TOKENS outcomes
+TOP_K, TOKENS = 8, 2  # of the distribution tested: TOP_K^TOKENS outcomes
 NOISE = 0.05  # standard deviation added to the drafter's head, so that it is no copy of its target
 
 

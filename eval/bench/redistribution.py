@@ -35,13 +35,14 @@ def measure(
 ) -> dict[str, Any]:
     """Nanoseconds per token of the target's vocabulary and row, median of `rounds`, one thread on the CPU.
 
-    A quarter of the vocabulary is kept, spread evenly. `memcpy` copies the law over kept tokens and a law over V once, into
-    new tensors as every form makes one: what must at least be read and written.
+    A quarter of the vocabulary is kept, spread evenly. `memcpy` copies the distribution over kept tokens and a
+    distribution over V once, into new tensors as every form makes one: what must at least be read and written.
 
     Returns:
-        JSON-ready: per V ``rdk_first_order_ns_per_token`` (one row of the prior shared by all donors), ``rdk_sparse_ns_per_token``
-        (K neighbours per donor), ``rdk_exact_ns_per_token`` (None where its matrix does not fit), ``memcpy_ns_per_token``, the
-        ratios of the first two to the last and their bytes touched; ``growth``: the exponent b of seconds ~ V^b per form.
+        JSON-ready: per V ``rdk_first_order_ns_per_token`` (one row of the prior shared by all donors),
+        ``rdk_sparse_ns_per_token`` (K neighbours per donor), ``rdk_exact_ns_per_token`` (None where its matrix does not
+        fit), ``memcpy_ns_per_token``, the ratios of the first two to the last and their bytes touched; ``growth``: the
+        exponent b of seconds ~ V^b per form.
 
     Raises:
         ValueError: fewer than 3 rounds.

@@ -30,7 +30,7 @@ OUTPUT = Path("runs/bench/verify.json")
 
 
 def samplers(vocabulary: int) -> dict[str, Sampler]:
-    """Those of the catalog that draft from a law with nothing but the vocabulary known."""
+    """Those of the catalog that draft from a distribution with nothing but the vocabulary known."""
     found = {}
     for name in CATALOG:
         if not applies(name, identity(vocabulary)):
@@ -51,12 +51,13 @@ def measure(
 ) -> dict[str, Any]:
     """Milliseconds of one `verify` per sampler and vocabulary, the catalog's shapes, one thread on the CPU.
 
-    The floor is one sum over all laws of the draft, p and q, as they lie in memory. Each of `draws` drafts is timed `rounds`
-    times and the median over rounds is averaged over drafts: what is accepted decides how far a verifier has to look. Logits
-    are N(0, 9), the drafter's are off by N(0, 1).
+    The floor is one sum over all distributions of the draft, p and q, as they lie in memory. Each of `draws` drafts is
+    timed `rounds` times and the median over rounds is averaged over drafts: what is accepted decides how far a verifier
+    has to look. Logits are N(0, 9), the drafter's are off by N(0, 1).
 
     Returns:
-        JSON-ready: per vocabulary and sampler `milliseconds`, `floor_milliseconds`, their ratio `per_floor`, `nodes`, `accepted`.
+        JSON-ready: per vocabulary and sampler `milliseconds`, `floor_milliseconds`, their ratio `per_floor`, `nodes`,
+        `accepted`.
 
     Raises:
         ValueError: fewer than 3 rounds.
@@ -155,7 +156,7 @@ def _round(
                 laws.append(q.gather(1, token.clamp(min=0).unsqueeze(1)).squeeze(1))
         level = children
     for _ in level:
-        pair()  # leaves have no drafter's law, but one of the target's
+        pair()  # leaves have no drafter's distribution, but one of the target's
     draft = Draft(torch.stack(tokens, 1), torch.stack(parents, 1), laws if verifier.needs_law else None)
     return torch.stack(p, 1), draft, laws.rows if verifier.needs_law else [], key
 

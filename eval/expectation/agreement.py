@@ -1,7 +1,8 @@
-"""Does what ran agree with what its laws let expect? The same prompts, by expectation and by the engine.
+"""Does what ran agree with what its distributions let expect? The same prompts, by expectation and by the engine.
 
-Where nothing is left to chance (temperature 0, drafts included) every round is known from the laws. Elsewhere the text of the
-expectation and that of the run are two draws of one law, so that forwards, and tokens, differ by nothing on average:
+Where nothing is left to chance (temperature 0, drafts included) every round is known from the distributions. Elsewhere
+the text of the expectation and that of the run are two draws of one distribution, so that forwards, and tokens, differ
+by nothing on average:
 
     D = (F - E[F]) - a (n - n')    F forwards, n tokens that ran; E[F], n' of the common text; a: forwards per token, any constant
 
@@ -24,7 +25,7 @@ FEWEST = 6  # prompts under which a t-test says nothing
 
 
 def disagreement(records: Sequence[Record], rounds: Rounds, prompts: Mapping[str, int], certain: bool) -> str | None:
-    """Why a row's rounds are not those of its laws; None where they may be.
+    """Why a row's rounds are not those of its distributions; None where they may be.
 
     Args:
         records: of one configuration and repeat. rounds: expected, one entry per text.

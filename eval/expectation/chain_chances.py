@@ -1,7 +1,8 @@
 """Chances of a chain's drafts given the target's own text, by the verifier's rule.
 
-For a text x drawn from the target, S(l) is the probability that a round accepts at least l drafts *and* these are x's next
-tokens, over the probability of those tokens: what is known of acceptance once the text is known. With p, q the laws at a position:
+For a text x drawn from the target, S(l) is the probability that a round accepts at least l drafts *and* these are x's
+next tokens, over the probability of those tokens: what is known of acceptance once the text is known. With p, q the
+distributions at a position:
     rejection    product of min(1, q(x) / p(x)); mean over x ~ p: sum min(p, q)
     block        min over m <= l of the product of q(x) / p(x) over the first m: E_q[P_l] of arXiv 2403.10444 written over x ~ p
     exact match  product of q(x): the draft is drawn apart from the target's sample
@@ -29,7 +30,7 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ratio(p: Tensor, q: Tensor, tokens: Tensor) -> Tensor:
-    """q(x) / p(x), capped: laws fp64 (n, V), int64 (n,) -> (n,)."""
+    """q(x) / p(x), capped: distributions fp64 (n, V), int64 (n,) -> (n,)."""
     return (_at(q, tokens) / _at(p, tokens).clamp(min=_TINY)).clamp(max=LARGEST)
 
 
@@ -61,7 +62,7 @@ def chain_survival(verifier: Verifier, p: Tensor, q: Tensor, tokens: Tensor, goe
     """S(i, l) for rounds that begin at each position of a text: fp64 (n, longest + 1).
 
     Args:
-        p, q: laws fp64 (n, V): the target's, and what drafts are drawn from (a miss left out).
+        p, q: distributions fp64 (n, V): the target's, and what drafts are drawn from (a miss left out).
         tokens: int64 (n,) the text. goes_on: bool (n,) a draft may follow this token, see `text.readable`.
         longest: drafts in a round.
     """
@@ -84,7 +85,7 @@ def chain_survival(verifier: Verifier, p: Tensor, q: Tensor, tokens: Tensor, goe
 
 
 def chain_acceptance(verifier: Verifier, p: Tensor, q: Tensor) -> Tensor:
-    """Probability that a round's first draft is accepted, over all tokens: laws fp64 (n, V) -> (n,)."""
+    """Probability that a round's first draft is accepted, over all tokens: distributions fp64 (n, V) -> (n,)."""
     if isinstance(verifier, Race):
         return race_acceptance(p, q)
     if isinstance(verifier, ExactMatch):

@@ -52,7 +52,7 @@ def expectations(
     Args:
         texts: of the target under `sampling`.
         drafters: all with one target. samplers: drafter -> label -> sampler; those without a rule are left out.
-        draft_sampling: how drafters make their laws; None: as the target.
+        draft_sampling: how drafters make their distributions; None: as the target.
         longest: drafts of the longest chain asked about.
         seed: of what a few rules sample, the same for each sampler: what one is given hangs on no other.
         advance: told the positions of each text.
@@ -81,7 +81,7 @@ def _of_text(
     longest: int,
     seed: int,
 ) -> dict[str, tuple[Array, Followed]]:
-    """(acceptance, rounds) of each sampler on one text, whose law is p (n, V)."""
+    """(acceptance, rounds) of each sampler on one text, whose distribution is p (n, V)."""
     new, count = text.new.cpu(), drafted(drafter.pair, text)
     logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
     limit = text.limit if count == len(new) else count + 1  # where the drafter's context is full, no round drafts

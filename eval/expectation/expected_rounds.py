@@ -1,9 +1,9 @@
 """Expected rounds of a text: how many target forwards speculative decoding needs for it, in expectation over all its coins.
 
-A lossless sampler writes the target's text, so text and acceptance have a joint law. Given the text, a round that begins at
-position i accepts at least l drafts with a probability S(i, l) that the verifier's rule and the laws of both models fix
-(eval.expectation.chain_chances and .trees). Where rounds begin follows from that by a forward recursion, exactly: nothing is sampled
-but the text itself.
+A lossless sampler writes the target's text, so text and acceptance have a joint distribution. Given the text, a round
+that begins at position i accepts at least l drafts with a probability S(i, l) that the verifier's rule and the
+distributions of both models fix (eval.expectation.chain_chances and .trees). Where rounds begin follows from that by a
+forward recursion, exactly: nothing is sampled but the text itself.
 """
 
 from __future__ import annotations

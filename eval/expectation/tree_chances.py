@@ -28,7 +28,7 @@ from drafters.samplers.verify.traversal import Traversal
 from eval.acceptance.optimal import top_tokens
 
 RACES = 4  # noises per position of a race tree; every one is unbiased, more only narrow it
-AT_ONCE = 1 << 22  # probabilities of a law per position that a rule takes at once
+AT_ONCE = 1 << 22  # probabilities of a distribution per position that a rule takes at once
 _TINY = torch.finfo(torch.float64).tiny
 
 # (p, q, tokens, children, generator) -> (n, children)
@@ -36,7 +36,7 @@ Children = Callable[[Tensor, Tensor, Tensor, int, torch.Generator], Tensor]
 
 
 def independent(p: Tensor, q: Tensor, tokens: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Recursive rejection of independent children: laws fp64 (n, V), int64 (n,) -> (n, count)."""
+    """Recursive rejection of independent children: distributions fp64 (n, V), int64 (n,) -> (n, count)."""
     owed, still, found = p, p.new_ones(len(p)), []
     for _ in range(count):
         found.append(still * torch.minimum(_at(q, tokens), _at(owed, tokens)))
@@ -54,7 +54,7 @@ def exclusive(p: Tensor, q: Tensor, tokens: Tensor, count: int, generator: torch
     for _ in range(count):
         law = left_of_q / left_of_q.sum(-1, keepdim=True).clamp(min=_TINY)
         found.append(still * torch.minimum(_at(law, tokens), _at(owed, tokens)))
-        excess = (law - owed).clamp_(min=0.0)  # the law of a child that is rejected
+        excess = (law - owed).clamp_(min=0.0)  # the distribution of a child that is rejected
         rejected = excess.sum(-1)
         still = still * rejected
         drawn = _draw(excess, generator)
@@ -139,7 +139,7 @@ def tree_survival(
     if rule is None:
         return _Traversed(p, q, tokens, goes_on, levels).survival()
     counts = {count for level in levels for count in level if count}
-    # Every rule holds several laws of each position at once; a few positions at a time keep them small.
+    # Every rule holds several distributions of each position at once; a few positions at a time keep them small.
     rows = max(1, AT_ONCE // p.shape[-1])
     parts = list(zip(p.split(rows), q.split(rows), tokens.split(rows), strict=True))
     chances = {count: torch.cat([rule(*part, count, generator) for part in parts]) for count in sorted(counts)}
@@ -197,7 +197,7 @@ class _Traversed:
         p_x = _at(p, x).clamp(min=_TINY)
         certain = top_children(q, count - 1)
         law = _without(q, certain)  # of the drawn child
-        # A law without tokens left has no drawn child: nothing is tested, and nothing is owed for it.
+        # A distribution without tokens left has no drawn child: nothing is tested, and nothing is owed for it.
         has = law.sum(-1) > 0
         owed = (a.unsqueeze(-1) * p - law).clamp_(min=0.0)
         rest = torch.where(has, owed.sum(-1), a)
@@ -242,7 +242,7 @@ def _without(q: Tensor, certain: Tensor) -> Tensor:
 
 
 def _cleared(law: Tensor, tokens: Tensor) -> Tensor:
-    """The law with 0 at these tokens, int64 (n,) or (n, k), -1: none."""
+    """The distribution with 0 at these tokens, int64 (n,) or (n, k), -1: none."""
     padded = torch.nn.functional.pad(law, (0, 1))
     index = tokens if tokens.dim() == 2 else tokens.unsqueeze(-1)
     return padded.scatter_(-1, torch.where(index >= 0, index, law.shape[-1]), 0.0)[..., :-1]

@@ -25,7 +25,7 @@ from eval.lossless.verdict_table import show
 from eval.run.progress import Lines, ticking
 
 Advance = Callable[[int], None]
-DTYPE = "float64"  # of all toy laws
+DTYPE = "float64"  # of all toy distributions
 
 
 Bar = Callable[[str, int], AbstractContextManager[Advance]]

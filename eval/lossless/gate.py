@@ -18,7 +18,7 @@ from eval.lossless.pathwise import path_cells
 from eval.lossless.sampled import Evidence, evidence, subject
 from eval.stats.chi_square import ALPHA
 
-PARTS = 3  # of one sampler's exact law: tasks of like length keep all processes busy
+PARTS = 3  # of one sampler's exact distribution: tasks of like length keep all processes busy
 
 
 @dataclass
@@ -140,8 +140,8 @@ def run(
 ) -> Verdicts:
     """Run the gate on `samplers` (None: the catalog and all planted bugs) in `workers` processes.
 
-    `device` is where samples are drawn and races are run; laws are enumerated on the CPU. `advance` is told of every
-    finished task, see `size`.
+    `device` is where samples are drawn and races are run; distributions are enumerated on the CPU. `advance` is told of
+    every finished task, see `size`.
     """
     names = list(CATALOG if samplers is None else samplers)
     verdicts = Verdicts({name: Proof() for name in names})

@@ -83,7 +83,7 @@ class LargestCoins(ExtremeCoins):
 
 
 def impossible_tokens(sampler: Sampler, pair: TablePair, prompt: list[int], coins: KeyedCoins, limits: Limits) -> int:
-    """Emitted tokens that have probability 0 under the target's law."""
+    """Emitted tokens that have probability 0 under the target's distribution."""
     rows = len(coins.requests)
     out = speculative(pair, sampler, Static(3), [torch.tensor(prompt)] * rows, coins, limits)
     bad = 0
@@ -96,7 +96,7 @@ def impossible_tokens(sampler: Sampler, pair: TablePair, prompt: list[int], coin
 
 
 def extreme_coins(name: str) -> int:
-    """Tokens of probability 0 emitted under extreme coins, where the target's law is cut to two tokens."""
+    """Tokens of probability 0 emitted under extreme coins, where the target's distribution is cut to two tokens."""
     limits = Limits(NEW, Sampling(1.0, top_k=2), draft_sampling=Sampling(1.0))
     return sum(
         impossible_tokens(sampler, toy.pair, toy.prompt, coins(0, torch.arange(4)), limits)

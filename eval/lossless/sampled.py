@@ -2,8 +2,8 @@
 
 Tables that forget what was before a block of three tokens make one request a long row of independent triples, most of
 them spread over two or more rounds. The number of triples follows from the bias that must not be missed (see
-eval.stats.chi_square), the pooling rule reads the law only, and the seed is no choice: a correct sampler fails one test with
-probability ALPHA.
+eval.stats.chi_square), the pooling rule reads the distribution only, and the seed is no choice: a correct sampler fails
+one test with probability ALPHA.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from eval.stats.chi_square import ALPHA, POWER, detectable, p_value, samples_nee
 SAMPLING = Sampling(0.9)
 TRIPLES = 28  # of one request
 ROWS = 1056  # requests in one batch
-BIAS = 0.02  # total variation of the joint law of three tokens that must not be missed
+BIAS = 0.02  # total variation of the joint distribution of three tokens that must not be missed
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def draw(
 
 
 def joint_law(chosen: Blocks, sampling: Sampling = SAMPLING) -> np.ndarray:
-    """The target's law of a triple: (V, V, V)."""
+    """The target's distribution of a triple: (V, V, V)."""
     law = np.zeros((chosen.vocabulary,) * BLOCK)
     for tokens, weight in reference_law(chosen.pair, chosen.prompt, Limits(BLOCK, sampling)).items():
         law[tokens] = weight
@@ -91,10 +91,10 @@ def joint_law(chosen: Blocks, sampling: Sampling = SAMPLING) -> np.ndarray:
 
 
 def tests(sequences: Tensor, law: np.ndarray) -> dict[str, float]:
-    """p-values of the joint law of three tokens, and of pairs 1, 2 and 3 apart across the triples' border.
+    """p-values of the joint distribution of three tokens, and of pairs 1, 2 and 3 apart across the triples' border.
 
     Pairs are taken from two successive triples, each triple in one pair: they are independent samples, and under the
-    target's law their two tokens are independent.
+    target's distribution their two tokens are independent.
     """
     found = {"three tokens": p_value(_count(sequences.reshape(-1, BLOCK), law.shape), law.ravel())}
     before, after = sequences[:, 0::2], sequences[:, 1::2]

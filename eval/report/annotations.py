@@ -78,7 +78,7 @@ def annotate(
 
 
 def lossy(contender: Contender, found: Optimum | None, plain: Sampling) -> str | None:
-    """Why a contender's output has another law than plain decoding's; None where nothing says so."""
+    """Why a contender's output has another distribution than plain decoding's; None where nothing says so."""
     if contender.warp is not None and not same_law(plain, contender.warp):
         return f"verified against {contender.warp}, plain decoding draws from {plain}"
     return None if found is None else found.lossy

@@ -124,7 +124,7 @@ def _changes(ours: Row, theirs: Row, fields: tuple[str, ...], tolerance: float, 
         return
     name = ours["temperature"], label(ours, rows), ours["drafter"]
     for measured in fields:
-        # Laws know more than the coins of a few prompts do.
+        # Distributions know more than the coins of a few prompts do.
         known = EXPECTED.get(measured)
         both = known is not None and ours.get(known) is not None and theirs.get(known) is not None
         field = known if known is not None and both else measured

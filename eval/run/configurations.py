@@ -55,13 +55,13 @@ class Contender:
     drafter: Drafter | None = None
     stop: StopPolicy | None = None
     warp: Sampling | None = (
-        None  # how it makes the target's law, where that is not plain decoding's way: then it is lossy
+        None  # how it makes the target's distribution, where that is not plain decoding's way: then it is lossy
     )
 
 
 # name -> policy; by temperature where they were tuned for it
 Stops = Mapping[str, StopPolicy] | Callable[[float], Mapping[str, StopPolicy]]
-# (drafter, temperature) -> law of ranks for shapes that are made to measure; None: the sampler's own
+# (drafter, temperature) -> distribution of ranks for shapes that are made to measure; None: the sampler's own
 RankLaw = Callable[[Drafter, float], Sequence[float] | None]
 
 
@@ -79,11 +79,12 @@ def contenders(
 
     Args:
         drafters: the unpruned one, the packaged one, then any others.
-        stops: name -> policy; trees of a stated shape are drafted whole under a static one, and are left out under one that
-            reads the laws of a chain, as string-level samplers are.
+        stops: name -> policy; trees of a stated shape are drafted whole under a static one, and are left out under one
+            that reads the distributions of a chain, as string-level samplers are.
         presets: see `pairings`. compare: see there.
         rank_law: for presets whose `rank_law` is null.
-        executors: name -> executor, None for speculative decoding in this process; a distributed one leaves out what it cannot run.
+        executors: name -> executor, None for speculative decoding in this process; a distributed one leaves out what it
+            cannot run.
     """
     executors = executors or {SPECULATIVE: Speculative()}
     found = []

@@ -1,7 +1,8 @@
-"""Pearson's test of sampled sequences against a known law, with its power stated beforehand.
+"""Pearson's test of sampled sequences against a known distribution, with its power stated beforehand.
 
-A bias of total variation TV has non-centrality of at least 4 N TV^2 whatever its shape, so the number of samples follows
-from the TV that must not be missed, and no seed has to be chosen: a correct sampler fails with probability alpha.
+A bias of total variation TV has non-centrality of at least 4 N TV^2 whatever its shape, so the number of samples
+follows from the TV that must not be missed, and no seed has to be chosen: a correct sampler fails with probability
+alpha.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ SMALLEST_CELL = 5.0  # expected count
 def pooled(counts: np.ndarray, law: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Observed and expected counts, the rarest cells pooled until every cell expects SMALLEST_CELL.
 
-    The rule reads the law only, never the sample. `counts` and `law` are (cells,), the law sums to one. Cells without
-    probability are dropped. Raises ValueError if one of them was hit, and if fewer than two cells are left.
+    The rule reads the distribution only, never the sample. `counts` and `law` are (cells,), the distribution sums to
+    one. Cells without probability are dropped. Raises ValueError if one of them was hit, and if fewer than two cells
+    are left.
     """
     if counts[law == 0].any():
         raise ValueError(f"impossible outcomes were drawn: cells {np.flatnonzero((law == 0) & (counts > 0)).tolist()}.")

@@ -1,11 +1,11 @@
 """Stop policies replayed on recorded requests: what each would have drafted, at which cost, without running a model.
 
-A trace knows of every position of a target's text whether a draft there would have been accepted, jointly with the text (see
-pipeline.disco.traces.trace): what a replay of a chain rejection sampler accepts has exactly the law of real decoding, and all policies
-are compared on the same text and the same coins. One thing is simplified: behind a rejection the features stay those of the
-target's text, where a real drafter would go on from its own rejected token; so for policies that read them, the number of drafts
-wasted there is an estimate; and a drafter of another tokenizer may have to end a draft early, which a replay does not know. The
-policies are the production objects.
+A trace knows of every position of a target's text whether a draft there would have been accepted, jointly with the text
+(see pipeline.disco.traces.trace): what a replay of a chain rejection sampler accepts has exactly the distribution of
+real decoding, and all policies are compared on the same text and the same coins. One thing is simplified: behind a
+rejection the features stay those of the target's text, where a real drafter would go on from its own rejected token; so
+for policies that read them, the number of drafts wasted there is an estimate; and a drafter of another tokenizer may
+have to end a draft early, which a replay does not know. The policies are the production objects.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from eval.run.records import SPECULATIVE, Configuration
 from eval.run.sampler_files import Preset
 from eval.verdict.prediction import Overheads, Prediction, predict, work
 
-SAME = 1e-9  # relative: two laws that differ by less are one
+SAME = 1e-9  # relative: two distributions that differ by less are one
 SAME_LAW = ("rdk_exact",)  # rdk's by another computation: a row where asked for, no candidate
 
 
@@ -76,7 +76,8 @@ def candidates(
 ) -> list[Candidate]:
     """All lengths of all entries whose form a package has, fastest first by prediction.
 
-    Of entries with the same expected rounds (one law, one rule) only the first is a candidate, the form's plain rejection first.
+    Of entries with the same expected rounds (one distribution, one rule) only the first is a candidate, the form's
+    plain rejection first.
     """
     able = [entry for entry in entries if entry.drafter.name in FORMS and entry.preset.label not in SAME_LAW]
     able.sort(key=lambda entry: entry.preset.label != reference(entry.drafter).label)

@@ -73,7 +73,7 @@ def confirm(items: Sequence[Candidate], measured: Mapping[Configuration, Samples
 
 
 def verdict(confirmed: Sequence[Confirmed], ranked: Sequence[Candidate], sampling: Sampling, costs: Costs) -> Choice:
-    """What to use for one law. Raises ValueError where there is no candidate at all."""
+    """What to use for one distribution. Raises ValueError where there is no candidate at all."""
     if not ranked:
         raise ValueError(
             "verdict: expected at least one candidate, got none: no sampler's acceptance follows from laws"

@@ -58,7 +58,7 @@ def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> di
 
 
 def ranks(context: Context, laws: Laws, drafter: Drafter, temperature: float) -> Ranks | None:
-    """The measured rank law; shapes of trees hang on it, so a resumed run must use the one it began with."""
+    """The measured rank distribution; shapes of trees hang on it, so a resumed run must use the one it began with."""
     part = context.out / f".part-ranks-{drafter.name}-{temperature:g}.json"
     if not part.exists():
         made = laws.ranks(drafter, temperature)

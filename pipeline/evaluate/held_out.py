@@ -25,7 +25,7 @@ from pipeline.evaluate.setup import Bench
 from pipeline.fit.teacher_forcing import pieces
 from pipeline.fit.text_and_models import read_test
 
-DIGITS = 3  # what is printed; laws of one text computed twice differ in the seventh at most
+DIGITS = 3  # what is printed; distributions of one text computed twice differ in the seventh at most
 OFF = 0.5 * 10**-DIGITS
 
 
@@ -44,12 +44,12 @@ class Figure:
         return abs(self.stated - self.found) <= OFF
 
 
-# law -> (drafter's name, sampler)
+# distribution -> (drafter's name, sampler)
 LAWS = {"unpruned": (UNPRUNED, "standard"), "tli": (PACKAGE, "tli"), "rdk": (PACKAGE, "rdk"), "tail": (TAILED, "tail")}
 
 
 def figures(cfg: DictConfig, bench: Bench, inputs: Mapping[str, Path]) -> list[Figure]:
-    """All figures that the stages affinity and tail gave for laws that the package still has."""
+    """All figures that the stages affinity and tail gave for distributions that the package still has."""
     served = Sampling(cfg.package.temperature, cfg.package.top_k, cfg.package.top_p)
     found = []
     for stage, stated in (("affinity", _of_affinity), ("tail", _of_tail)):

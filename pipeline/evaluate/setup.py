@@ -108,7 +108,7 @@ def _tasks(cfg: DictConfig, models: ModelPair) -> list[Task]:
 
 
 def draft_sampling(settings: DictConfig) -> Sampling | None:
-    """The drafter's own way of making laws, None for the target's."""
+    """The drafter's own way of making distributions, None for the target's."""
     if settings.draft_temperature is None:
         return None
     return Sampling(settings.draft_temperature, settings.draft_top_k, settings.draft_top_p)

@@ -41,7 +41,7 @@ class Common:
 
     def row(self, contender: Contender) -> dict[str, Any]:
         """The report's fields of a contender, see `eval.expectation.expectation_summary.DEFINITIONS`; None where
-        nothing follows from laws."""
+        nothing follows from distributions."""
         entry, base = self.entry(contender), self.entries.get(self.first)
         own, rounds = None if entry is None else entry.expectation, self.rounds(contender)
         gain = acceptance_gain(own, base.expectation) if own is not None and base is not None else None

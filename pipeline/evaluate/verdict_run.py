@@ -112,7 +112,7 @@ def _seen(common: Mapping[float, Common], unseen: Sequence[Task]) -> list[str]:
 def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
     """The contenders without the trees that another one is predicted to beat, per drafter and temperature.
 
-    Trees of which nothing follows from laws stay.
+    Trees of which nothing follows from distributions stay.
     """
     speed: dict[Configuration, float] = {}
     for item in contenders:

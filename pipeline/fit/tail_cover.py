@@ -11,7 +11,7 @@ def likeliest(ids: Tensor, mass: Tensor, share: float) -> Tensor:
     """The share of `ids` int64 (O,) that the target says most: ascending, int64 (ceil(share O),). Equal ones: lower ids first.
 
     Args:
-        mass: (V,) sum of the target's laws over some text, by id. share: in (0, 1].
+        mass: (V,) sum of the target's distributions over some text, by id. share: in (0, 1].
     """
     order = mass[ids].argsort(descending=True, stable=True)
     return ids[order[: ceil(share * len(ids))]].sort().values

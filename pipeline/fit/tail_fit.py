@@ -68,7 +68,7 @@ def acceptances(
 
 
 def _columns(p: Tensor, drafter: PreTrainedModel) -> Tensor:
-    """The target's law (n, V) on what the drafter's columns stand for."""
+    """The target's distribution (n, V) on what the drafter's columns stand for."""
     head: Any = drafter.get_output_embeddings()
     return p[:, head.kept] if isinstance(head, PrunedHead) and not head.scatter else p[:, : drafter.config.vocab_size]
 

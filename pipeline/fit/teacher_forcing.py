@@ -1,4 +1,4 @@
-"""Both models' laws on given text, piece by piece: what priors and tails are fitted to and chosen by."""
+"""Both models' distributions on given text, piece by piece: what priors and tails are fitted to and chosen by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drafters.probs import Sampling, warp
 class Piece:
     """One window of a document under teacher forcing."""
 
-    ids: Tensor  # int64 (n,) the tokens read; each law is of the one after
+    ids: Tensor  # int64 (n,) the tokens read; each distribution is of the one after
     p: Tensor  # (n, V)
     logits: Tensor  # (n, D) of the drafter's head, before any warp
     hidden: Tensor  # (n, H) what the drafter's head reads
@@ -26,7 +26,7 @@ class Piece:
 def pieces(
     target: PreTrainedModel, drafter: PreTrainedModel, windows: Iterable[Tensor], sampling: Sampling
 ) -> Iterator[Piece]:
-    """The laws of both models after every token of each window, int64 (n,) each."""
+    """The distributions of both models after every token of each window, int64 (n,) each."""
     seen: list[Tensor] = []
     head = drafter.get_output_embeddings()
     # The hidden states are taken where the head reads them: what follows the head (soft-capping, scaling) differs by model.

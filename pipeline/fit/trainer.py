@@ -29,7 +29,7 @@ class Plan:
     rate: float
     tv_from: float  # share of the steps after which the loss goes over from KL to total variation
     seed: int
-    temperature: float  # of both laws
+    temperature: float  # of both distributions
 
 
 class Batches(IterableDataset):
@@ -53,8 +53,8 @@ class Batches(IterableDataset):
 def loss_of(student: Tensor, teacher: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     """(1 - weight) KL(p || q) + weight TV(p, q), and the mean acceptance 1 - TV, from logits (..., V) with -inf allowed in q.
 
-    Acceptance is what counts (Leviathan et al. 2023, corollary 3.6); KL comes first, as the gradient of TV vanishes where the
-    laws do not overlap.
+    Acceptance is what counts (Leviathan et al. 2023, corollary 3.6); KL comes first, as the gradient of TV vanishes
+    where the distributions do not overlap.
     """
     width = min(student.shape[-1], teacher.shape[-1])
     p = teacher[..., :width].softmax(-1)
@@ -99,7 +99,7 @@ class Fitting(L.LightningModule):
         done, start = self.global_step / self.plan.steps, self.plan.tv_from
         weight = min(1.0, max(0.0, (done - start) / max(1e-9, (1 - start) / 2)))
         heat = self.plan.temperature or 1.0
-        if self.kept is not None:  # the law of a short head: what it has no column for it cannot draft
+        if self.kept is not None:  # the distribution of a short head: what it has no column for it cannot draft
             wide = torch.full_like(teacher, -torch.inf)
             student = wide.index_copy(-1, self.kept.to(wide.device), student)
         loss, accepted = loss_of(student / heat, teacher / heat, weight)

@@ -64,7 +64,7 @@ class Server:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k or -1,  # vLLM's "off"
-            "repetition_penalty": 1.0,  # or the model's generation config would decide, and bend the law
+            "repetition_penalty": 1.0,  # or the model's generation config would decide, and bend the distribution
             "min_p": 0.0,
             "seed": seed % (1 << 63),
             "stop_token_ids": list(eos),

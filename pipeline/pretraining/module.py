@@ -38,10 +38,10 @@ def logits_of(model: PreTrainedModel, tokens: Tensor) -> Tensor:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, tv_weight: float) -> tuple[Tensor, Tensor]:
-    """Loss against the teacher's law and the mean total variation, both scalars, from logits (..., V).
+    """Loss against the teacher's distribution and the mean total variation, both scalars, from logits (..., V).
 
-    The acceptance rate of rejection sampling is 1 - TV (Leviathan et al. 2023, corollary 3.6), so TV is the true goal; KL comes first
-    because TV alone has vanishing gradients where the two laws do not overlap yet.
+    The acceptance rate of rejection sampling is 1 - TV (Leviathan et al. 2023, corollary 3.6), so TV is the true goal;
+    KL comes first because TV alone has vanishing gradients where the two distributions do not overlap yet.
     """
     log_q = F.log_softmax(student, dim=-1)
     p = F.softmax(teacher, dim=-1)

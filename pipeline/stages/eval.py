@@ -48,7 +48,7 @@ class EvalConfig:
     """The settings of stage=eval: what is measured, and for how long."""
 
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.7, 1.0])
-    top_k: int = 0  # of the target's law; 0: off
+    top_k: int = 0  # of the target's distribution; 0: off
     top_p: float = 1.0  # 1: off
     draft_temperature: float | None = None  # of the drafter, which may be any; null: the target's warp
     draft_top_k: int = 0  # with draft_temperature
@@ -61,9 +61,9 @@ class EvalConfig:
     max_new_tokens: int = 128
     repeats: int = 1  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
-    law_rounds: int = 48  # rounds per row whose laws (p, q) are logged; 0: no optimum beside the rows
+    law_rounds: int = 48  # rounds per row whose distributions (p, q) are logged; 0: no optimum beside the rows
     positions: int = (
-        4000  # of the target's own text on which both models' laws are read, per temperature; 0: no verdict
+        4000  # of the target's own text on which both models' distributions are read, per temperature; 0: no verdict
     )
     rows: str = "all"  # all | few: time one tree per drafter, no sampler that does what another one does, the package's forms alone
     confirm_prompts: int = 24  # kept back from all else: the verdict's candidates run on them by the clock

@@ -48,7 +48,7 @@ class Size:
         return len(self.kept) == self.vocabulary
 
     def add(self, ids: Tensor, p: Tensor, logits: Tensor, hidden: Tensor, sampling: Sampling) -> None:
-        """Contexts of one window: laws at T = 1 (n, V), the drafter's logits (n, V), hidden states (n, H)."""
+        """Contexts of one window: distributions at T = 1 (n, V), the drafter's logits (n, V), hidden states (n, H)."""
         if self.whole:
             return
         self.statistics.add(p, warp(logits[:, self.kept], sampling), self.vocab)

@@ -1,4 +1,4 @@
-"""A target server: weights, one cache, the coins. It answers with verdicts; laws stay where they were made."""
+"""A target server: weights, one cache, the coins. It answers with verdicts; distributions stay where they were made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TargetServer:
         self.pair, self.number = pair, number
         self._request: Request | None = None
         self._text: CachedText | None = None
-        self._rows: dict[int, Tensor] = {}  # task -> (1, V) law of the position behind its drafts
+        self._rows: dict[int, Tensor] = {}  # task -> (1, V) distribution of the position behind its drafts
 
     @torch.inference_mode()
     def open(self, request: Request) -> None:
@@ -96,7 +96,7 @@ class TargetServer:
 
 
 def _chain(drafts: tuple[Drafted, ...], sampler: Sampler, device: torch.device) -> Draft:
-    """The drafts as a chain of one row, with the laws they were drawn from where the verifier reads them."""
+    """The drafts as a chain of one row, with the distributions they were drawn from where the verifier reads them."""
     tokens = torch.tensor([[draft.token for draft in drafts]], dtype=torch.int64, device=device)  # (1, M)
     parents = torch.arange(-1, len(drafts) - 1, device=device).unsqueeze(0)
     laws: Laws | None = None

@@ -44,7 +44,7 @@ class Drafting:
     rows: list[Row]
     sampler: Sampler
     stop: StopPolicy
-    sampling: Sampling  # how the drafter's law is made
+    sampling: Sampling  # how the drafter's distribution is made
     eos: Tensor  # int64 (n,), on the pair's device
 
     @cached_property
@@ -82,7 +82,7 @@ class Drafting:
         return logits
 
     def laws(self) -> DrawnLaws:
-        """An empty record of laws drawn from."""
+        """An empty record of distributions drawn from."""
         return DrawnLaws(self.sampler.token_proposal)
 
     def follow(self, tokens: list[int]) -> Tensor:

@@ -74,9 +74,10 @@ class Chain:
 
     def __call__(self, model: Any, given: list[Tensor], layers: list[Layer]) -> list[Tensor]:
         """Tokens fed int64 (1, n), slots int64 (n + length - 1,), see `given` -> tokens (1, length), their probabilities
-        (length, 1), and the lifted laws (length, 1, V) they were drawn from.
+        (length, 1), and the lifted distributions (length, 1, V) they were drawn from.
 
-        The laws leave the code as the draws read them: lifted again outside of it, they could differ by a rounding.
+        The distributions leave the code as the draws read them: lifted again outside of it, they could differ by a
+        rounding.
         """
         tokens, slots, base, position, begun = given[:5]
         begin, support, coins = 0, self.proposal.support, HashedCoins(base)

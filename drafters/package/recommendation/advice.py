@@ -78,7 +78,7 @@ def summary(found: Recommendation) -> tuple[str, str]:
 def served_length(found: Recommendation, form: str, sampling: Sampling) -> int | None:
     """Tokens to draft per round for an engine that drafts chains of one length with a form of the drafter.
 
-    That of the best such way for this law on whatever device was measured; None where none was.
+    That of the best such way for this distribution on whatever device was measured; None where none was.
     """
     choice = found.choice(found.device, sampling)
     for rated in () if choice is None else choice.ranked:

@@ -1,4 +1,4 @@
-"""What an evaluation recommends, as values: a way to decode for each law that it measured, and what it gains.
+"""What an evaluation recommends, as values: a way to decode for each distribution that it measured, and what it gains.
 
 `drafters.package.recommendation.recommended_json` reads, checks and writes them.
 """

@@ -1,9 +1,10 @@
 """Redistributing drafter kernels: mass of kept tokens moves to the tokens that pruning took away.
 
-arXiv 2506.03206 draws from q2 = M^T q', with q' the drafter's law on the shared tokens and M row-stochastic. Any such M is
-lossless, because q2 is what is drawn from and verified. Here M_i = (1 - e_i) delta_i + e_i A_i: donor i keeps 1 - e_i of its
-mass and gives e_i to its neighbours A_i (an AffinityPrior). `RDK` computes that to first order in e, in O(D K) or O(V) for
-one row shared by all donors; `RDKExact` multiplies by the whole matrix, O(D V), as the paper writes it.
+arXiv 2506.03206 draws from q2 = M^T q', with q' the drafter's distribution on the shared tokens and M row-stochastic.
+Any such M is lossless, because q2 is what is drawn from and verified. Here M_i = (1 - e_i) delta_i + e_i A_i: donor i
+keeps 1 - e_i of its mass and gives e_i to its neighbours A_i (an AffinityPrior). `RDK` computes that to first order in
+e, in O(D K) or O(V) for one row shared by all donors; `RDKExact` multiplies by the whole matrix, O(D V), as the paper
+writes it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class RDK:
 
 
 class RDKExact(RDK):
-    """The same law by the paper's matrix product, for vocabularies where M (D, V) fits into memory.
+    """The same distribution by the paper's matrix product, for vocabularies where M (D, V) fits into memory.
 
     Raises ValueError, naming the size, where it does not.
     """
@@ -82,7 +83,7 @@ class RDKExact(RDK):
                 f"rdk_exact: its matrix of {rows:,} x {self.vocabulary:,} needs {size / 2**30:.1f} GiB, at most "
                 f"{LARGEST_MATRIX / 2**30:.0f} are allowed; use sampler=rdk, which draws from the same law."
             )
-        self._matrix: Tensor | None = None  # (D, V) in the dtype and on the device of the laws last seen
+        self._matrix: Tensor | None = None  # (D, V) in the dtype and on the device of the distributions last seen
 
     def _spread(self, given: Tensor) -> Tensor:
         matrix = self._matrix
@@ -90,7 +91,7 @@ class RDKExact(RDK):
             rows = len(self._share)
             matrix = given.new_zeros(rows, self.vocabulary)
             matrix.scatter_add_(1, self._index.expand(rows, -1), self._weight.expand(rows, -1).to(given.dtype))
-            self._matrix = matrix  # converted once: a conversion per law would cost more than the product
+            self._matrix = matrix  # converted once: a conversion per distribution would cost more than the product
         return given @ matrix
 
 

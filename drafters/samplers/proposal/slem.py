@@ -1,8 +1,8 @@
 """String-level exact match: the drafter writes text in its own tokens, the target accepts what it would have written itself.
 
-Timor et al. 2025 (arXiv 2502.05202), algorithm 2. Any candidate is lossless under a verifier that emits the target's own samples,
-so nothing of the drafter's law is kept. What decides the speed is that the text is cut into the target's tokens as the target
-would: together with the tail of its context, without ever tokenising accepted ids again.
+Timor et al. 2025 (arXiv 2502.05202), algorithm 2. Any candidate is lossless under a verifier that emits the target's
+own samples, so nothing of the drafter's distribution is kept. What decides the speed is that the text is cut into the
+target's tokens as the target would: together with the tail of its context, without ever tokenising accepted ids again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SLEM:
 
 
 def _draft(chains: list[list[int]], position: Tensor) -> Draft:
-    """Chains of any length, as a Draft without laws."""
+    """Chains of any length, as a Draft without distributions."""
     width = max(map(len, chains))
     tokens = [chain + [MISS] * (width - len(chain)) for chain in chains]
     parents = [[node - 1 if node < len(chain) else ABSENT for node in range(width)] for chain in chains]

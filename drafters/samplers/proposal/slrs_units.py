@@ -1,8 +1,9 @@
 """String-level rejection sampling for drafters of characters or bytes: one whole target token per draft.
 
-Timor et al. 2025 (arXiv 2502.05202), algorithm 3, with a text that ends at its longest match (drafters.vocab.units). psi is the law of
-what is drafted whatever the target's tokenizer is, so the rule is exact for all; a tokenizer that does not itself take the
-longest match (BPE) only accepts less. psi is evaluated where it is asked for: a verifier that thins needs two tokens of it per round.
+Timor et al. 2025 (arXiv 2502.05202), algorithm 3, with a text that ends at its longest match (drafters.vocab.units).
+psi is the distribution of what is drafted whatever the target's tokenizer is, so the rule is exact for all; a tokenizer
+that does not itself take the longest match (BPE) only accepts less. psi is evaluated where it is asked for: a verifier
+that thins needs two tokens of it per round.
 """
 
 from __future__ import annotations

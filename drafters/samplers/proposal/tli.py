@@ -1,7 +1,8 @@
-"""Token-level intersection: the drafter's law renormalised on the tokens both vocabularies hold.
+"""Token-level intersection: the drafter's distribution renormalised on the tokens both vocabularies hold.
 
-Timor et al. 2025 (arXiv 2502.05202), algorithm 4: q'(t) = q(t) / Z on the intersection, 0 elsewhere. Masking the drafter's other
-tokens before the softmax renormalises for free, and must come before top-k and top-p, which do not commute with it.
+Timor et al. 2025 (arXiv 2502.05202), algorithm 4: q'(t) = q(t) / Z on the intersection, 0 elsewhere. Masking the
+drafter's other tokens before the softmax renormalises for free, and must come before top-k and top-p, which do not
+commute with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The union of both vocabularies: the naive baseline of heterogeneous speculative sampling.
 
-Timor et al. 2025 (arXiv 2502.05202), algorithm 1: the drafter's law is used as it is, and a token that the target does not
-have is rejected. Its acceptance, sum of min(p, q) over the intersection, is never above that of the renormalised law (tli).
+Timor et al. 2025 (arXiv 2502.05202), algorithm 1: the drafter's distribution is used as it is, and a token that the
+target does not have is rejected. Its acceptance, sum of min(p, q) over the intersection, is never above that of the
+renormalised distribution (tli).
 """
 
 from __future__ import annotations

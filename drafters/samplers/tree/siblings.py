@@ -1,6 +1,7 @@
 """How the children of a node are drawn from its q, and the distribution of each given those drawn before it.
 
-A verifier is lossless only with the law a child was really drawn from, so drawing and that law stand side by side here.
+A verifier is lossless only with the distribution a child was really drawn from, so drawing and that distribution stand
+side by side here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Siblings(Protocol):
     """A way to draw the children of a node."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
-        """(B, V) -> int64 (B, count) in draw order, -1 where the law has no token left."""
+        """(B, V) -> int64 (B, count) in draw order, -1 where the distribution has no token left."""
         ...
 
     def laws(self, q: Tensor, tokens: Tensor) -> Iterator[Tensor]:

@@ -1,8 +1,8 @@
-"""Tunstall shapes: the draft tree of a node budget that holds the likeliest paths, for a given law of ranks.
+"""Tunstall shapes: the draft tree of a node budget that holds the likeliest paths, for a given distribution of ranks.
 
-Kobus and Gunduz 2025 (arXiv 2504.15475): if the target's token is a node's r-th child with probability rho_r, whatever the node, a
-node is accepted with the product of rho along its path, and the best tree of K nodes holds the K likeliest; grown like the
-parse tree of Tunstall's code (1967).
+Kobus and Gunduz 2025 (arXiv 2504.15475): if the target's token is a node's r-th child with probability rho_r, whatever
+the node, a node is accepted with the product of rho along its path, and the best tree of K nodes holds the K likeliest;
+grown like the parse tree of Tunstall's code (1967).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ Path = tuple[int, ...]  # ranks from the root, 0 = first child
 
 
 def tunstall(rank_law: Sequence[float], nodes: int, depth: int | None = None) -> Tree:
-    """The tree of at most `nodes` nodes, fewer if the law has too few ranks, and at most `depth` levels.
+    """The tree of at most `nodes` nodes, fewer if the distribution has too few ranks, and at most `depth` levels.
 
-    O(nodes log nodes). Raises ValueError unless nodes and depth are >= 1 and the law holds numbers >= 0 with sum <= 1, the first > 0.
+    O(nodes log nodes). Raises ValueError unless nodes and depth are >= 1 and the distribution holds numbers >= 0 with
+    sum <= 1, the first > 0.
     """
     _check(rank_law, nodes, depth)
     # A child cannot be drafted without those before it, so none may look more urgent than they do.
@@ -64,6 +65,6 @@ def _shape(tree: set[Path]) -> Tree:
 def _check(rank_law: Sequence[float], nodes: int, depth: int | None) -> None:
     if nodes < 1 or (depth is not None and depth < 1):
         raise ValueError(f"a Tunstall shape needs nodes >= 1 and depth >= 1 (or None), got {nodes} and {depth}.")
-    # Measured laws are written with a few digits, which may sum to a little more than one.
+    # Measured distributions are written with a few digits, which may sum to a little more than one.
     if not rank_law or not rank_law[0] > 0 or not all(share >= 0 for share in rank_law) or sum(rank_law) > 1.001:
         raise ValueError(f"rank_law must hold probabilities with sum <= 1, the first one > 0, got {list(rank_law)}.")

@@ -33,7 +33,7 @@ class Walk:
         self.path = torch.full((p.shape[0], max(1, draft.tokens.shape[1])), -1, dtype=torch.int64, device=p.device)
         self.owed: list[
             tuple[Tensor, Tensor]
-        ] = []  # rows that stopped beside tested children, and the law of their next token
+        ] = []  # rows that stopped beside tested children, and the distribution of their next token
 
     def stops(self) -> Iterator[tuple[list[int], Tensor]]:
         """The families that are reached: children, and the rows int64 (R,) that stand at their parent and have any of them."""
@@ -53,7 +53,8 @@ class Walk:
     def test(self, node: int, rows: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """Accept `node` with probability min(1, p(x) / q(x)) in those of the rows that still stand at its parent and have it.
 
-        Laws (R, V) -> which rows were tested, bool (R,), and which passed and now stand at the node, bool (R,).
+        Distributions (R, V) -> which rows were tested, bool (R,), and which passed and now stand at the node, bool
+        (R,).
         """
         token = self.draft.tokens[rows, node]
         tested = (self.draft.parent[rows, node] == self.reached[rows]) & (token >= 0)
@@ -86,10 +87,10 @@ class Walk:
 
 
 def recursive_rejection(p: Tensor, draft: Draft, coins: Coins, key: Key, siblings: Siblings) -> Verdict:
-    """Try a node's children in draw order, each against what the earlier ones left over of the target's law.
+    """Try a node's children in draw order, each against what the earlier ones left over of the target's distribution.
 
-    One rejection turns an owed law r into max(r - d, 0), d the law of the child that failed (Miao et al. 2023, theorem 4.2);
-    a repeated token always fails and must take its share away all the same.
+    One rejection turns an owed distribution r into max(r - d, 0), d the distribution of the child that failed (Miao et
+    al. 2023, theorem 4.2); a repeated token always fails and must take its share away all the same.
     """
     walk = Walk(p, draft, coins, key)
     for children, rows in walk.stops():

@@ -1,7 +1,7 @@
 """Greedy multi-draft sampling: the k - 1 most likely tokens, and one drawn from the rest.
 
-Hu et al. 2025 (arXiv 2502.18779), section 5. Trying the drawn child first makes recursive rejection optimal for this draft law; the
-others are then certain drafts, worth their target mass each.
+Hu et al. 2025 (arXiv 2502.18779), section 5. Trying the drawn child first makes recursive rejection optimal for this
+draft distribution; the others are then certain drafts, worth their target mass each.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def left_over(p: Tensor, q: Tensor, rho: Tensor, count: Tensor) -> Tensor:
 
 
 class KSeq(Verifier):
-    """Children are drawn with replacement, a node's law once for all of them."""
+    """Children are drawn with replacement, a node's distribution once for all of them."""
 
     tree = True
 

@@ -1,8 +1,9 @@
 """Exponential-race speculative decoding (ERSD): drafter and target run their races on the same noise.
 
-Kobus and Gunduz 2025 (arXiv 2504.15475); one draft: Daliri et al. 2024 (arXiv 2408.07978). With E i.i.d. Exp(1) per position and
-token, argmin E / p has law p. The target's winner is always the output, whatever was drafted, so no draft law is needed, nothing
-is resampled, and the output is that of plain race decoding bit by bit; the draft only decides how far one forward reaches.
+Kobus and Gunduz 2025 (arXiv 2504.15475); one draft: Daliri et al. 2024 (arXiv 2408.07978). With E i.i.d. Exp(1) per
+position and token, argmin E / p has distribution p. The target's winner is always the output, whatever was drafted, so
+no draft distribution is needed, nothing is resampled, and the output is that of plain race decoding bit by bit; the
+draft only decides how far one forward reaches.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Rejection sampling that never needs a whole law: the residual is drawn by thinning the target's.
+"""Rejection sampling that never needs a whole distribution: the residual is drawn by thinning the target's.
 
-After a rejection, draw y ~ p and keep it with probability 1 - min(1, q(y) / p(y)), else draw again: y has the law of
-max(p - q, 0). A rejection has probability 1 - alpha and each y is kept with that probability, so the residual costs one evaluation of q
-per round on average, and the draft's own one more.
+After a rejection, draw y ~ p and keep it with probability 1 - min(1, q(y) / p(y)), else draw again: y has the
+distribution of max(p - q, 0). A rejection has probability 1 - alpha and each y is kept with that probability, so the
+residual costs one evaluation of q per round on average, and the draft's own one more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from drafters.samplers.draft import Draft, Laws, Verdict, Verifier
 
 
 class PointLaws(Laws, Protocol):
-    """Laws of one node per row that can be asked for single tokens."""
+    """Distributions of one node per row that can be asked for single tokens."""
 
     def of(self, tokens: Tensor) -> Tensor:
         """(B,) tokens, -1 = none -> fp64 (B,) their probabilities."""
@@ -55,7 +55,7 @@ class Thinning(Verifier):
         return Verdict(torch.where(passed.unsqueeze(-1), 0, nodes), passed.long(), token)
 
     def _residual(self, p: Tensor, laws: PointLaws, waiting: Tensor, coins: Coins, key: Key) -> Tensor:
-        """A token of the residual law for every row in `waiting`; any value in the others."""
+        """A token of the residual distribution for every row in `waiting`; any value in the others."""
         result = torch.zeros_like(key.position)
         for number in range(1, self.tries + 1):
             if not bool(waiting.any()):

@@ -15,7 +15,8 @@ from drafters.stop.policy import StopPolicy
 class SpecDecPP(StopPolicy):
     """Go on while 1 - prod P(accepted) <= `threshold`.
 
-    The paper's classifier reads the drafter's hidden state; here it is DISCO's, which reads the law. Their rule is the same.
+    The paper's classifier reads the drafter's hidden state; here it is DISCO's, which reads the distribution. Their
+    rule is the same.
     """
 
     classifier: Classifier

@@ -47,7 +47,7 @@ class Scripts:
 
 @dataclass
 class _Met:
-    """One call's decisions: where each row met it (-1: not at all), under which law, and what came out."""
+    """One call's decisions: where each row met it (-1: not at all), under which distribution, and what came out."""
 
     position: Tensor  # int64 (B,)
     round: Tensor | None  # int64 (B,)
@@ -59,8 +59,9 @@ class EnumeratingCoins:
     """Coins (see drafters.rng.coins.Coins) whose rows follow scripts; `weight` fp64 (B,) is each row's probability.
 
     Outcomes without probability are dropped, and a decision with one possible outcome takes nothing from the script.
-    Raises RuntimeError if a row meets a key twice, unless that is a declared replay (round None) under the same law,
-    which has the outcome it had before: one coin under two laws would tie two decisions together.
+    Raises RuntimeError if a row meets a key twice, unless that is a declared replay (round None) under the same
+    distribution, which has the outcome it had before: one coin under two distributions would tie two decisions
+    together.
     """
 
     def __init__(self, scripts: Scripts):

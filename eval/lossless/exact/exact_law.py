@@ -1,4 +1,4 @@
-"""The exact law of the production engine's output, and the law it should have.
+"""The exact distribution of the production engine's output, and the distribution it should have.
 
 `exact_law` runs drafters.engine.decode itself under coins that take every branch, on table models; `reference_law`
 multiplies the target's own probabilities. Their difference is rounding (about 1e-16 per token) or a bug: there is no
@@ -31,7 +31,7 @@ def exact_law(
     limits: Limits,
     rows: int = 4096,
 ) -> Law:
-    """Law of the new tokens that speculative decoding produces; at most `rows` branches in one batch.
+    """Distribution of the new tokens that speculative decoding produces; at most `rows` branches in one batch.
 
     `stop` makes a fresh policy for each batch. Raises RuntimeError where a coin is used twice.
     """
@@ -45,7 +45,7 @@ def exact_law(
 
 
 def reference_law(pair: TablePair, prompt: list[int], limits: Limits) -> Law:
-    """Law of plain decoding, by the chain rule over every sequence; no engine, no cache, no batch."""
+    """Distribution of plain decoding, by the chain rule over every sequence; no engine, no cache, no batch."""
     law: Law = {}
     open_sequences: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
     while open_sequences:

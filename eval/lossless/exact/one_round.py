@@ -1,6 +1,7 @@
 """One round of a verifier with every draw and every test taken: its exact acceptance, from the production code itself.
 
-What eval/acceptance/verifier_formulas.py has as formulas, for any verifier and tree, and for laws that depend on the path.
+What eval/acceptance/verifier_formulas.py has as formulas, for any verifier and tree, and for distributions that depend
+on the path.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Round:
 def one_round(verifier: Verifier, branching: Sequence[int], p: Tensor, q: Tensor, rows: int = 4096) -> Round:
     """Draft a tree with `branching[l]` children for every node at depth l (1s: a chain) and verify it, in every way there is.
 
-    `p` and `q`: fp64 (C, V), the laws after each path; row 0 after the root, and row c V + x + 1 where token x follows the
-    path of row c. C = 1: the same law everywhere. At most `rows` outcomes in one batch.
+    `p` and `q`: fp64 (C, V), the distributions after each path; row 0 after the root, and row c V + x + 1 where token x
+    follows the path of row c. C = 1: the same distribution everywhere. At most `rows` outcomes in one batch.
     """
     parts = []
     for coins in branches(rows):

@@ -24,7 +24,7 @@ from eval.lossless.toys.toy_pairs import BLOCK, Blocks, worded_blocks
 
 
 class OtherLaws:
-    """Laws that are not those drawn from: sharpened ones."""
+    """Distributions that are not those drawn from: sharpened ones."""
 
     def __init__(self, laws: Laws, sharpen: float):
         self.laws, self.sharpen = laws, sharpen
@@ -44,7 +44,7 @@ class OtherLaws:
 
 
 class RawLaw(Rejection):
-    """Tests against the drafter's law before the temperature of 0.7."""
+    """Tests against the drafter's distribution before the temperature of 0.7."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Verify against q to the power 0.7, renormalised."""
@@ -60,7 +60,7 @@ class HalfPrecisionDraft(Rejection):
 
 
 class ArgmaxDraft(Rejection):
-    """Drafts the likeliest token and reports the soft law."""
+    """Drafts the likeliest token and reports the soft distribution."""
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """Take the likeliest token, int64 (B, 1), without a coin."""
@@ -105,7 +105,7 @@ class TypicalAcceptance(Rejection):
 
 
 class WrongPrefix(Rejection):
-    """Reads every law one row early: penalties and masks computed on the prefix without its last token."""
+    """Reads every distribution one row early: penalties and masks computed on the prefix without its last token."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Verify against p moved one row down: node m is tested with the distribution of node m - 1."""
@@ -113,7 +113,7 @@ class WrongPrefix(Rejection):
 
 
 class BonusFromWrongRow(Rejection):
-    """The token after a wholly accepted chain comes from the law before its last token."""
+    """The token after a wholly accepted chain comes from the distribution before its last token."""
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Verify with the last row of p replaced by the one before it."""

@@ -54,12 +54,12 @@ def nucleus() -> Subject:
 
 
 def forgets(**fields: Any) -> Any:
-    """The target's law without some of its processors."""
+    """The target's distribution without some of its processors."""
     return patched(decode, "warp", lambda warp: lambda logits, sampling: warp(logits, replace(sampling, **fields)))
 
 
 def raw_bonus(warp: Any) -> Any:
-    """The last row of the target's laws from raw logits."""
+    """The last row of the target's distributions from raw logits."""
 
     def wrong(logits: Tensor, sampling: Sampling) -> Tensor:
         law = warp(logits, sampling)
@@ -95,7 +95,7 @@ def dropping(propose_chain: Any) -> Any:
 
 
 def moved(how: Callable[[Tensor, int], Tensor]) -> Callable[[Any], Any]:
-    """The drawn tokens are moved after the draw; the law kept knows nothing of it."""
+    """The drawn tokens are moved after the draw; the distribution kept knows nothing of it."""
 
     def plant(draw_children: Any) -> Any:
         def wrong(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: int = 1) -> tuple[Tensor, Tensor]:

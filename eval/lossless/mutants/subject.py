@@ -30,7 +30,7 @@ from eval.stats.chi_square import ALPHA, p_value, samples_needed
 
 EXACT, SAMPLED, PATH, COINS, BATCH, GAP = "exact law", "chi-square", "pathwise", "extreme coins", "batch", "optimum gap"
 KINDS = (EXACT, SAMPLED, PATH, COINS, BATCH, GAP)
-WRONG = 1e-6  # a million times the tolerance of the exact law
+WRONG = 1e-6  # a million times the tolerance of the exact distribution
 DEPTH, PLAYED = 2, 250_000  # of one round played alone
 
 
@@ -111,7 +111,7 @@ def _exact(subject: Subject) -> bool:
     limits = Limits(subject.new, subject.sampling, subject.drafting)
     try:
         law = exact_law(subject.sampler, lambda: Static(subject.length), subject.pair, list(subject.prompt), limits)
-    except RuntimeError:  # a coin used twice, or replayed under another law
+    except RuntimeError:  # a coin used twice, or replayed under another distribution
         return True
     return total_variation(law, reference_law(subject.pair, list(subject.prompt), limits)) >= WRONG
 
@@ -135,7 +135,7 @@ def _sampled(subject: Subject) -> bool:
 
 
 def _round_sampled(subject: Subject, p: Tensor, q: Tensor) -> bool:
-    """The joint law of a round's tokens, what it does not emit drawn from the target."""
+    """The joint distribution of a round's tokens, what it does not emit drawn from the target."""
     size, rows = p.shape[1], torch.arange(PLAYED)
     _, tokens = play(subject.sampler.verifier, subject.branching, p, q, subject.coins(0, rows), PLAYED)
     context, law = torch.zeros(PLAYED, dtype=torch.int64), p.new_ones(1, 1)

@@ -107,7 +107,7 @@ def careless(base: Any, change: Callable[[Key], Key]) -> Callable[[], Any]:
 
 
 def wrong_row(base: Any) -> Callable[[], Any]:
-    """Makes `base` with the token after a wholly accepted path drawn from the root's law."""
+    """Makes `base` with the token after a wholly accepted path drawn from the root's distribution."""
 
     class WrongRow(base):
         def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:

@@ -1,10 +1,11 @@
-"""Do sampled outputs have the target's law? Their negative log-likelihood under the target says.
+"""Do sampled outputs have the target's distribution? Their negative log-likelihood under the target says.
 
 `python -m eval.lossless.real_models.likelihood`
 
-Per token, -log p(x | prefix) minus the entropy of p(. | prefix) has mean zero for exact samples, whatever the prefix: summed over
-an output it is a martingale with known variance, and `z_entropy` its standard score over all outputs. `z_plain` compares the mean
-NLL with plain sampling's, paired by prompt. A sampler that prefers likely tokens, as a lossy one does, moves both.
+Per token, -log p(x | prefix) minus the entropy of p(. | prefix) has mean zero for exact samples, whatever the prefix:
+summed over an output it is a martingale with known variance, and `z_entropy` its standard score over all outputs.
+`z_plain` compares the mean NLL with plain sampling's, paired by prompt. A sampler that prefers likely tokens, as a
+lossy one does, moves both.
 """
 
 from __future__ import annotations

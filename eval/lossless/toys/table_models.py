@@ -1,8 +1,8 @@
 """Table models: language models small enough to know every probability, behind the engine's own interfaces.
 
-Their next-token law is a function of the whole prefix, and their cache holds what a real one holds, one entry per slot
-that every later token reads. So a wrong roll-back, a wrong slot or a wrong parent changes the laws that follow, as it
-would in a transformer.
+Their next-token distribution is a function of the whole prefix, and their cache holds what a real one holds, one entry
+per slot that every later token reads. So a wrong roll-back, a wrong slot or a wrong parent changes the distributions
+that follow, as it would in a transformer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PLACE = 0x632BE59BD9B4E019 >> 1  # odd multiplier of a token's place in its pre
 class Table:
     """A language model in S contexts: a prefix is hashed into one of the rows of `logits` fp64 (S, V or D).
 
-    With a `block`, the law forgets everything before the last place that is a multiple of it, so that one long sequence
-    holds many independent blocks.
+    With a `block`, the distribution forgets everything before the last place that is a multiple of it, so that one long
+    sequence holds many independent blocks.
     """
 
     logits: Tensor
@@ -42,7 +42,7 @@ class Table:
         return mix((tokens + 1) + (place if self.block is None else place % self.block) * _PLACE)
 
     def start(self, place: Tensor) -> Tensor:
-        """The first place that the law of the token after `place` depends on."""
+        """The first place that the distribution of the token after `place` depends on."""
         return torch.zeros_like(place) if self.block is None else (place + 1) // self.block * self.block
 
     def read(self, entries: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def _strategies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Compa
 
 
 def _optimum(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparison | None:
-    """Every verifier beside the optimum of its draft law, at one node."""
+    """Every verifier beside the optimum of its draft distribution, at one node."""
     sampled = [t for t in temperatures if t > 0]  # at T = 0 every verifier is optimal
     found = {key: row for key, row in rows.items() if key[0] == PACKAGE and row.get("optimal_acceptance") is not None}
     names = list(dict.fromkeys(str(key[1]) for key in found if key[2] in sampled))
@@ -118,7 +118,7 @@ def _optimum(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparis
 
 
 def _race(rows: Mapping[Key, Row]) -> Comparison | None:
-    """What races reach, and what the rank law's entropy allows."""
+    """What races reach, and what the rank distribution's entropy allows."""
     found = [(key, row) for key, row in rows.items() if row.get("race_ceiling") is not None and key[2] > 0]
     if not found:
         return None

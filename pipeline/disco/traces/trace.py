@@ -1,10 +1,11 @@
 """What a draft at every position of a target's text would have been: features and labels, under teacher forcing.
 
-Mamou et al. 2024 (arXiv 2405.04304, appendix D) let the drafter say one token after every prefix of the target's own text and
-note whether it is the target's. That is the case of temperature 0 here. With sampling, rejection sampling emits y either as an
-accepted draft, with probability min(p(y), q(y)), or after a rejection; so given the text, a position's draft was accepted with
-probability min(1, q(y) / p(y)), and the rejected draft x follows (q - p)+. Drawing that coin and that x gives text, drafts and
-acceptance their exact joint law: the prefixes are those that speculative decoding meets, whatever the stop policy.
+Mamou et al. 2024 (arXiv 2405.04304, appendix D) let the drafter say one token after every prefix of the target's own
+text and note whether it is the target's. That is the case of temperature 0 here. With sampling, rejection sampling
+emits y either as an accepted draft, with probability min(p(y), q(y)), or after a rejection; so given the text, a
+position's draft was accepted with probability min(1, q(y) / p(y)), and the rejected draft x follows (q - p)+. Drawing
+that coin and that x gives text, drafts and acceptance their exact joint distribution: the prefixes are those that
+speculative decoding meets, whatever the stop policy.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> Table:
 def against_optimum(report: Mapping[str, Any]) -> Part:
     """Each verifier beside the best lossless one for the way its drafts are drawn."""
     title, every = "Gap to the optimal transport", report["rows"]
-    # At temperature 0 laws are one-hot and every lossless verifier is optimal.
+    # At temperature 0 distributions are one-hot and every lossless verifier is optimal.
     rows = [row for row in every if row.get("optimal_acceptance") is not None and row["temperature"] > 0]
     if not rows:
         reason = "no laws (p, q) were logged at a temperature above 0"
