@@ -62,9 +62,8 @@ class Coordinator:
     ):
         self.tokens, self.prompt = list(prompt), len(prompt)
         self.plan, self.limit, self._ends = plan, limit, ends
-        self._last = (
-            limit if holds else limit - 1
-        )  # where the target's own token ends the request, a draft is for nothing
+        # Where the target's own token ends the request, a draft would never be used.
+        self._last = limit if holds else limit - 1
         self.finished = False
         self.epoch = epoch
         self.chain: list[Drafted] = []  # drafts behind the committed tokens

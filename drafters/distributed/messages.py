@@ -15,9 +15,8 @@ class Drafted:
 
     epoch: int
     position: int  # absolute, prompt included
-    token: (
-        int | None
-    )  # -1 = a miss (drawn, but no target token); None = the drafter cannot draft here (its context is full)
+    # -1: a miss (drawn, but no target token); None: the drafter's context is full, so that it cannot draft here
+    token: int | None
     law: Any = None  # what the token was drawn from, for verifiers that need it; opaque to the coordinator
     boundary: bool = False  # end the block here: verify what there is
     closed: bool = False  # nothing can be drafted behind this token: an end of text, or a miss

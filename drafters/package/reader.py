@@ -72,9 +72,8 @@ class Package:
     description: dict[str, Any]  # drafters.json
     manifest: Manifest
     tailed: PreTrainedModel | None = None
-    recommendation: Recommendation | None = (
-        None  # what its evaluation found best, where that lies in or beside its folder
-    )
+    # What its evaluation found best, where that lies in or beside its folder
+    recommendation: Recommendation | None = None
 
     @property
     def foreign(self) -> bool:

@@ -152,9 +152,8 @@ class Verifier:
     positional: bool = False  # coins depend on the position alone, not on the round (coupled and target-only samplers)
     tree: bool = False  # accepts trees, not only chains
     coupled: bool = False  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
-    inverse_cdf: bool = (
-        False  # draws by `coins.draw` of the distribution and nothing else: compiled drafting does it in its place
-    )
+    # Draws by `coins.draw` of the distribution and nothing else: compiled drafting does it in its place
+    inverse_cdf: bool = False
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """Draw children from a node's q (B, V): int64 (B, count) in draw order, -1 = no such child; chains draw one."""

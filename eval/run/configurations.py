@@ -54,9 +54,8 @@ class Contender:
     sampler: Sampler | None = None  # None: plain decoding
     drafter: Drafter | None = None
     stop: StopPolicy | None = None
-    warp: Sampling | None = (
-        None  # how it makes the target's distribution, where that is not plain decoding's way: then it is lossy
-    )
+    # How it makes the target's distribution, where that is not plain decoding's way: then it is lossy
+    warp: Sampling | None = None
 
 
 # name -> policy; by temperature where they were tuned for it

@@ -51,9 +51,8 @@ class HardwareConfig:
 
     backend: str = "local"  # local | ray | slurm
     address: str | None = None  # of a running Ray cluster; null: Ray is started on this machine
-    workers: int | None = (
-        None  # of ray: processes with models of their own; null: as many as the GPUs allow, else one per machine
-    )
+    # Of ray: processes with models of their own; null: as many as the GPUs allow, else one per machine
+    workers: int | None = None
     gpus_per_worker: float = 0.0  # more than 1 for a target that is spread over several
     inside: str = "node"  # of slurm: the file of conf/hardware that holds within the job
     slurm: dict[str, Any] = field(default_factory=dict)  # what submitit's executor is given; null values are left out
@@ -69,9 +68,8 @@ class BaseConfig:
     runs_dir: str = "runs"
     device: str = "auto"  # auto | cpu | cuda | mps
     dtype: str = "auto"  # auto | fp32 | bf16
-    threads: Any = (
-        "auto"  # CPU threads: auto (what serves the models best, see pipeline.runner.cpu_threads) | a whole number
-    )
+    # CPU threads: auto (what serves the models best, see pipeline.runner.cpu_threads) | a whole number
+    threads: Any = "auto"
     seed: int = 0
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own

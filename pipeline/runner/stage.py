@@ -57,23 +57,18 @@ class Stage:
 
     name: str  # as on the command line, e.g. "train-disco"
     run: Callable[[Context], None]  # writes files into context.out
-    inputs: Callable[[DictConfig], dict[str, str]] = (
-        _nothing  # role -> name of the stage whose directory is read in that role
-    )
-    config: Callable[[DictConfig], dict[str, Any]] | None = (
-        None  # the values the output depends on; None: cfg[<name>] whole
-    )
-    external: Callable[[DictConfig], dict[str, str]] = (
-        _nothing  # label -> local path, or Hub "org/name@<40-hex revision>"
-    )
+    # Role -> name of the stage whose directory is read in that role
+    inputs: Callable[[DictConfig], dict[str, str]] = _nothing
+    # The values the output depends on; None: cfg[<name>] whole
+    config: Callable[[DictConfig], dict[str, Any]] | None = None
+    # Label -> local path, or Hub "org/name@<40-hex revision>"
+    external: Callable[[DictConfig], dict[str, str]] = _nothing
     check: Callable[[DictConfig], None] = _possible  # raises ConfigError for impossible settings before anything runs
-    decodes: Callable[[DictConfig], bool] = (
-        _never  # it runs the pair's models token by token here: threads are chosen by that
-    )
+    # It runs the pair's models token by token here: threads are chosen by that
+    decodes: Callable[[DictConfig], bool] = _never
     measures: bool = False  # the output depends on device, dtype, threads and package versions
-    show: Callable[[Path, dict[str, Path], Console], None] = (
-        _silent  # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
-    )
+    # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
+    show: Callable[[Path, dict[str, Path], Console], None] = _silent
     brief: Callable[[Path], str] = _unsaid  # (directory) -> what was found in a few words, for runs that print little
     schema: type | None = None  # dataclass typing cfg[<name>]; None: the module's <Name>Config
 

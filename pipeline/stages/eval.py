@@ -62,15 +62,13 @@ class EvalConfig:
     repeats: int = 1  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
     law_rounds: int = 48  # rounds per row whose distributions (p, q) are logged; 0: no optimum beside the rows
-    positions: int = (
-        4000  # of the target's own text on which both models' distributions are read, per temperature; 0: no verdict
-    )
+    # Of the target's own text on which both models' distributions are read, per temperature; 0: no verdict
+    positions: int = 4000
     rows: str = "all"  # all | few: time one tree per drafter, no sampler that does what another one does, the package's forms alone
     confirm_prompts: int = 24  # kept back from all else: the verdict's candidates run on them by the clock
     confirm_minutes: float = 20.0  # of that, per temperature
-    compile: bool = (
-        False  # compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
-    )
+    # Compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
+    compile: bool = False
     more_drafters: dict[str, str] = field(default_factory=dict)  # name -> folder or org/name@<40 hex digits>
 
 

@@ -32,9 +32,8 @@ class DraftServer:
         """Take a request: fill the cache with its prompt."""
         self._request = request
         self._tokens = list(request.prompt)
-        self._starts = [
-            len(stream := list(self.pair.prompt(self._tokens)))
-        ]  # per token from the prompt's last on: where its ids end
+        # Per token from the prompt's last on: where its ids end
+        self._starts = [len(stream := list(self.pair.prompt(self._tokens)))]
         self._stream, self._in_block = stream, 0
         limit = self.pair.context[1]
         self._capacity = len(stream) + request.limits.max_new_tokens * self.pair.expansion + 1

@@ -54,10 +54,11 @@ class TargetServer:
 
     def _forward(self, work: Task, request: Request, text: CachedText) -> Reply:
         drafts = [draft.token for draft in work.drafts]
+        # A miss is fed as any id, since it ends the chain.
         ids = [
             *work.prefix,
             *(max(token, 0) for token in drafts if token is not None),
-        ]  # a miss is fed as anything: it ends the chain
+        ]
         laws = warp(text.read(ids, len(drafts) + 1), request.limits.sampling)  # (1, M + 1, V)
         holds = request.sampler.verifier.needs_law
         if holds and not drafts:

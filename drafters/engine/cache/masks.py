@@ -35,9 +35,8 @@ class Tree:
     def __init__(self, base: Tensor):
         self.base = base.unsqueeze(-1)  # (B, 1)
         self.rows = torch.arange(base.shape[0], device=base.device)
-        self.ancestors = torch.zeros(
-            base.shape[0], 0, 0, dtype=torch.bool, device=base.device
-        )  # (B, P, P), itself included
+        # (B, P, P), itself included
+        self.ancestors = torch.zeros(base.shape[0], 0, 0, dtype=torch.bool, device=base.device)
         self.position = torch.zeros(base.shape[0], 0, dtype=torch.int64, device=base.device)  # (B, P)
 
     def grow(self, slots: Tensor, parents: Tensor) -> Tensor:
@@ -61,9 +60,8 @@ class Tree:
         inner = key - self.base  # (B, width)
         place = inner.clamp(0, self.position.shape[1] - 1)
         chain = inner < 0
-        queries = self.ancestors.gather(
-            1, (slots - self.base).unsqueeze(-1).expand(-1, -1, self.ancestors.shape[2])
-        )  # (B, n, P)
+        # (B, n, P)
+        queries = self.ancestors.gather(1, (slots - self.base).unsqueeze(-1).expand(-1, -1, self.ancestors.shape[2]))
         allowed = queries.gather(2, place.unsqueeze(1).expand(-1, slots.shape[1], -1))
         beyond = inner >= self.position.shape[1]
         seen = chain.unsqueeze(1) | (allowed & ~beyond.unsqueeze(1))

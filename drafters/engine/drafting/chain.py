@@ -205,9 +205,8 @@ def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: in
 
 def pending(drafter: Model, rows: list[Row]) -> list[list[int]]:
     """What was committed since the last round, at least one token, noted as fed: the caller feeds it."""
-    if any(
-        row.fed == len(row.stream) for row in rows
-    ):  # nothing new (no drafter id spells it): feed the last one again
+    # A row with nothing new (no drafter id spells it) is fed its last token again.
+    if any(row.fed == len(row.stream) for row in rows):
         drafter.keep([[row.fed - 2] if row.fed == len(row.stream) else [] for row in rows])
     unfed = [row.stream[min(row.fed, len(row.stream) - 1) :] for row in rows]
     for row in rows:

@@ -49,11 +49,10 @@ class CostAware(StopPolicy):
     min_length: int = 1
     persist: bool = False
     _state: PerRow = field(init=False, repr=False, compare=False)
-    # A round's state is on the host, where the decision is wanted: on a few numbers, each tensor operation is all overhead.
+    # A round's state is in numpy, where it is decided on: on a few numbers a tensor operation costs overhead alone.
     _survival: np.ndarray = field(init=False, repr=False, compare=False)  # fp64 (B,)
-    _price: np.ndarray = field(
-        init=False, repr=False, compare=False
-    )  # fp64 (B,) of a draft, for the round that began last
+    # fp64 (B,): price of a draft, for the round that began last
+    _price: np.ndarray = field(init=False, repr=False, compare=False)
 
     needs_features = True
 
