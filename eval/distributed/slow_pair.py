@@ -48,7 +48,7 @@ class SleepingModel:
         return made[:, -1:] if last else made
 
     def restart(self, row: int, tokens: list[int]) -> None:
-        """Forget the request and feed these tokens, which takes one forward's time; see `Model.restart`."""
+        """Forget the request and feed these tokens, as a prompt, in no time; see `Model.restart`."""
         self.lengths[0] = 0
         self.extend(torch.tensor([tokens]), logits=False)
 

@@ -70,7 +70,7 @@ class ThreadsBackend:
             work.put(request)
 
     def perform(self, action: Action) -> None:
-        """Put an action into the queue of the thread it concerns, without waiting; see `Backend.perform`."""
+        """Pass an action on to the threads it concerns, without waiting; see `Backend.perform`."""
         if isinstance(action, Task | Settle):
             self._work[action.server].put(action)
             return
