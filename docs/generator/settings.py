@@ -1,0 +1,119 @@
+"""docs/reference/settings.md: every key of the command line, with its default and what it means, from the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import re
+import tokenize
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from docs.generator.markdown import page as as_page
+from docs.generator.markdown import table
+from drafters.samplers import catalog as samplers
+from drafters.stop import catalog as stops
+from eval.suites import SuiteConfig
+from pipeline import config
+from pipeline.corpus import CorpusConfig
+from pipeline.discovery import stage_names, stage_schema
+
+INTRODUCTION = (
+    "All settings are keys of one [Hydra](https://hydra.cc) configuration: `python -m pipeline stage=prune prune.fraction=0.1`, or "
+    '`make prune ARGS="prune.fraction=0.1"`. `python -m pipeline stage=prune --cfg job` prints the whole composed configuration. A '
+    "misspelt key, or a value of a wrong type, is answered with the nearest that exists. `null` means: not set."
+)
+GROUPS = ("pair", "corpus", "suite", "stop", "sampler", "executor", "hardware", "experiment")
+YAML_LINE = re.compile(r"^\s*(\w+):.*?#\s*(.+)$")
+REQUIRED = "(required)"
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, "## Files to choose from", _groups(), "## Every stage", _of(config.BaseConfig, "", None)]
+    for name, kind in (("pair", config.PairConfig), ("hardware", config.HardwareConfig), ("tracking", config.TrackingConfig)):
+        parts += [f"### {name}", _of(kind, f"{name}.", None)]
+    parts += ["### corpus", _of(CorpusConfig, "corpus.", None), "### suite", _of(SuiteConfig, "suite.", None)]
+    parts += ["## Stages", *_stages(), "## Samplers", _options("sampler", samplers.CATALOG)]
+    return as_page("Settings", *parts, "## Stop policies", _options("stop", stops.CATALOG))
+
+
+def _groups() -> str:
+    rows = [[f"`{group}=`", ", ".join(f"`{path.stem}`" for path in _files(group))] for group in GROUPS]
+    return table(["group", "files of `conf/<group>`"], rows)
+
+
+def _files(group: str) -> list[Path]:
+    return sorted((config.CONF / group).glob("*.yaml"))
+
+
+def _stages() -> list[str]:
+    cfg = config.load(["stage=count"])
+    parts = []
+    for name in stage_names():
+        kind = stage_schema(name)
+        if kind is not None:
+            field = name.replace("-", "_")
+            parts += [f"### {name}", _of(kind, f"{field}.", OmegaConf.to_container(cfg[field]), _said(name))]
+    return parts
+
+
+def _of(kind: type, prefix: str, values: Any, said: dict[str, str] | None = None) -> str:
+    """The fields of a dataclass: key, default, comment. ``values``: as composed, in place of the class's own defaults."""
+    comments = comments_of(kind) | (said or {})
+    rows = []
+    for item in dataclasses.fields(kind):
+        value = _default(item) if values is None else values[item.name]
+        rows.append([f"`{prefix}{item.name}`", f"`{_shown(value)}`", comments.get(item.name, "")])
+    return table(["key", "default", "meaning"], rows)
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        made = item.default_factory()
+        return {} if dataclasses.is_dataclass(made) else made
+    return REQUIRED if item.default is dataclasses.MISSING or item.default == "???" else item.default
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return str(value)
+
+
+def comments_of(kind: type) -> dict[str, str]:
+    """Field -> the comment at the end of its line, or within the parentheses of its default."""
+    found: dict[str, str] = {}
+    name = ""
+    fields = {item.name for item in dataclasses.fields(kind)}
+    tokens = list(tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline))
+    for token, following in zip(tokens, tokens[1:], strict=False):
+        if token.type == tokenize.NAME and following.string == ":" and token.string in fields:
+            name = token.string
+        elif token.type == tokenize.COMMENT and name:
+            found[name] = f"{found.get(name, '')} {token.string.lstrip('# ')}".strip()
+    return found
+
+
+def _said(stage: str) -> dict[str, str]:
+    """Field -> the comment in conf/stage, where there is such a file."""
+    path = config.CONF / "stage" / f"{stage}.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {found[1]: found[2] for line in lines if (found := YAML_LINE.match(line))}
+
+
+def _options(group: str, builders: dict[str, Any]) -> str:
+    """The files of a group, the builder each names, and the options that it sets."""
+    rows = []
+    for path in _files(group):
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(values, dict)
+        name = values.pop("name")
+        known = list(inspect.signature(builders[name]).parameters.values())[1:]
+        shown = [f"`{item.name}={_shown(values.get(item.name, item.default))}`" for item in known]
+        rows.append([f"`{path.stem}`", f"`{name}`", ", ".join(shown)])
+    where = "samplers.<name>.<option>" if group == "sampler" else "stop.<option>"
+    return f"Set an option by `{where}`.\n\n{table(['file', 'builder', 'options'], rows)}"
