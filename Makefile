@@ -15,7 +15,7 @@ pretrain sweep: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain sweep: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep clean $(STAGES)
+.PHONY: help setup demo test lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep docs clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ pretrain: $(STAMP) ## train the embedded pair again (hours)
 
 dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.dsi_simulation $(ARGS)
+
+docs: $(STAMP) ## the documentation as a site that needs no network: site/index.html
+	@test -x $(VENV)/bin/mkdocs || $(VENV)/bin/pip install --quiet -c constraints.txt -e '.[docs]'
+	@$(VENV)/bin/python -m docs.generator
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+	@echo "site/index.html is ready"
 
 clean: ## delete runs/ (every stage's output); .venv stays
 	rm -rf runs
