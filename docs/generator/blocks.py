@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generator import results
+from docs.generator.results.summary import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ def replaced(text: str, name: str, new: str) -> str:
 
 def readme() -> str:
     """README.md with the table of results."""
-    return replaced((ROOT / "README.md").read_text(encoding="utf-8"), "results", results.summary())
+    return replaced((ROOT / "README.md").read_text(encoding="utf-8"), "results", summary())
 
 
 def quickstart() -> str:

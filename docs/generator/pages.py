@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import blocks, report_fields, results, settings, stages
+from docs.generator import blocks, report_fields, settings, stages
+from docs.generator.results import page as results
 
 DOCS = Path(__file__).resolve().parents[1]
 PAGES: dict[str, Callable[[], str]] = {

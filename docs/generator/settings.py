@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import io
+import itertools
 import re
 import tokenize
 from pathlib import Path
@@ -34,7 +35,11 @@ REQUIRED = "(required)"
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, "## Files to choose from", _groups(), "## Every stage", _of(config.BaseConfig, "", None)]
-    for name, kind in (("pair", config.PairConfig), ("hardware", config.HardwareConfig), ("tracking", config.TrackingConfig)):
+    for name, kind in (
+        ("pair", config.PairConfig),
+        ("hardware", config.HardwareConfig),
+        ("tracking", config.TrackingConfig),
+    ):
         parts += [f"### {name}", _of(kind, f"{name}.", None)]
     parts += ["### corpus", _of(CorpusConfig, "corpus.", None), "### suite", _of(SuiteConfig, "suite.", None)]
     parts += ["## Stages", *_stages(), "## Samplers", _options("sampler", samplers.CATALOG)]
@@ -89,8 +94,8 @@ def comments_of(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     fields = {item.name for item in dataclasses.fields(kind)}
-    tokens = list(tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline))
-    for token, following in zip(tokens, tokens[1:], strict=False):
+    tokens = tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline)
+    for token, following in itertools.pairwise(tokens):
         if token.type == tokenize.NAME and following.string == ":" and token.string in fields:
             name = token.string
         elif token.type == tokenize.COMMENT and name:
