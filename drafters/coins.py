@@ -1,7 +1,8 @@
 """Random decisions named by keys: the same key gives the same coin on any device, in any batch, at any time.
 
 Nothing in the library draws from a global generator. A decision is named by (seed, request, position, round, node, draw, purpose) and
-its coin is a hash of that name, so batching, scheduling and servers cannot change an output.
+its coin is a hash of that name, so batching, scheduling and servers cannot change it: integers in, equal bits out. What a coin is
+compared with comes from a model and is equal but for rounding (`drafters.rounding`), so an output changes only where that decides.
 """
 
 from __future__ import annotations

@@ -60,7 +60,11 @@ def generate(
         stop: a policy's name (`drafters.stop.catalog`), or a StopPolicy; None goes with ``sampler=None``, else it is static.
         lookahead: tokens that ``static`` drafts per round; None for the recommended or the package's own number.
         temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
-        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts).
+        seed: the same one gives the same tokens for a prompt, whatever it is batched with (a row's number counts), unless rounding
+            decides one. Its coins are equal bits; logits differ in the last ones between forwards of other widths, threads and
+            processors, and a token changes, and with it what follows, where a coin falls within that difference, or at temperature 0
+            where the two largest logits do. In fp32 that is about one token in a million (embedded target alone and in a batch of
+            8: laws 6e-7 apart in total variation).
         stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
             tokenizer, unless ``target`` was loaded from a local folder that holds it.
         compile: compile the forwards that recur (torch.compile): one prompt at a time, tens of seconds per shape, then about

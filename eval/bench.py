@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from eval.bench_output import FOLDER, BenchError, parse
+from eval.progress import Lines, ticking
 
 # Name -> module and its arguments; {path} is where it writes.
 BENCHES: Mapping[str, Sequence[str]] = {
@@ -74,7 +76,9 @@ def main(arguments: Sequence[str]) -> int:
     for name in names:
         print(f"--- {name}", flush=True)
         begin = time.monotonic()
-        if problem := run(name, options.threads, FOLDER):
+        with ticking(Lines(f"    {name}", None, partial(print, flush=True), last=False)):
+            problem = run(name, options.threads, FOLDER)
+        if problem:
             problems[name] = problem
         print(f"    {time.monotonic() - begin:.0f} s", flush=True)
     for name, problem in problems.items():

@@ -16,7 +16,7 @@ from drafters.engine.limits import Limits
 from drafters.engine.opening import allows
 from drafters.engine.session import Pair
 from drafters.probs import Sampling
-from drafters.samplers.catalog import build
+from drafters.samplers.catalog import applies, build
 from drafters.samplers.draft import Sampler, Tree
 from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
@@ -138,13 +138,8 @@ def pairings(
 
 
 def applicable(preset: Preset, drafter: Drafter) -> Sampler | None:
-    """The sampler for this drafter, None where its builder refuses the vocabulary map or misses a component.
-
-    Raises ValueError where it is the preset's options that the builder refuses.
-    """
-    try:
-        build(preset.name, drafter.vocab, **drafter.more)
-    except ValueError:
+    """The sampler for this drafter, None where the drafter lacks what it needs (see `drafters.samplers.catalog.NEEDS`)."""
+    if not applies(preset.name, drafter.vocab, **drafter.more):
         return None
     return build(preset.name, drafter.vocab, preset.options, **drafter.more)
 

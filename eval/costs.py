@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +93,7 @@ def measure_costs(
     lengths: Sequence[int] = range(1, 9),
     repeats: int = 30,
     widths: Sequence[int] = (),
+    advance: Callable[[], None] = lambda: None,
 ) -> Costs:
     """Time the target at every length and each drafter at one token and at every width, interleaved.
 
@@ -100,26 +101,37 @@ def measure_costs(
         pairs: name -> pair; they share the target, which is taken from the first.
         prompt: int64 (n,) target ids to fill the caches with, repeated or cut to CONTEXT and the models' contexts.
         lengths: tokens per target forward; 1 is always measured. widths: tokens of a drafter's forwards over a level of a tree.
+        advance: told of every repeat, the WARM_UP ones included.
     """
     lengths = sorted({1, *lengths})
-    context = _context(pairs, max(*lengths, *widths, 1))
-    ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
-    first = next(iter(pairs.values()))
     with torch.inference_mode():
-        target = _filled(first.open_target(1, context + lengths[-1]), ids)
-        forwards: dict[tuple[str, int | str], Forward] = {
-            ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
-        }
-        for name, pair in pairs.items():
-            forwards["drafter", name] = _drafter_forward(pair, ids)
-            forwards |= {(name, n): _drafter_forward(pair, ids, n) for n in widths}
-        timings = interleaved(forwards, repeats, first.device)
+        made, context = forwards(pairs, prompt, lengths, widths)
+        timings = interleaved(made, repeats, next(iter(pairs.values())).device, advance)
     return Costs(
         target={n: timings["target", n] for n in lengths},
         drafters={name: timings["drafter", name] for name in pairs},
         context=context,
         wide={name: {n: timings[name, n] for n in widths} for name in pairs},
     )
+
+
+def forwards(
+    pairs: Mapping[str, Pair], prompt: Tensor, lengths: Sequence[int], widths: Sequence[int] = ()
+) -> tuple[dict[tuple[str, int | str], Forward], int]:
+    """The forwards that `measure_costs` times, by ("target", tokens), ("drafter", name) and (name, width), and the tokens before.
+
+    Arguments as there. To be called, and the forwards to be run, in `torch.inference_mode`.
+    """
+    context = _context(pairs, max(*lengths, *widths, 1))
+    ids = prompt.repeat(-(-context // len(prompt)))[:context].tolist()
+    target = _filled(next(iter(pairs.values())).open_target(1, context + max(lengths)), ids)
+    made: dict[tuple[str, int | str], Forward] = {
+        ("target", n): Forward(target, torch.tensor([(ids * n)[:n]]), context) for n in lengths
+    }
+    for name, pair in pairs.items():
+        made["drafter", name] = _drafter_forward(pair, ids)
+        made |= {(name, n): _drafter_forward(pair, ids, n) for n in widths}
+    return made, context
 
 
 def drafter_forward(pair: Pair, prompt: Tensor) -> Forward:
@@ -135,7 +147,9 @@ def _drafter_forward(pair: Pair, ids: list[int], tokens: int = 1) -> Forward:
     return Forward(_filled(pair.open_drafter(1, len(stream) + tokens), stream), more, len(stream))
 
 
-def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.device) -> dict[Any, Timing]:
+def interleaved(
+    forwards: Mapping[Any, Forward], repeats: int, device: torch.device, advance: Callable[[], None] = lambda: None
+) -> dict[Any, Timing]:
     """Time every forward `repeats` times in alternating order, after a warm-up; undoing is not timed."""
     seconds: dict[Any, list[float]] = {name: [] for name in forwards}
     for repeat in range(-WARM_UP, repeats):
@@ -149,6 +163,7 @@ def interleaved(forwards: Mapping[Any, Forward], repeats: int, device: torch.dev
             forwards[name].undo()
             if repeat >= 0:
                 seconds[name].append(taken)
+        advance()
     return {name: _timing(values) for name, values in seconds.items()}
 
 

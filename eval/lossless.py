@@ -22,6 +22,7 @@ from eval.losslessness import gate
 from eval.losslessness.certificate import NAME, certificate, code_hash
 from eval.losslessness.mutants.matrix import MUTANTS
 from eval.losslessness.show import show
+from eval.progress import Lines, ticking
 
 Advance = Callable[[int], None]
 DTYPE = "float64"  # of all toy laws
@@ -87,8 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _bar(console: Console) -> Bar:
     @contextmanager
     def bar(description: str, total: int) -> Any:
+        if not console.is_terminal:
+            with ticking(Lines(description, total, lambda text: console.print(text, highlight=False))) as lines:
+                yield lines.advance
+            return
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        with Progress(*columns, console=console) as progress:
             task = progress.add_task(description, total=total)
             yield lambda done: progress.advance(task, done)
 

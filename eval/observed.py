@@ -37,7 +37,7 @@ class Observed:
 
 
 @dataclass
-class Observer:
+class Observer(Verifier):
     """A verifier that behaves as `inner` and takes notes."""
 
     inner: Verifier
@@ -54,7 +54,7 @@ class Observer:
     def __post_init__(self) -> None:
         inner = self.inner
         self.needs_law, self.positional = inner.needs_law, inner.positional
-        self.tree, self.coupled = inner.tree, inner.coupled
+        self.tree, self.coupled = inner.tree, inner.coupled  # it draws by itself: inverse_cdf stays false
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Verifier.draw."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from drafters.samplers.catalog import CATALOG, build, check_options
+from drafters.samplers.catalog import CATALOG, applies, build, check_options
 from drafters.vocab.alignment import identity
 
 _ANY = identity(2)
@@ -60,15 +60,6 @@ def _preset(label: str, values: Mapping[str, Any]) -> Preset:
     if not isinstance(name, str):
         raise ValueError(f"sampler {label}: expected `name:`, one of {', '.join(CATALOG)}, got {name!r}")
     check_options(name, options)
-    if _builds_without(name):  # values, too, where nothing but an option can be refused
+    if applies(name, _ANY):  # values, too, where nothing but an option can be refused
         build(name, _ANY, options)
     return Preset(label, name, options)
-
-
-def _builds_without(name: str) -> bool:
-    """Whether the builder takes a pair of which nothing but the vocabulary is known."""
-    try:
-        build(name, _ANY)
-    except ValueError:
-        return False
-    return True

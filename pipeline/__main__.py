@@ -52,10 +52,6 @@ def _execute(cfg: DictConfig) -> None:
 
         run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), Console())
         return
-    if cfg.threads is not None:
-        import torch  # here, so that configuration errors show at once
-
-        torch.set_num_threads(cfg.threads)
     Runner(cfg, Console()).run(cfg.stage, only=cfg.only)
 
 

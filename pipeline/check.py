@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline import threads
 from pipeline.discovery import suggest
 from pipeline.errors import ConfigError
 
@@ -27,8 +28,7 @@ def check(cfg: DictConfig) -> None:
     for name, choices in CHOICES.items():
         if (value := OmegaConf.select(cfg, name)) not in choices:
             raise ConfigError(f"{name}={value}: {suggest(str(value), choices)}")
-    if cfg.threads is not None and cfg.threads < 1:
-        raise ConfigError(f"threads={cfg.threads}: expected a whole number from 1, or null for all")
+    threads.check(cfg.threads)
     if cfg.hardware.workers is not None and cfg.hardware.workers < 1:
         raise ConfigError(f"hardware.workers={cfg.hardware.workers}: expected a whole number from 1, or null")
     if not cfg.hardware.gpus_per_worker >= 0:

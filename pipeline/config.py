@@ -69,7 +69,7 @@ class BaseConfig:
     runs_dir: str = "runs"
     device: str = "auto"  # auto | cpu | cuda | mps
     dtype: str = "auto"  # auto | fp32 | bf16
-    threads: int | None = None  # CPU threads, null for all
+    threads: Any = "auto"  # CPU threads: auto (what serves the models best, see pipeline.threads) | a whole number
     seed: int = 0
     pair: PairConfig = MISSING
     stop: Any = MISSING  # a policy's arguments are its own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from drafters.vocab.fanout import Fanout
 from pipeline.corpus import Split
 from pipeline.errors import ConfigError
 from pipeline.python_source import Document
-from pipeline.stage import write_atomic
+from pipeline.stage import Advance, write_atomic
 
 Item = tuple[Split, Document]
 MAX_DOMAINS = 256  # rows of int64 (V,): beyond this a column of identifiers was given, not of domains
@@ -72,7 +72,7 @@ def count_stream(
     *,
     shard_bytes: int,
     workers: int | None,
-    on_bytes: Callable[[int], None],
+    on_bytes: Advance,
     fanout: MakeFanout = Fanout,
 ) -> Totals:
     """Count a stream, writing ``<prefix>-00000.safetensors`` ... and reading the shards that are there already.
@@ -85,7 +85,7 @@ def count_stream(
         texts = _labelled(chain([first], stream), part, shard_bytes)
         if path.exists():
             for _, text in texts:
-                on_bytes(utf8_bytes(text))
+                on_bytes(utf8_bytes(text), kept=True)
             part = _load(path, vocabulary)
         else:
             found = count_tokens(

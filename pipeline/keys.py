@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,13 @@ def key_parts(
     module: str,
     cfg: DictConfig,
     inputs: Mapping[str, str],
+    threads: Callable[[Stage], int],
     root: Path = ROOT,
     packages: tuple[str, ...] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that decides the output of ``stage``, as a JSON object; ``inputs`` maps roles to content keys.
+
+    ``threads``: how many the stage will compute with; asked only where it measures.
 
     Raises ConfigError for an external that is neither a path nor a Hub name with a pinned revision.
     """
@@ -47,7 +50,7 @@ def key_parts(
         "external": {label: external_hash(label, where) for label, where in stage.external(cfg).items()},
     }
     if stage.measures:
-        parts["machine"] = machine.describe(cfg)
+        parts["machine"] = machine.describe(cfg, threads(stage))
     return parts
 
 

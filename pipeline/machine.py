@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -11,14 +10,14 @@ from omegaconf import DictConfig
 from drafters.package.manifest import versions
 
 
-def describe(cfg: DictConfig) -> dict[str, str | int]:
+def describe(cfg: DictConfig, threads: int) -> dict[str, str | int]:
     """Device (with its model), dtype, threads and package versions under ``cfg``. No host names, no paths."""
     device = resolve(cfg.device)
     return {
         "device": device,
         "device_name": device_name(device),
         "dtype": cfg.dtype,  # "auto" is a function of the device and the model, which are in the key
-        "threads": cfg.threads or os.cpu_count() or 1,
+        "threads": threads,
         **versions(),
     }
 

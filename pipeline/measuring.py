@@ -45,12 +45,13 @@ def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> di
     with context.progress("Logging laws", len(chosen)) as bar:
         for number, contender in enumerate(chosen):
             part = context.out / f".part-laws-{number:04d}.json"
-            if not part.exists():
+            kept = part.exists()
+            if not kept:
                 made = laws.optimum(contender)
                 write_atomic(part, json.dumps(None if made is None else asdict(made)).encode())
             if (fields := json.loads(part.read_text(encoding="utf-8"))) is not None:
                 found[contender.configuration] = Optimum(**fields)
-            bar.advance()
+            bar.advance(kept=kept)
     by_sampler = {(key.drafter, key.preset, key.temperature): value for key, value in found.items()}
     keys = [contender.configuration for contender in contenders]
     return {key: by_sampler[name] for key in keys if (name := (key.drafter, key.preset, key.temperature)) in by_sampler}
@@ -83,8 +84,8 @@ def records(context: Context, configurations: int, tasks: Sequence[Task], make: 
     def late() -> bool:
         return kept >= min(2, len(tasks)) and time.monotonic() - begin > limit
 
-    with context.progress("Evaluating", len(every) * configurations) as bar:
-        bar.advance(kept * configurations)
+    with context.progress("Evaluating", len(every) * configurations, "runs") as bar:
+        bar.advance(kept * configurations, kept=True)
         for index, found in make(missing, bar.advance, late):
             lines = "".join(f"{item.to_json()}\n" for item in found)
             write_atomic(_part(context, missing[index], tasks), lines.encode())

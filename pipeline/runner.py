@@ -27,6 +27,7 @@ from pipeline.errors import MissingInput, PipelineError
 from pipeline.keys import content_key, key_parts
 from pipeline.lock import lock
 from pipeline.stage import Context, Stage
+from pipeline.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Runner:
     root: Path = ROOT  # where first-party source lies
     first_party: tuple[str, ...] = PACKAGES
     done: set[Path] = field(default_factory=set)  # made or checked by this runner
+    threads: Threads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.threads = Threads(self.cfg, self.console)
 
     def run(self, name: str, only: bool = False) -> Path:
         """Make the output of stage ``name`` and, unless ``only``, of every stage before it; return its directory.
@@ -91,7 +96,7 @@ class Runner:
         stage.check(self.cfg)
         inputs = {role: self.plan(other, (*above, name)) for role, other in sorted(stage.inputs(self.cfg).items())}
         keys = {role: step.key for role, step in inputs.items()}
-        parts = key_parts(stage, module, self.cfg, keys, self.root, self.first_party)
+        parts = key_parts(stage, module, self.cfg, keys, self.threads.of, self.root, self.first_party)
         key = content_key(parts)
         return Step(stage, key, parts, inputs, Path(self.cfg.runs_dir) / name / key)
 
@@ -133,10 +138,13 @@ class Runner:
             partial.mkdir(exist_ok=True)
             publish.sweep(partial)
             inputs = {role: needed.directory for role, needed in step.inputs.items()}
+            self.threads.use(step.stage)
             with self._stage_console() as console:
-                step.stage.run(Context(self.cfg, inputs, partial, console, step.directory, self.console))
-            publish.sweep(partial)
-            publish.seal(partial, step.stage.name, step.key, step.parts)
+                context = Context(self.cfg, inputs, partial, console, step.directory, self.console)
+                with context.heartbeat(step.stage.name):
+                    step.stage.run(context)
+                    publish.sweep(partial)
+                    publish.seal(partial, step.stage.name, step.key, step.parts)
         publish.publish(partial, step.directory)
 
     def _is_whole(self, step: Step) -> bool:

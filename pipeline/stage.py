@@ -12,6 +12,7 @@ decide what a stage writes.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,20 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from eval.progress import Lines, ticking
+
 
 def _nothing(cfg: DictConfig) -> dict[str, str]:
     return {}
+
+
+def _never(cfg: DictConfig) -> bool:
+    return False
+
+
+def always(cfg: DictConfig) -> bool:
+    """True, whatever the configuration."""
+    return True
 
 
 def _possible(cfg: DictConfig) -> None:
@@ -55,6 +67,9 @@ class Stage:
         _nothing  # label -> local path, or Hub "org/name@<40-hex revision>"
     )
     check: Callable[[DictConfig], None] = _possible  # raises ConfigError for impossible settings before anything runs
+    decodes: Callable[[DictConfig], bool] = (
+        _never  # it runs the pair's models token by token here: threads are chosen by that
+    )
     measures: bool = False  # the output depends on device, dtype, threads and package versions
     show: Callable[[Path, dict[str, Path], Console], None] = (
         _silent  # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
@@ -75,10 +90,21 @@ class Stage:
         return {} if node is None else OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
+class Advance(Protocol):
+    """Counts `n` units of work more; `kept`: an earlier run had done them, so that they say nothing about the speed."""
+
+    def __call__(self, n: float = 1, *, kept: bool = False) -> None: ...
+
+
+def unseen(n: float = 1, *, kept: bool = False) -> None:
+    """The `Advance` of work that nobody watches."""
+
+
 class Bar(Protocol):
     """Handle of one progress bar."""
 
-    def advance(self, n: float = 1) -> None: ...
+    @property
+    def advance(self) -> Advance: ...
 
 
 @dataclass
@@ -91,21 +117,63 @@ class Context:
     console: Console = field(default_factory=Console)
     home: Path | None = None  # where ``out`` will lie once it is complete
     screen: Console | None = None  # where progress shows, if not on ``console``
+    clock: Callable[[], float] = time.monotonic
+    _open: list[Lines] = field(default_factory=list, repr=False)  # progress at work, the innermost last
 
     @contextmanager
-    def progress(self, description: str, total: float | None) -> Iterator[Bar]:
-        """A progress bar on a terminal, nothing elsewhere; ``with context.progress("Counting", n) as bar:
-        bar.advance(k)``."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        screen = self.screen or self.console
-        with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-            yield _RichBar(progress, progress.add_task(description, total=total))
+    def progress(self, description: str, total: float | None, unit: str = "") -> Iterator[Bar]:
+        """A progress bar on a terminal, elsewhere a line every 15 s and none if it ends before; ``with
+        context.progress("Counting", n) as bar: bar.advance(k)``.
+
+        ``total`` None: not known. ``unit`` stands behind the numbers of the lines; "bytes" are shown as MB. What is found
+        finished is counted by ``bar.advance(k, kept=True)``, so that the time left rests on this run's work alone.
+        """
+        if self._shown.is_terminal:
+            with _terminal_bar(self._shown, description, total) as bar:
+                yield bar
+            return
+        with self._lines(Lines(description, total, self._say, self.clock, unit)) as lines:
+            yield lines
+
+    @contextmanager
+    def heartbeat(self, what: str) -> Iterator[None]:
+        """Say every 15 s, where there is no terminal, that ``what`` is at work, unless a `progress` inside says it."""
+        if self._shown.is_terminal:
+            yield
+            return
+        begin = len(self._open)
+        lines = Lines(what, None, self._say, self.clock, quiet=lambda: len(self._open) > begin, last=False)
+        with ticking(lines):
+            yield
+
+    @contextmanager
+    def _lines(self, lines: Lines) -> Iterator[Lines]:
+        self._open.append(lines)
+        try:
+            with ticking(lines):
+                yield lines
+        finally:
+            self._open.remove(lines)
+
+    @property
+    def _shown(self) -> Console:
+        return self.screen or self.console
+
+    def _say(self, text: str) -> None:
+        self._shown.print(text, highlight=False, markup=False, soft_wrap=True)  # flushes, so that a pipe shows it
+
+
+@contextmanager
+def _terminal_bar(console: Console, description: str, total: float | None) -> Iterator[Bar]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _RichBar(progress, progress.add_task(description, total=total))
 
 
 @dataclass
@@ -113,7 +181,7 @@ class _RichBar:
     progress: Progress
     task: Any
 
-    def advance(self, n: float = 1) -> None:
+    def advance(self, n: float = 1, *, kept: bool = False) -> None:
         self.progress.advance(self.task, n)
 
 

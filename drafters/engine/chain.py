@@ -36,7 +36,7 @@ class Chain:
         if (
             not is_constant(stop)
             or stop.max_length < 1
-            or not getattr(sampler.verifier, "inverse_cdf", False)
+            or not sampler.verifier.inverse_cdf
             or not getattr(proposal, "total", False)
         ):
             return None

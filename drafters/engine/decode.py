@@ -93,7 +93,8 @@ def speculative(
     """Draft-then-verify decoding whose output has exactly plain decoding's law (Leviathan et al. 2023).
 
     `batch`: at most so many requests at once; the next one takes the place of the first that ends. None: all at once. Needs
-    KeyedCoins, by which a request's output is the same alone, in any batch and in any place of it. Raises RequestError.
+    KeyedCoins, by which a request's output is the same alone, in any batch and in any place of it, unless rounding decides a
+    token: see `drafters.generate`. Raises RequestError.
     """
     return _Run.open(pair, sampler, sampler.verifier, stop, prompts, coins, limits, batch).finish()
 

@@ -43,7 +43,7 @@ def grouped_attention(
     rows = query.reshape(groups, -1, size)  # (G, (H / G) n, d)
     scores = torch.bmm(rows, key[0].transpose(1, 2)) * (size**-0.5 if scaling is None else scaling)
     scores = scores.view(groups, -1, n, slots) + attention_mask[0]
-    weights = scores.float().softmax(-1).to(value.dtype)
+    weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(-1).to(value.dtype)  # fp64 stays fp64
     out = torch.bmm(weights.view(groups, -1, slots), value[0])
     return out.view(1, heads, n, value.shape[-1]).transpose(1, 2).contiguous(), None
 

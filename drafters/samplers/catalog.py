@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from drafters.affinity import AffinityPrior
 from drafters.samplers.draft import Sampler, TokenProposal, Tree
 from drafters.samplers.guard import check_acceptance
+from drafters.samplers.needs import PRIOR, SHARED, TAIL, TEXTS, TEXTS_OR_SUBSET, WHOLE, Context, Need, is_identity
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.rdk import RDK, RDKExact
 from drafters.samplers.proposal.slem import SLEM
@@ -32,25 +31,6 @@ from drafters.samplers.verify.rrs import RRS
 from drafters.samplers.verify.thinning import Thinning
 from drafters.samplers.verify.traversal import Traversal
 from drafters.vocab.alignment import VocabMap
-from drafters.vocab.texts import Texts
-
-
-@dataclass(frozen=True)
-class Context:
-    """What builders may ask of a pair. Only `vocab` is always there; `build` takes the others as keyword arguments."""
-
-    vocab: VocabMap  # of the drafter's head
-    texts: Callable[[], Texts] | None = None  # what the ids spell, read when a string-level sampler asks for it
-    affinity: AffinityPrior | None = None
-    tail: bool = False  # the drafter's head has a low-rank tail, so that it has a row for every token of its vocabulary
-
-
-def is_identity(vocab: VocabMap) -> bool:
-    """True where every drafter row is the target id of the same number."""
-    size = vocab.to_target.shape[0]
-    return vocab.to_drafter.shape[0] == size and bool(
-        (vocab.to_target == vocab.to_target.new_tensor(range(size))).all()
-    )
 
 
 def _bridge(vocab: VocabMap) -> TokenProposal:
@@ -58,9 +38,7 @@ def _bridge(vocab: VocabMap) -> TokenProposal:
 
 
 def standard(context: Context) -> Sampler:
-    """Rejection sampling on one shared, unpruned vocabulary. Raises ValueError for any other map."""
-    if not is_identity(context.vocab):
-        raise ValueError("sampler 'standard' needs a drafter with the target's whole vocabulary; use sampler='tli'.")
+    """Rejection sampling on one shared, unpruned vocabulary."""
     return Sampler("standard", Identity(), Rejection())
 
 
@@ -89,8 +67,8 @@ def slrs(context: Context, rule: str = "token") -> Sampler:
         raise ValueError(f"slrs: rule must be token or longest, got {rule!r}.")
     if rule == "longest" and context.texts is not None:
         return Sampler("slrs", SLRSUnits(context.texts()), Thinning())
-    if context.texts is None and (rule == "longest" or bool((context.vocab.to_target < 0).any())):
-        raise ValueError("sampler 'slrs' must know what the ids spell: pass texts=, e.g. of read_texts.")
+    if context.texts is None and rule == "longest":
+        raise ValueError(TEXTS.otherwise.format(name="slrs"))
     first = context.vocab.to_target  # a drafter token that is a target token begins with itself
     if context.texts is not None:
         first = torch.where(first >= 0, first, context.texts().first.to(first.device))
@@ -98,32 +76,25 @@ def slrs(context: Context, rule: str = "token") -> Sampler:
 
 
 def slem(context: Context) -> Sampler:
-    """Text drafted in the drafter's own tokens; the target's own samples decide. Needs `texts`."""
-    if context.texts is None:
-        raise ValueError("sampler 'slem' must know what the ids spell: pass texts=, e.g. of read_texts.")
+    """Text drafted in the drafter's own tokens; the target's own samples decide."""
+    assert context.texts is not None  # a need
     return Sampler("slem", SLEM(context.texts()), ExactMatch())
 
 
-def _prior(context: Context, name: str) -> AffinityPrior:
-    if context.affinity is None:
-        raise ValueError(f"sampler {name!r} needs an affinity prior: run stage=affinity, or pass affinity=.")
-    return context.affinity
-
-
 def rdk(context: Context) -> Sampler:
-    """Rejection sampling on the drafter's law after its tokens gave mass to pruned ones. Needs `affinity`."""
-    return Sampler("rdk", RDK(context.vocab, _prior(context, "rdk")), Rejection())
+    """Rejection sampling on the drafter's law after its tokens gave mass to pruned ones."""
+    assert context.affinity is not None  # a need
+    return Sampler("rdk", RDK(context.vocab, context.affinity), Rejection())
 
 
 def rdk_exact(context: Context) -> Sampler:
-    """The same law by the paper's whole matrix. Needs `affinity`, and memory."""
-    return Sampler("rdk_exact", RDKExact(context.vocab, _prior(context, "rdk_exact")), Rejection())
+    """The same law by the paper's whole matrix. Raises ValueError where that takes too much memory."""
+    assert context.affinity is not None  # a need
+    return Sampler("rdk_exact", RDKExact(context.vocab, context.affinity), Rejection())
 
 
 def tail(context: Context) -> Sampler:
-    """Rejection sampling with a drafter whose pruned rows a low-rank tail gives back. Needs a head with a tail."""
-    if not context.tail:
-        raise ValueError("sampler 'tail' needs a drafter whose head has a tail: run stage=tail, or pass tail=True.")
+    """Rejection sampling with a drafter whose pruned rows a low-rank tail gives back."""
     return Sampler("tail", _bridge(context.vocab), Rejection())
 
 
@@ -220,6 +191,28 @@ CATALOG: dict[str, Callable[..., Sampler]] = {
 }
 
 
+# What each asks of a pair besides a token that target and drafter share.
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "standard": (WHOLE,),
+    "slem": (TEXTS,),
+    "slrs": (TEXTS_OR_SUBSET,),
+    "rdk": (SHARED, PRIOR),
+    "rdk_exact": (SHARED, PRIOR),
+    "tail": (SHARED, TAIL),
+}
+
+
+def lacking(name: str, pair: Context) -> str | None:
+    """What a pair lacks for the sampler `name`, in words; None where the sampler applies to it."""
+    needs = NEEDS.get(name, (SHARED,))
+    return next((need.otherwise.format(name=name) for need in needs if not need.holds(pair)), None)
+
+
+def applies(name: str, vocab: VocabMap, **more: Any) -> bool:
+    """Whether the sampler `name` can be built for a pair; arguments as of `build`."""
+    return lacking(name, Context(vocab, **more)) is None
+
+
 def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, **more: Any) -> Sampler:
     """The sampler `name` for a drafter with this vocabulary map.
 
@@ -228,7 +221,10 @@ def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, 
     Raises ValueError naming the known and the nearest name, or what the sampler needs and was not given.
     """
     check_options(name, options or {})
-    return CATALOG[name](Context(vocab, **more), **(options or {}))
+    pair = Context(vocab, **more)
+    if (why := lacking(name, pair)) is not None:
+        raise ValueError(why)
+    return CATALOG[name](pair, **(options or {}))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

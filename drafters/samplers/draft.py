@@ -144,24 +144,24 @@ class StringProposal(Protocol):
         ...
 
 
-class Verifier(Protocol):
-    """Decides a round. No model, no cache, no clock.
+class Verifier:
+    """Decides a round. No model, no cache, no clock."""
 
-    One with a true attribute `inverse_cdf` draws by `coins.draw` of the law and nothing else: compiled drafting does it in its place.
-    """
-
-    needs_law: bool  # verify reads Draft.q
-    positional: bool  # coins depend on the position alone, not on the round (coupled and target-only samplers)
-    tree: bool  # accepts trees, not only chains
-    coupled: bool  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
+    needs_law: bool = True  # verify reads Draft.q
+    positional: bool = False  # coins depend on the position alone, not on the round (coupled and target-only samplers)
+    tree: bool = False  # accepts trees, not only chains
+    coupled: bool = False  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
+    inverse_cdf: bool = (
+        False  # draws by `coins.draw` of the law and nothing else: compiled drafting does it in its place
+    )
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) law of one node -> int64 (B, count) children in draw order; chain verifiers draw one, -1 = no such child."""
-        ...
+        raise NotImplementedError
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """p (B, M + 1, V): the target's laws after the prefix (row 0) and after each node; key.position = committed length."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from drafters.stop.features import ENTROPY
+from drafters.stop.policy import StopPolicy
 from drafters.stop.rows import PerRow
 
 THRESHOLD, RATE = range(2)
 
 
 @dataclass
-class AdaEDL:
+class AdaEDL(StopPolicy):
     """Agrawal et al. 2024 (PMLR 262): go on while 1 - sqrt(`gamma` H(q)) >= the row's threshold.
 
     From 1 - TV >= 1 - sqrt(KL / 2) with the cross-entropy taken as proportional to H. After a round the acceptance rate is

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drafters.stop.features import DRAWN
+from drafters.stop.policy import StopPolicy
 
 ENOUGH = 5  # pairs must be more than this
 MISSED_COSTS = 3.0  # stopping before an accepted token hurts more than drafting one that is rejected
@@ -38,7 +39,7 @@ def best_threshold(pairs: Pairs) -> float | None:
 
 
 @dataclass
-class AdaptiveConfidence:
+class AdaptiveConfidence(StopPolicy):
     """`Confidence` whose threshold is learnt per row from what was verified: accepted drafts and the first rejected one.
 
     Drafts behind a rejection were never tested and are forgotten. `window`: pairs remembered, where transformers keeps all.

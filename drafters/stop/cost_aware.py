@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from drafters.stop.classifier import ACCEPTED, NEXT
+from drafters.stop.policy import StopPolicy
 from drafters.stop.rows import PerRow
 
 TOKENS, TIME, FRUITLESS, WAITED, PATIENCE = range(5)
@@ -31,7 +32,7 @@ SHORTEST_WAIT, LONGEST_WAIT = 8.0, 1024.0  # rounds without drafts before drafti
 
 
 @dataclass
-class CostAware:
+class CostAware(StopPolicy):
     """See the module. `c`: seconds of one more draft (drafter forward, this policy, one more token to verify) / target forward.
 
     `rate` (tokens per target forward's time of rounds that draft; below 1 they do not pay) is where each row starts from; it goes

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drafters.stop.policy import StopPolicy
 from drafters.stop.rows import PerRow
 
 
 @dataclass
-class Heuristic:
+class Heuristic(StopPolicy):
     """`GenerationConfig.num_assistant_tokens_schedule`: "heuristic" with `persist`, "heuristic_transient" without.
 
     Starts at `length` and never drafts more than `max_length`, which transformers does not bound. Raises ValueError on lengths

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drafters.stop.policy import StopPolicy
 
-class Memoryless:
+
+class Memoryless(StopPolicy):
     """Draws the first token of every round, then goes on while `goes_on` says so."""
 
     needs_features = True
@@ -25,9 +27,3 @@ class Memoryless:
         if features is None:
             return torch.ones_like(drafted, dtype=torch.bool)
         return self.goes_on(features)
-
-    def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """Learns nothing."""
-
-    def reset(self, rows: Tensor) -> None:
-        """Keeps nothing."""

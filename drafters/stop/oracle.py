@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drafters.stop.policy import StopPolicy
+
 
 @dataclass
-class Oracle:
+class Oracle(StopPolicy):
     """Draft exactly what will be accepted (Mamou et al. 2024, section 3).
 
     `accepted`: per row bool (n,), whether the draft for each position since the start of generation would be accepted. At

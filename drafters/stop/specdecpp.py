@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from drafters.stop.classifier import ACCEPTED, Classifier
+from drafters.stop.policy import StopPolicy
 
 
 @dataclass
-class SpecDecPP:
+class SpecDecPP(StopPolicy):
     """Go on while 1 - prod P(accepted) <= `threshold`.
 
     The paper's classifier reads the drafter's hidden state; here it is DISCO's, which reads the law. Their rule is the same.
@@ -36,9 +37,3 @@ class SpecDecPP:
             return torch.ones_like(drafted, dtype=torch.bool)
         self._survival = self._survival * self.classifier(features)[:, ACCEPTED]
         return 1 - self._survival <= self.threshold
-
-    def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
-        """Learns nothing."""
-
-    def reset(self, rows: Tensor) -> None:
-        """Keeps nothing between rounds."""

@@ -13,7 +13,7 @@ from drafters.coins import Key, KeyedCoins
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling, warp
-from drafters.samplers.catalog import build
+from drafters.samplers.catalog import applies, build
 from drafters.samplers.draft import Sampler
 from drafters.stop.static import Static
 from drafters.vocab.alignment import VocabMap
@@ -147,10 +147,9 @@ def relabelling_error(name: str) -> float:
         pair = relabelled(toy.pair, order)
         prior = random_prior(toy.pair.vocab, seed=5)
         moved = AffinityPrior(order[prior.index.long()].int(), prior.weight, prior.share)
-        try:
-            other = small(build(name, pair.vocab, affinity=moved, tail=True), (2, 1))
-        except ValueError:
+        if not applies(name, pair.vocab, affinity=moved, tail=True):
             continue  # a sampler of one shared numbering, e.g. standard
+        other = small(build(name, pair.vocab, affinity=moved, tail=True), (2, 1))
         limits = affordable(other, Limits(3, Sampling(0.8)))
         law = exact_law(other, lambda: Static(2), pair, [int(order[token]) for token in toy.prompt], limits)
         reference = reference_law(toy.pair, toy.prompt, limits)

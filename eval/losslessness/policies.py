@@ -12,7 +12,7 @@ from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 
 
-class Wavering:
+class Wavering(StopPolicy):
     """Longer after a round that was accepted whole, shorter after another; shorter still where the prefix is odd."""
 
     max_length = 3

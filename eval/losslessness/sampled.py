@@ -19,7 +19,7 @@ from drafters.coins import KeyedCoins
 from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
-from drafters.samplers.catalog import build
+from drafters.samplers.catalog import applies, build
 from drafters.samplers.draft import Sampler, StringProposal
 from drafters.stop.static import Static
 from eval.chi_square import ALPHA, POWER, detectable, p_value, samples_needed
@@ -52,10 +52,9 @@ def subject(name: str) -> tuple[Blocks, Sampler]:
     worded = worded_blocks(30)
     for candidate in (worded, blocks([0, 2, 3], 72), blocks([0, 1, 2, 3], 70)):
         pair, prior = candidate.pair, random_prior(candidate.pair.vocab, seed=6)
-        try:
-            sampler = build(name, pair.vocab, texts=pair.texts, affinity=prior, tail=True)
-        except ValueError:
+        if not applies(name, pair.vocab, texts=pair.texts, affinity=prior, tail=True):
             continue
+        sampler = build(name, pair.vocab, texts=pair.texts, affinity=prior, tail=True)
         whole = not isinstance(sampler.proposal, StringProposal) and sampler.token_proposal.total
         if candidate is worded and whole:
             continue  # it would not look at the texts

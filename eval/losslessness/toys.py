@@ -10,7 +10,7 @@ import torch
 
 from drafters.affinity import AffinityPrior
 from drafters.engine.limits import Limits
-from drafters.samplers.catalog import build
+from drafters.samplers.catalog import applies, build
 from drafters.samplers.draft import Sampler, StringProposal, Tree
 from drafters.vocab.alignment import VocabMap, identity, restrict
 from eval.tables import Table, TablePair, foreign_pair, full_pair, pruned_pair
@@ -28,10 +28,8 @@ class Toy:
     def sampler(self, name: str, **options: Any) -> Sampler | None:
         """The catalog's sampler for this pair; None where its builder refuses the pair."""
         prior = random_prior(self.pair.vocab, seed=5)
-        try:
-            return build(name, self.pair.vocab, options, texts=self.pair.texts, affinity=prior, tail=True)
-        except ValueError:
-            return None
+        more = {"texts": self.pair.texts, "affinity": prior, "tail": True}
+        return build(name, self.pair.vocab, options, **more) if applies(name, self.pair.vocab, **more) else None
 
 
 # The foreign prompt ends with a token that the drafter cannot spell.

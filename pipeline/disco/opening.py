@@ -14,8 +14,9 @@ from drafters.package.components import AFFINITY, load_affinity
 from drafters.package.model_folder import quiet
 from drafters.pair import ModelPair, load_pair, pair_settings
 from drafters.prune import VOCAB_FILE, load_pruned
-from drafters.samplers.catalog import build, is_identity
+from drafters.samplers.catalog import build
 from drafters.samplers.draft import Chain, Sampler, StringProposal
+from drafters.samplers.needs import is_identity
 from drafters.vocab.alignment import VocabMap
 from pipeline.errors import ConfigError
 

@@ -16,7 +16,7 @@ from eval.costs import Costs, drafter_forward, measure_costs
 from eval.replay import Prices
 from eval.stop_costs import decision_seconds
 from pipeline.disco.opening import Opened
-from pipeline.stage import Context, write_atomic
+from pipeline.stage import Advance, Context, write_atomic
 
 PASSES = 10  # of timing the forwards: what is compared within one of them ran at one pace of the machine
 TURNS = 5  # of timing decisions and drafter forwards
@@ -28,14 +28,18 @@ def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices
     if not part.exists():
         ids, lengths = torch.arange(2, 130) % opened.models.vocabulary, range(1, settings.max_length + 2)
         each = max(1, settings.cost_runs // PASSES)
-        target, drafter = at_one_pace(
-            [measure_costs({"drafter": opened.pair}, ids, lengths, each) for _ in range(PASSES)], "drafter"
-        )
-        stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
+        with context.progress("Timing forwards and decisions", PASSES + TURNS) as bar:
+            passes = []
+            for _ in range(PASSES):
+                passes.append(measure_costs({"drafter": opened.pair}, ids, lengths, each))
+                bar.advance()
+            target, drafter = at_one_pace(passes, "drafter")
+            stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
+            share = _share(opened, stop, ids, settings.cost_runs, bar.advance)
         found = {
             "target": {str(n): seconds for n, seconds in target.items()},
             "drafter": drafter,
-            "stop": _share(opened, stop, ids, settings.cost_runs) * drafter,
+            "stop": share * drafter,
         }
         write_atomic(part, json.dumps(found).encode())
     found = json.loads(part.read_text())
@@ -52,7 +56,7 @@ def at_one_pace(passes: Sequence[Costs], drafter: str) -> tuple[dict[int, float]
     return target, unit * median(costs.drafters[drafter].median / costs.t for costs in passes)
 
 
-def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int) -> float:
+def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int, advance: Advance) -> float:
     """A decision's time, behind a drafter forward, over that forward's, timed in turns: a machine that changes its pace changes both."""
     columns, shares, ahead = opened.vocab.to_target.shape[0], [], drafter_forward(opened.pair, ids)
 
@@ -64,4 +68,5 @@ def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int) -> float:
         decision = decision_seconds(stop, columns, runs, opened.pair.device, greedy=True, before=before)
         forward = measure_costs({"drafter": opened.pair}, ids, [1], runs).drafters["drafter"].median
         shares.append(decision / forward)
+        advance()
     return median(shares)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 
 from pipeline.disco.data import DiscoData, Rows
 from pipeline.disco.module import DiscoModule
+from pipeline.stage import Advance, unseen
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -23,8 +23,12 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 class Bar(Callback):
     """Calls `advance` after every epoch."""
 
-    def __init__(self, advance: Callable[[], None]):
+    def __init__(self, advance: Advance):
         self.advance = advance
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The epochs of a killed run."""
+        self.advance(trainer.current_epoch, kept=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One epoch more."""
@@ -39,7 +43,7 @@ def fit(
     *,
     seed: int,
     loggers: list[Logger],
-    advance: Callable[[], None] = lambda: None,
+    advance: Advance = unseen,
 ) -> DiscoModule:
     """The classifier with the smallest validation loss; `folder` keeps the checkpoints.
 

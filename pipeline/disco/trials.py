@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from eval.policies import measured
 from eval.records import AUTOREGRESSIVE, DIFFERENT, PACKAGE, SPECULATIVE, Configuration, Record, parse
 from eval.replay import Prices
 from pipeline.disco.opening import Opened
-from pipeline.stage import write_atomic
+from pipeline.stage import Advance, write_atomic
 
 
 def contenders(opened: Opened, policies: Mapping[float, Mapping[str, StopPolicy]]) -> list[Contender]:
@@ -44,7 +44,7 @@ def run_trials(
     *,
     max_new_tokens: int,
     seed: int,
-    advance: Callable[[], None],
+    advance: Advance,
 ) -> list[Record]:
     """Records of all prompts, int64 (n,); each prompt's are kept in a file of `out`, so that a rerun skips it."""
     check = GreedyCheck(opened.models.target)
@@ -53,7 +53,8 @@ def run_trials(
     warm = False
     for number, ids in enumerate(prompts):
         part = out / f".part-trial-{number:04d}.jsonl"
-        if not part.exists():
+        kept = part.exists()
+        if not kept:
             task = Task(number, str(number), ids)
             if not warm:
                 harness.warm_up(task)
@@ -61,7 +62,7 @@ def run_trials(
             lines = (record.to_json() for record in harness.trial(task, 0))
             write_atomic(part, "".join(f"{line}\n" for line in lines).encode())
         records += map(parse, part.read_text(encoding="utf-8").splitlines())
-        advance()
+        advance(kept=kept)
     return records
 
 

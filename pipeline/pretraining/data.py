@@ -11,9 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.stage import Advance, unseen
 
-def pack(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], chunk: int = 256) -> np.ndarray:
-    """Concatenate the documents' ids, each followed by EOS: uint16 (n,)."""
+
+def pack(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], chunk: int = 256, advance: Advance = unseen
+) -> np.ndarray:
+    """Concatenate the documents' ids, each followed by EOS: uint16 (n,). `advance` is told of documents."""
     if len(tokenizer) > 2**16:
         raise ValueError(f"pack stores uint16 ids; expected at most 65536 tokens, got {len(tokenizer)}.")
     backend, end = tokenizer.backend_tokenizer, tokenizer.eos_token_id
@@ -23,6 +27,7 @@ def pack(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], chunk: int = 
     def flush() -> None:
         for encoding in backend.encode_batch_fast(batch, add_special_tokens=False):
             parts.append(np.asarray([*encoding.ids, end], dtype=np.uint16))
+        advance(len(batch))
         batch.clear()
 
     for text in texts:
@@ -33,12 +38,16 @@ def pack(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], chunk: int = 
     return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
 
 
-def load_or_pack(path: Path, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+def load_or_pack(
+    path: Path, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], advance: Advance = unseen
+) -> np.ndarray:
     """The packed ids at `path`, made on the first call (written to a sibling first, so a crash leaves no half file)."""
     if not path.exists():
         partial = path.with_name(path.name + ".tmp.npy")
-        np.save(partial, pack(tokenizer, texts))
+        np.save(partial, pack(tokenizer, texts, advance=advance))
         partial.replace(path)
+    else:
+        advance(len(texts), kept=True)
     return np.load(path, mmap_mode="r")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,20 @@ from transformers import PreTrainedModel
 
 from pipeline.pretraining.data import Windows
 from pipeline.pretraining.module import Pretraining, Schedule
+from pipeline.stage import Advance, unseen
 
 
 class Bar(Callback):
     """Advances a progress bar by the share of the budget used: `advance(per mille, text)`."""
 
-    def __init__(self, advance: Callable[[float], None]):
+    def __init__(self, advance: Advance):
         self.advance, self.done = advance, 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What a killed run had used of the budget is no work of this one."""
+        assert isinstance(pl_module, Pretraining)
+        self.done = int(1000 * pl_module.progress)
+        self.advance(self.done, kept=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -48,7 +54,7 @@ def train(
     batch: int,
     seed: int,
     teacher: PreTrainedModel | None = None,
-    advance: Callable[[float], None] = lambda amount: None,
+    advance: Advance = unseen,
     accelerator: str = "cpu",
 ) -> dict[str, float]:
     """Train `model` in place and return {"updates", "minutes", "tokens"}; `folder` keeps what a killed run needs to go on.
@@ -57,7 +63,7 @@ def train(
     leaves the model as it is.
     """
     if schedule.minutes == 0:
-        advance(1000)
+        advance(1000, kept=True)
         return {"updates": 0.0, "minutes": 0.0, "tokens": 0.0}
     folder.mkdir(parents=True, exist_ok=True)
     done, last = folder / "model.safetensors", folder / "last.ckpt"
@@ -65,7 +71,7 @@ def train(
     if done.exists():
         load_model(model, done)
         report = torch.load(folder / "spent.pt", weights_only=True)
-        advance(1000)
+        advance(1000, kept=True)
         return dict(report)
     first = 0
     if last.exists():
@@ -90,7 +96,7 @@ def train(
     return report
 
 
-def _trainer(folder: Path, advance: Callable[[float], None], accelerator: str) -> L.Trainer:
+def _trainer(folder: Path, advance: Advance, accelerator: str) -> L.Trainer:
     return L.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from omegaconf import DictConfig
+
 from drafters.engine.distributed.ray_cluster import require_ray
 
 RETRIES = 10  # deaths of an actor, and times that a piece of work is tried again because of one
@@ -56,6 +58,11 @@ def size(ray: Any, workers: int | None, gpus: float) -> int:
     if gpus:
         return max(1, int(ray.cluster_resources().get("GPU", 0) // gpus))
     return max(1, sum(bool(node.get("Alive")) for node in ray.nodes()))
+
+
+def threads(cfg: DictConfig) -> int | None:
+    """CPU threads of every process where a number is given; None: the share of the processors that Ray gives it."""
+    return cfg.threads if isinstance(cfg.threads, int) else None
 
 
 def connect(address: str | None) -> Any:

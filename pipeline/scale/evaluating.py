@@ -57,7 +57,7 @@ def cells(cfg: DictConfig, package: Path, rank_laws: RankLaws) -> Make:
         gpus = cfg.hardware.gpus_per_worker
         workers = crew.size(ray, cfg.hardware.workers, gpus)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        arguments = settings, str(package.resolve()), dict(rank_laws), cfg.threads
+        arguments = settings, str(package.resolve()), dict(rank_laws), crew.threads(cfg)
         for index, lines in crew.results(ray, Evaluator, arguments, [tuple(cell) for cell in chosen], workers, gpus):
             for _ in lines:
                 advance()

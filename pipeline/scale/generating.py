@@ -36,4 +36,4 @@ def shards(cfg: DictConfig, work: Sequence[Work]) -> Iterator[tuple[int, bytes]]
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     gpus = cfg.hardware.gpus_per_worker
     workers = crew.size(ray, cfg.hardware.workers, gpus)
-    yield from crew.results(ray, Generator, (settings, cfg.threads), work, workers, gpus)
+    yield from crew.results(ray, Generator, (settings, crew.threads(cfg)), work, workers, gpus)

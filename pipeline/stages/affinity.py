@@ -30,8 +30,7 @@ from drafters.shares import ShareFit
 from pipeline import reading as texts
 from pipeline.laws import pieces
 from pipeline.reading import Reading, Window, open_reading
-from pipeline.stage import Context, Stage, write_atomic
-from pipeline.tails.fitting import Advance
+from pipeline.stage import Advance, Context, Stage, write_atomic
 
 REPORT = "report.json"
 SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares
@@ -55,7 +54,8 @@ class AffinityConfig:
 def run(context: Context) -> None:
     """Estimate, calibrate, measure; write the prior if it wins, and the report either way."""
     settings = context.cfg.affinity
-    reading = open_reading(context.cfg, settings, context.inputs)
+    with context.progress("Opening models and text", None):
+        reading = open_reading(context.cfg, settings, context.inputs)
     if isinstance(reading, str):
         _finish(context, None, {"prior": None, "reason": reading})
         return
@@ -93,7 +93,7 @@ def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, A
         found = _estimated(reading, text, settings, advance)
         write_atomic(first, save(_flat(found)))
     else:
-        advance(len(text))
+        advance(len(text), kept=True)
     if "mean" in found:
         more = _read(second)
         if more is None:
@@ -104,7 +104,7 @@ def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, A
             more = {"mean_per_donor": fit.result()}
             write_atomic(second, save(_flat(more)))
         else:
-            advance(len(text))
+            advance(len(text), kept=True)
         found |= more
     first.unlink(missing_ok=True)
     second.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def _measured(
     """Per document: fp64 (3,) tokens, summed acceptance of TLI, and with the prior."""
     found: dict[int, Tensor] = {}
     if prior is None:
-        advance(len(text))
+        advance(len(text), kept=True)
         return found
     rdk, scales = RDK(reading.vocab, scaled(prior, scale)), torch.tensor([0.0, 1.0])
     for document, ids, p, q in laws(reading, text):

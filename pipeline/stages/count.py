@@ -85,7 +85,7 @@ def _count(context: Context, prefix: str, side: Checkpoint) -> Totals:
     settings = context.cfg.count
     if settings.source == "generations" and not prefix:
         return _count_ids(context.inputs["generate"], side)
-    with context.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", _size(context)) as bar:
+    with context.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", _size(context), "bytes") as bar:
         return count_stream(
             _items(context),
             side.tokenizer,

@@ -27,7 +27,7 @@ from eval.metrics import interval
 from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.reading import Reading, open_reading
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Advance, Context, Stage, write_atomic
 from pipeline.tails import fitting, healing
 from pipeline.tails.best import Best
 from pipeline.tails.carry import carry
@@ -57,7 +57,8 @@ def run(context: Context) -> None:
     """Train, keep the best, measure, write."""
     settings, folder = context.cfg.distill, context.inputs["prune"]
     carry(folder, context.out)
-    reading = open_reading(context.cfg, settings, context.inputs)
+    with context.progress("Opening models and text", None):
+        reading = open_reading(context.cfg, settings, context.inputs)
     if isinstance(reading, str):
         context.console.print(f"not distilled: {reading}; the drafter stays as it is", highlight=False)
         return _write(context, {"distilled": False, "reason": reading})
@@ -88,9 +89,7 @@ def run(context: Context) -> None:
     )
 
 
-def _distilled(
-    context: Context, reading: Reading, folder: Path, advance: fitting.Advance
-) -> tuple[PreTrainedModel, Best]:
+def _distilled(context: Context, reading: Reading, folder: Path, advance: Advance) -> tuple[PreTrainedModel, Best]:
     """The drafter with its best weights; what a killed run had done is kept in ``.training``."""
     settings, cfg = context.cfg.distill, context.cfg
     student = load_pruned(folder / "model", dtype=torch.float32).to(reading.target.device).eval().requires_grad_(False)

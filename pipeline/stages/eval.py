@@ -20,7 +20,7 @@ from drafters.probs import Sampling
 from drafters.samplers.guard import LossyError
 from eval import suites, summary
 from eval.contenders import Contender, Drafter
-from eval.costs import Costs, measure_costs
+from eval.costs import WARM_UP, Costs, measure_costs
 from eval.harness import Harness, Task
 from eval.laws import Laws
 from eval.losslessness.certificate import read_certificate
@@ -36,7 +36,7 @@ from pipeline.evaluate.common_text import expected_rows, on_common_text
 from pipeline.evaluate.few import few
 from pipeline.evaluate.judge import Judged, judge, recommendation, split
 from pipeline.reporting import report, write_page
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -75,7 +75,8 @@ class EvalConfig:
 def run(context: Context) -> None:
     """Read laws, measure costs, time all contenders prompt by prompt, conclude; write records, report and recommendation."""
     cfg, settings = context.cfg, context.cfg.eval
-    bench = evaluating.opened(cfg, context.inputs["package"])
+    with context.progress("Opening the models", None):
+        bench = evaluating.opened(cfg, context.inputs["package"])
     tasks, unseen = split(bench.tasks, settings.confirm_prompts if settings.positions else 0)
     laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
 
@@ -83,8 +84,9 @@ def run(context: Context) -> None:
         found = measuring.ranks(context, laws, drafter, temperature) if settings.law_rounds else None
         return None if found is None else found.law
 
-    every = bench.contenders(cfg, rank_law)
-    costs = _costs(bench, tasks, every, settings.cost_runs)
+    with context.progress("Logging the ranks of drafts", None):
+        every = bench.contenders(cfg, rank_law)
+    costs = _costs(context, bench, tasks, every)
     common = {}
     if settings.positions:
         presets = evaluating.chosen_presets(cfg)
@@ -108,13 +110,15 @@ def run(context: Context) -> None:
     measuring.sweep(context.out)
 
 
-def _costs(bench: evaluating.Bench, tasks: list[Task], contenders: list[Contender], runs: int) -> Costs:
+def _costs(context: Context, bench: evaluating.Bench, tasks: list[Task], contenders: list[Contender]) -> Costs:
     """Prices of all forwards that the contenders' rounds are made of, and of t(1) to t(8): how verification grows."""
     trees = [work(item.sampler, item.stop.max_length) for item in contenders if item.sampler and item.stop]
     lengths = {*range(1, max(8, bench.longest + 1) + 1), *(own.nodes[-1] + 1 for own in trees)}
     widths = {n for own in trees for n in own.drafts[-1]} - {1}
     pairs = {drafter.name: drafter.pair for drafter in bench.drafters}
-    return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths))
+    runs = context.cfg.eval.cost_runs
+    with context.progress("Timing forwards", runs + WARM_UP) as bar:
+        return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths), bar.advance)
 
 
 def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -> dict[str, Any]:
@@ -268,5 +272,13 @@ def check(cfg: DictConfig) -> None:
 
 
 STAGE = Stage(
-    name="eval", run=run, inputs=inputs, config=config, external=external, check=check, measures=True, show=show
+    name="eval",
+    run=run,
+    inputs=inputs,
+    config=config,
+    external=external,
+    check=check,
+    decodes=always,
+    measures=True,
+    show=show,
 )

@@ -49,7 +49,7 @@ def run(context: Context) -> None:
     aside.mkdir()
     package = load(folder, device="cpu", dtype="fp32")
     full = lambda: original(context.cfg, package.description["drafter"]["revision"])  # noqa: E731
-    with quiet(always=True):
+    with context.progress("Exporting and loading it again", None), quiet(always=True):
         export(Request(package, folder, full, aside), context.cfg.export.to, context.cfg.export.form)
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 What a target says of itself is what its drafter must guess, so counts, priors and stop policies are best fitted to it.
 Each request is drawn with coins keyed by (seed, its number, position) and batches never cross shards, so a shard's
-bytes do not depend on where an earlier run was killed. What the files ``shard-00000.safetensors`` ... hold, says
+bytes do not depend on where an earlier run was killed, as long as it goes on with the same processor and threads (others round
+otherwise, and about one token in a million is then another). What the files ``shard-00000.safetensors`` ... hold, says
 `pipeline.generations`.
 """
 
@@ -95,8 +96,8 @@ def write_shards(context: Context, prompts: list[Tensor], make: Make) -> None:
     paths = [generations.shard_path(context.out, number) for number in range(len(starts))]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     spans = [range(starts[number], min(starts[number] + size, len(prompts))) for number in missing]
-    with context.progress("Generating", len(prompts)) as bar:
-        bar.advance(len(prompts) - sum(map(len, spans)))
+    with context.progress("Generating", len(prompts), "requests") as bar:
+        bar.advance(len(prompts) - sum(map(len, spans)), kept=True)
         if missing:
             work = [([prompts[i] for i in span], list(span)) for span in spans]
             for index, made in make(work, bar.advance):
@@ -189,4 +190,10 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"generate: {error}") from error
 
 
-STAGE = Stage(name="generate", run=run, config=config, external=external, check=check)
+def decodes(cfg: DictConfig) -> bool:
+    """Whether the target runs in this process, not behind a server or on a cluster."""
+    local = OmegaConf.select(cfg, "hardware.backend", default="local") != "ray"
+    return bool(local and cfg.generate.backend == generating.ENGINE)
+
+
+STAGE = Stage(name="generate", run=run, config=config, external=external, check=check, decodes=decodes)

@@ -65,17 +65,20 @@ def run(context: Context) -> None:
     config, work, seed = context.cfg.pretrain, context.out / "work", int(context.cfg.seed)
     work.mkdir(exist_ok=True)
     train_texts = [document.text for document in _documents(config, "train")]
-    main = _tokenizer(work / "tokenizer", "target", train_texts, config.vocabulary, CODE_PATTERN, config)
-    other = _tokenizer(work / "foreign_tokenizer", "foreign", train_texts, config.foreign_vocabulary, None, config)
-    ids = load_or_pack(work / "ids.npy", main, train_texts)
-    foreign_ids = load_or_pack(work / "foreign_ids.npy", other, train_texts)
+    with context.progress("Training tokenizers", 2) as bar:
+        main = _tokenizer(work / "tokenizer", "target", train_texts, config.vocabulary, CODE_PATTERN, config)
+        bar.advance()
+        other = _tokenizer(work / "foreign_tokenizer", "foreign", train_texts, config.foreign_vocabulary, None, config)
+    with context.progress("Packing text", 2 * len(train_texts), "documents") as bar:
+        ids = load_or_pack(work / "ids.npy", main, train_texts, bar.advance)
+        foreign_ids = load_or_pack(work / "foreign_ids.npy", other, train_texts, bar.advance)
     context.console.print(f"training text: {len(ids):,} tokens, {len(foreign_ids):,} for the foreign drafter")
     spent: dict[str, dict[str, float]] = {}
 
     def phase(
         name: str, model: PreTrainedModel, tokens: Any, schedule: Any, teacher: PreTrainedModel | None = None
     ) -> None:
-        with context.progress(f"Training {name}", total=1000) as bar:
+        with context.progress(f"Training {name}", 1000, "per mille") as bar:
             folder = work / name
             spent[name] = train(
                 model, tokens, Schedule(**schedule), folder,
@@ -104,7 +107,8 @@ def run(context: Context) -> None:
         model.to(torch.bfloat16).save_pretrained(context.out / name)
         tokenizer.save_pretrained(context.out / name)
         model.float()  # measured as it will be loaded: bf16 values in fp32 arithmetic
-    provenance = _provenance(config, seed, spent, models)
+    with context.progress("Measuring the models", None):
+        provenance = _provenance(config, seed, spent, models)
     if config.start is not None:
         provenance["continued_from"] = json.loads((Path(config.start) / "provenance.json").read_text())
     (context.out / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -53,7 +53,10 @@ def run(context: Context) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     certificate = read_certificate(context.cfg.runs_dir)
     tag = lay_out(settings, context.inputs["package"], context.inputs["eval"], certificate, folder)
-    receipt = send(settings, folder, tag, certificate is not None) if settings.push else None
+    receipt = None
+    if settings.push:
+        with context.progress("Uploading", None):
+            receipt = send(settings, folder, tag, certificate is not None)
     note = {"repo": settings.repo, "tag": tag, "sent": None if receipt is None else vars(receipt)}
     (context.out / RECEIPT).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

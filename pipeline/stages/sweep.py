@@ -37,7 +37,7 @@ from eval import curve
 from eval.costs import Costs, measure_costs
 from pipeline import reading as texts
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 from pipeline.tails import healing
 from pipeline.tails.cover import named
 from pipeline.tails.curve import Both, calibrate, fit, refine, test
@@ -81,7 +81,7 @@ def run(context: Context) -> None:
         raise ConfigError("stage=sweep compares laws token by token: expected a pair that shares a tokenizer")
     where = choose_device(context.cfg.device)
     number = choose_dtype(context.cfg.dtype, where)
-    with quiet(always=True):
+    with context.progress("Opening the models", None), quiet(always=True):
         big = open_model(target.source, target.config, number, where)
         small = open_model(drafter.source, drafter.config, number, where)
     both = Both(big, small, settings.stride)
@@ -145,7 +145,7 @@ def _trained(context: Context, both: Both, size: Size, text: list[texts.Window],
     number, share = settings.trained
     free = size.tails[named(int(number), float(share))]
     if path.exists():
-        advance(settings.steps)
+        advance(settings.steps, kept=True)
         return Tail(**load_file(path))
     student = tail_form(pruned_form(both.drafter, size.kept), free)
     head: Any = student.get_output_embeddings()
@@ -165,7 +165,7 @@ def _healed(context: Context, both: Both, size: Size, text: list[texts.Window], 
     if path.exists():
         for name, part in load_file(path).items():
             trained[name].data.copy_(part)
-        advance(settings.heal_steps)
+        advance(settings.heal_steps, kept=True)
         return student
     plan = Plan(settings.heal_steps, settings.batch, settings.heal_rate, settings.tv_from, context.cfg.seed, 1.0)
     train(student, trained, both.target, [ids for _, ids in text], plan, context.out / f".{path.stem}", advance)
@@ -341,6 +341,7 @@ STAGE = Stage(
     config=key_config,
     external=lambda cfg: texts.external(cfg, "sweep"),
     check=check,
+    decodes=always,
     measures=True,
     show=show,
 )

@@ -28,7 +28,7 @@ from eval.metrics import interval
 from pipeline import reading as texts
 from pipeline.errors import ConfigError
 from pipeline.reading import Reading, open_reading
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Advance, Context, Stage, write_atomic
 from pipeline.tails import fitting
 from pipeline.tails.carry import carry
 from pipeline.tails.training import Plan, train
@@ -59,7 +59,8 @@ def run(context: Context) -> None:
     """Factorise, choose a rank, train, measure, write."""
     settings, folder = context.cfg.tail, context.inputs.get("drafter", context.inputs["prune"])
     carry(folder, context.out)
-    reading = open_reading(context.cfg, settings, context.inputs)
+    with context.progress("Opening models and text", None):
+        reading = open_reading(context.cfg, settings, context.inputs)
     if isinstance(reading, str):
         context.console.print(f"no tail: {reading}; the package goes without", highlight=False)
         _write(context, {"tail": None, "reason": reading})
@@ -77,7 +78,7 @@ def run(context: Context) -> None:
     _say(context, report)
 
 
-def _fit(context: Context, reading: Reading, advance: fitting.Advance) -> tuple[Tail, dict[str, Any]]:
+def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, dict[str, Any]]:
     settings = context.cfg.tail
     full = open_model(
         reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
@@ -104,7 +105,7 @@ def _fit(context: Context, reading: Reading, advance: fitting.Advance) -> tuple[
     return tail, report | {"test_documents": len(measured["full"]), "test_tokens": int(measured["full"][:, 0].sum())}
 
 
-def _trained(context: Context, reading: Reading, free: Tail, advance: fitting.Advance) -> Tail:
+def _trained(context: Context, reading: Reading, free: Tail, advance: Advance) -> Tail:
     """The tail after training from the training-free one; what a killed run had done is kept in ``.training``."""
     settings = context.cfg.tail
     student = tail_form(reading.drafter, free)

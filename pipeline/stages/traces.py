@@ -24,7 +24,7 @@ from pipeline.disco.opening import Opened, models_external, open_pair, sampler_n
 from pipeline.disco.prompts import Prompt
 from pipeline.disco.tracing import traced
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 
 
 @dataclass
@@ -46,7 +46,8 @@ class TracesConfig:
 def run(context: Context) -> None:
     """Trace what is missing, then say what there is."""
     settings, cfg = context.cfg.traces, context.cfg
-    opened = open_pair(cfg, context.inputs)
+    with context.progress("Opening the models", None):
+        opened = open_pair(cfg, context.inputs)
     room = prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
     chosen = prompts.prompts(cfg, opened.models.target_tokenizer, room)
     parts = prompts.split([prompt.group for prompt in chosen], settings.validation, settings.test, cfg.seed)
@@ -56,14 +57,15 @@ def run(context: Context) -> None:
         f"tracing {len(chosen)} prompts at {len(settings.temperatures)} temperatures: up to {rows:,} drafts, {size:.1f} MB",
         highlight=False,
     )
-    with context.progress("Tracing", len(chosen) * len(settings.temperatures)) as bar:
+    with context.progress("Tracing", len(chosen) * len(settings.temperatures), "requests") as bar:
         for temperature in settings.temperatures:
             for start in range(0, len(chosen), settings.shard_size):
                 numbers = range(start, min(start + settings.shard_size, len(chosen)))
                 path = arrow.shard_path(context.out, temperature, start // settings.shard_size)
-                if not path.exists():
+                kept = path.exists()
+                if not kept:
                     arrow.write_shard(path, _shard(cfg, opened, chosen, numbers, parts, temperature))
-                bar.advance(len(numbers))
+                bar.advance(len(numbers), kept=kept)
     _finish(context, parts, opened.sampler.name)
 
 
@@ -166,5 +168,6 @@ STAGE = Stage(
     config=config,
     external=external,
     check=check,
+    decodes=always,
     brief=brief,
 )

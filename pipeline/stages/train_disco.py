@@ -33,9 +33,9 @@ from pipeline.disco.opening import models_external, open_pair, stage_inputs
 from pipeline.disco.pricing import measure_prices
 from pipeline.disco.show import show_report
 from pipeline.disco.training import fit
-from pipeline.disco.tuning import tune
+from pipeline.disco.tuning import Tuned, tune
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.stage import Context, Stage, always, write_atomic
 
 REPORT, CHECKPOINTS = "report.json", ".checkpoints"
 Splits = dict[str, list[arrow.Request]]
@@ -68,15 +68,16 @@ def run(context: Context) -> None:
     cfg, settings = context.cfg, context.cfg.train_disco
     splits = _splits(context.inputs["traces"])
     model, quality = _classifier(context, splits)
-    opened = open_pair(cfg, context.inputs)
+    with context.progress("Opening the models", None):
+        opened = open_pair(cfg, context.inputs)
     prices = measure_prices(context, opened, model)
     first = {temperature: _first(_traces(splits, "train", temperature)) for temperature in _temperatures(splits)}
-    tuned = {
-        temperature: tune(
-            _traces(splits, "validation", temperature), Classifier(model), prices, chance, settings.max_length
-        )
-        for temperature, chance in first.items()
-    }
+    tuned: dict[float, Tuned] = {}
+    with context.progress("Tuning policies", len(first)) as bar:
+        for temperature, chance in first.items():
+            validation = _traces(splits, "validation", temperature)
+            tuned[temperature] = tune(validation, Classifier(model), prices, chance, settings.max_length)
+            bar.advance()
     sampler, splits_said = opened.sampler.name, read_json(context.inputs["traces"], REPORT)["splits"]
     trained_on = {"sampler": sampler, "label": settings.label, "entropy": "full_vocabulary", "suite": cfg.suite.name}
     trained_on |= {f"split_{name}": digest for name, digest in splits_said.items()}
@@ -134,7 +135,7 @@ def _classifier(context: Context, splits: Splits) -> tuple[StopModel, list[dict[
     context.console.print(
         f"training on {len(rows['train'].label):,} drafts, up to {settings.epochs} epochs", highlight=False
     )
-    with context.progress("Training", settings.epochs) as bar:
+    with context.progress("Training", settings.epochs, "epochs") as bar:
         module = fit(
             rows["train"],
             rows["validation"],
@@ -218,6 +219,7 @@ STAGE = Stage(
     config=config,
     external=external,
     check=check,
+    decodes=always,
     measures=True,
     show=show,
     brief=brief,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,9 @@ from drafters.probs import Sampling, warp
 from eval.curve import Sums, oracle, overlap
 from pipeline.laws import pieces
 from pipeline.reading import Window
+from pipeline.stage import Advance
 from pipeline.tails.sizes import Size
 
-Advance = Callable[[float], None]
 Chosen = dict[str, str]  # "rdk", "rdk_exact" -> candidate of Size.laws
 
 

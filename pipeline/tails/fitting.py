@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,8 @@ from drafters.probs import Sampling, warp
 from drafters.tail import Moments, Spectrum, Tail, factorise
 from pipeline.laws import pieces
 from pipeline.reading import Reading, Window
+from pipeline.stage import Advance
 from pipeline.tails.cover import likeliest
-
-Advance = Callable[[float], None]
 
 
 def moments(reading: Reading, advance: Advance) -> Moments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedModel
 
+from pipeline.stage import Advance, unseen
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Budget and step size. Steps and not minutes: the same settings give the same bytes."""
+    """Budget and step size. Steps and not minutes: the same settings on the same machine and threads give the same bytes."""
 
     steps: int
     batch: int  # windows
@@ -112,11 +114,14 @@ def train(
     windows: list[Tensor],
     plan: Plan,
     folder: Path,
-    advance: Callable[[float], None] = lambda amount: None,
+    advance: Advance = unseen,
     callbacks: Sequence[L.Callback] = (),
     kept: Tensor | None = None,
 ) -> None:
-    """Train in place; `folder` keeps what a killed run needs to go on, and the end result is the same bytes."""
+    """Train in place; `folder` keeps what a killed run needs to go on, and the end result is the same bytes.
+
+    That is: on the same kind of processor with as many threads. Others round otherwise, and training carries that on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for parameter in trained.values():
         parameter.requires_grad_(True)
@@ -129,7 +134,7 @@ def train(
     for known in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message=known)
     torch.manual_seed(plan.seed)
-    advance(first)
+    advance(first, kept=True)
     if first < plan.steps:
         trainer = _trainer(folder, plan, [_Steps(advance), *callbacks], student.device.type)
         trainer.fit(module, loader, ckpt_path=str(last) if first else None, weights_only=True)
@@ -142,7 +147,7 @@ def train(
 
 
 class _Steps(L.Callback):
-    def __init__(self, advance: Callable[[float], None]):
+    def __init__(self, advance: Advance):
         self.advance = advance
 
     def on_train_batch_end(self, *arguments: Any, **more: Any) -> None:

@@ -12,6 +12,7 @@ from drafters import devices
 from drafters.devices import DeviceError, choose_device, choose_dtype, must_shard
 from drafters.package.errors import PackageError
 from drafters.pair import PairError, context_length, eos_ids, load_pair, open_checkpoint, pair_settings
+from drafters.rounding import excess, logits_bound
 
 MODELS = Path(__file__).parents[3] / "shared" / "data" / "models"
 pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the real models are not at {MODELS}")
@@ -206,6 +207,7 @@ def test_an_index_names_files_of_its_folder_only(folder, shard):
     assert caught.value.field == "weight_map.a"
 
 
+@pytest.mark.floats
 def test_sharded_weights_load(folder, same):
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -218,7 +220,12 @@ def test_sharded_weights_load(folder, same):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     pair = load_pair(target=TARGET, drafter=folder, device="cpu")
     ids = torch.tensor([[1, 5, 9]])
-    assert torch.equal(pair.drafter(ids).logits, same.drafter(ids).logits)
+    expected = same.drafter.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in pair.drafter.state_dict().items())
+    bound = logits_bound(
+        pair.drafter, ids
+    )  # shards map their weights at other addresses, where products round otherwise
+    assert excess(pair.drafter(ids).logits, same.drafter(ids).logits, bound) <= 1
 
 
 def test_a_snapshot_of_the_hubs_cache_is_a_folder_like_any_other(tmp_path, same):

@@ -1,9 +1,9 @@
 """Head surgery on every supported class: kept logits are the full model's, exactly; nothing else changes.
 
-BLAS sums in an order that depends on the number of rows, so two heads over the same rows may differ in the last bit
-whatever we do (measured: up to 5e-7 in fp32 for fewer than 4 rows or one position). Exactness is therefore tested where
-no order can matter: hidden states and head on a grid of 1/64 make every product and partial sum exact in fp32. Weights
-as they are must agree in fp64 to rounding.
+BLAS sums in an order that depends on the number of rows and on where in memory they lie (weights loaded from a file are
+mapped at other addresses than allocated ones), so two heads over the same rows may differ in the last bits whatever we do.
+Exactness is therefore tested where no order can matter: hidden states and head on a grid of 1/64 make every product and
+partial sum exact in fp32. Weights as they are must be equal, and their logits agree within the bounds of `drafters.rounding`.
 """
 
 import copy
@@ -20,7 +20,9 @@ from transformers import AutoModelForCausalLM
 
 from drafters.heads import PrunedHead, PruneError
 from drafters.prune import load_pruned, prune_head, save_pruned
+from drafters.rounding import excess, logits_bound
 
+pytestmark = pytest.mark.floats
 V, H = 97, 32
 BASE = {
     "vocab_size": V, "hidden_size": H, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -103,7 +105,7 @@ def test_kept_logits_of_any_weights_agree_to_rounding_in_fp64(name):
     for ids in INPUTS:
         full = logits(model, ids)[..., kept]
         assert full.dtype == torch.float64
-        torch.testing.assert_close(logits(pruned, ids), full, rtol=0, atol=1e-13)
+        assert excess(logits(pruned, ids), full, logits_bound(pruned, ids)) <= 1
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -142,9 +144,12 @@ def test_a_saved_model_loads_with_its_short_head(name, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == V
     loaded = load_pruned(tmp_path).eval()
     wide = load_pruned(tmp_path, scatter=True).eval()
+    for found in (loaded, wide):
+        assert all(torch.equal(found.state_dict()[key], value) for key, value in model.state_dict().items())
     for ids, out in zip(INPUTS, expected, strict=True):
-        assert torch.equal(logits(loaded, ids), out)
-        assert torch.equal(logits(wide, ids)[..., kept], out)
+        bound = logits_bound(model, ids)
+        assert excess(logits(loaded, ids), out, bound) <= 1
+        assert excess(logits(wide, ids)[..., kept], out, bound) <= 1
         assert int(logits(wide, ids).isinf().sum()) == ids.numel() * (V - 24)
 
 
@@ -192,7 +197,7 @@ def test_renumbering_the_vocabulary_renumbers_the_logits(new, kept):
     before = logits(prune_head(model, old), INPUTS[1])
     renumbered, order = new[old].sort()
     after = logits(prune_head(moved, renumbered), new[INPUTS[1]])
-    torch.testing.assert_close(after, before[..., order], rtol=0, atol=1e-13)
+    assert excess(after, before[..., order], logits_bound(moved, new[INPUTS[1]])) <= 1
     assert torch.equal(moved.get_output_embeddings().weight, model.get_output_embeddings().weight[order])
 
 

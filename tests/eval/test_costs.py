@@ -1,12 +1,10 @@
 """Costs are measured on the engine's own models and caches, and the speed-up that they imply is Leviathan's formula."""
 
-import time
-
 import pytest
 import torch
 
 from drafters.engine.session import TransformersPair
-from eval.costs import Costs, Timing, cost_report, interleaved, measure_costs
+from eval.costs import WARM_UP, Costs, Timing, cost_report, interleaved, measure_costs
 
 
 def timing(seconds: float) -> Timing:
@@ -29,25 +27,31 @@ def test_measures_every_length_and_drafter(target, drafter):
 
 
 class Sleeper:
-    """A forward of known length that forgets nothing."""
+    """A forward of known length, on a clock of its own, that forgets nothing."""
+
+    now = 0.0  # of all of them
 
     def __init__(self, seconds: float, log: list):
         self.seconds, self.log = seconds, log
 
     def run(self) -> None:
         self.log.append(self.seconds)
-        time.sleep(self.seconds)
+        Sleeper.now += self.seconds
 
     def undo(self) -> None:
-        time.sleep(0.003)  # must not be timed
+        Sleeper.now += 3.0  # must not be timed
 
 
-def test_times_the_forward_alone_in_alternating_order():
+def test_times_the_forward_alone_in_alternating_order(monkeypatch):
+    monkeypatch.setattr("eval.costs.time.perf_counter", lambda: Sleeper.now)
     log: list[float] = []
-    found = interleaved({"a": Sleeper(0.001, log), "b": Sleeper(0.002, log)}, 5, torch.device("cpu"))
-    assert 0.001 <= found["a"].low < 0.003
-    assert 0.002 <= found["b"].low < 0.004
-    assert log[:4] in ([0.001, 0.002, 0.002, 0.001], [0.002, 0.001, 0.001, 0.002])
+    repeats: list[None] = []
+    found = interleaved(
+        {"a": Sleeper(1.0, log), "b": Sleeper(2.0, log)}, 5, torch.device("cpu"), lambda: repeats.append(None)
+    )
+    assert [found[name].median for name in "ab"] == [1.0, 2.0]
+    assert log[:4] in ([1.0, 2.0, 2.0, 1.0], [2.0, 1.0, 1.0, 2.0])
+    assert len(repeats) == 5 + WARM_UP
 
 
 def test_speedup_is_leviathans_where_verifying_costs_one_forward():

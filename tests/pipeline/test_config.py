@@ -74,6 +74,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         (["stage=pretrain", "device=gpu"], r"device=gpu: .*choose one of: auto, cpu, cuda, mps"),
         (["stage=pretrain", "dtype=fp16"], r"dtype=fp16: did you mean bf16\?"),
         (["stage=pretrain", "threads=0"], r"threads=0: expected a whole number from 1"),
+        (
+            ["stage=pretrain", "threads=null"],
+            r"threads=null: expected a whole number from 1, or auto .* all .* threads=\d+$",
+        ),
         (["stage=pretrain", "tracking.wandb=on"], r"tracking.wandb=on: .*offline, online"),
         (["stage=pretrain", "seed=[1"], r"seed=\[1: expected key=value"),
         (["stage=pretrain", "seed"], r"seed: expected key=value"),

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
-from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.draft import Draft, Verdict, Verifier
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
-class Block:
+class Block(Verifier):
     """Accept tau = max{i : u_i < h_i}, then draw from max(P_tau p - q, 0)."""
 
-    needs_law, positional, tree, coupled = True, False, False, False
     inverse_cdf = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.draft import Draft, Verdict, Verifier
 
 
-class ExactMatch:
+class ExactMatch(Verifier):
     """Emit y ~ p at every position until y differs from the draft; coins depend on the position alone."""
 
-    needs_law, positional, tree, coupled = False, True, False, False
+    needs_law, positional = False, True
     inverse_cdf = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.draft import Draft, Verdict, Verifier
 from drafters.samplers.siblings import OneDrawnThenTop, Siblings
 from drafters.samplers.walk import recursive_rejection
 
 
 @dataclass(frozen=True)
-class Greedy:
+class Greedy(Verifier):
     """Recursive rejection of one drawn and k - 1 certain children, in this order."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
 
-    needs_law, positional, tree, coupled = True, False, True, False
+    tree = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""

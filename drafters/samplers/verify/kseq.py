@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
-from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.draft import Draft, Verdict, Verifier
 from drafters.samplers.siblings import WithReplacement
 from drafters.samplers.walk import Walk
 
@@ -40,10 +40,10 @@ def left_over(p: Tensor, q: Tensor, rho: Tensor, count: Tensor) -> Tensor:
     return torch.where(left.sum(-1, keepdim=True) > NEGLIGIBLE, left, p)
 
 
-class KSeq:
+class KSeq(Verifier):
     """Children are drawn with replacement, a node's law once for all of them."""
 
-    needs_law, positional, tree, coupled = True, False, True, False
+    tree = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, count), independent draws."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from drafters.coins import Coins, Key
-from drafters.samplers.draft import ROOT, Draft, Verdict
+from drafters.samplers.draft import ROOT, Draft, Verdict, Verifier
 
 
-class Race:
+class Race(Verifier):
     """Children are the first arrivals of q's race at their position; nodes of one depth share its noise."""
 
     needs_law, positional, tree, coupled = False, True, True, True

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import picked, residual
-from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.draft import Draft, Verdict, Verifier
 
 
-class Rejection:
+class Rejection(Verifier):
     """Accept token x with probability min(1, p(x) / q(x)); at the first rejection draw from max(p - q, 0)."""
 
-    needs_law, positional, tree, coupled = True, False, False, False
     inverse_cdf = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import residual
-from drafters.samplers.draft import Draft, Laws, Verdict
+from drafters.samplers.draft import Draft, Laws, Verdict, Verifier
 
 
 class PointLaws(Laws, Protocol):
@@ -25,10 +25,8 @@ class PointLaws(Laws, Protocol):
         ...
 
 
-class Thinning:
+class Thinning(Verifier):
     """One drafted token per row. After `tries` thinned draws the residual is taken from the whole law after all."""
-
-    needs_law, positional, tree, coupled = True, False, False, False
 
     def __init__(self, tries: int = 256):
         self.tries = tries

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
-from drafters.samplers.draft import ROOT, Draft, Verdict
+from drafters.samplers.draft import ROOT, Draft, Verdict, Verifier
 from drafters.samplers.siblings import OneDrawnThenTop, Siblings
 from drafters.samplers.walk import families
 
@@ -21,12 +21,12 @@ _TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
-class Traversal:
+class Traversal(Verifier):
     """`siblings`: any way to draw children."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
 
-    needs_law, positional, tree, coupled = True, False, True, False
+    tree = True
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """See Siblings.draw."""

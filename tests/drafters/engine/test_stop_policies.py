@@ -13,7 +13,7 @@ from drafters.probs import Sampling
 from drafters.stop.catalog import CATALOG, build
 from drafters.stop.confidence import Confidence
 from drafters.stop.features import RECENT, STEP
-from drafters.stop.policy import StopError
+from drafters.stop.policy import StopError, StopPolicy
 from drafters.stop.static import Static
 from eval.law import exact_law, largest_error, reference_law, total_variation
 from eval.losslessness.mutants.engine import dropping
@@ -53,7 +53,7 @@ def test_rounds_of_a_shortest_length_keep_the_targets_law(least, make_trained):
     assert largest_error(law, reference_law(toy.pair, toy.prompt, limits)) < 1e-14
 
 
-class Noted:
+class Noted(StopPolicy):
     """Goes on always, and notes what it was asked."""
 
     needs_features, min_length, max_length = True, 3, 5
@@ -115,7 +115,7 @@ def test_greedy_output_and_batches(name, pairs, prompts, make_trained):
 
 
 def test_where_every_row_stopped_the_drafter_is_not_called(pairs, prompts):
-    class Uneven:
+    class Uneven(StopPolicy):
         """Row r drafts r tokens."""
 
         max_length = 9

@@ -14,8 +14,10 @@ from drafters.package.errors import PackageError
 from drafters.package.manifest import read_manifest
 from drafters.package.writer import Origin, describe, fit_vocabulary, plain_name
 from drafters.prune import PruneError, prune_head
+from drafters.rounding import excess, logits_bound
 from drafters.vocab.alignment import VocabMap
 
+pytestmark = pytest.mark.floats
 IDS = torch.tensor([[1, 7, 20, 45, 3]])
 
 
@@ -28,10 +30,11 @@ def test_both_forms_give_the_full_models_logits(loaded, tools):
     full = tools.make_model()(IDS).logits
     kept = torch.tensor(tools.kept)
     assert torch.equal(loaded.kept, kept)
-    assert torch.equal(loaded.drafter(IDS).logits, full[..., kept])
+    bound = logits_bound(loaded.drafter, IDS)
+    assert excess(loaded.drafter(IDS).logits, full[..., kept], bound) <= 1
     wide = loaded.model(IDS).logits
     assert wide.shape == (1, 5, tools.vocabulary) == (1, 5, loaded.model.config.vocab_size)
-    assert torch.equal(wide[..., kept], full[..., kept])
+    assert excess(wide[..., kept], full[..., kept], bound) <= 1
     assert torch.isneginf(wide).sum() == 5 * (tools.vocabulary - len(kept))
 
 
@@ -55,10 +58,10 @@ def test_the_two_forms_share_every_weight(loaded):
 
 def test_changing_one_forms_weights_changes_the_other(original):
     both = load(original, device="cpu")
-    before = both.drafter(IDS).logits
+    before, bound = both.drafter(IDS).logits, logits_bound(both.drafter, IDS)
     both.model.double()
     assert both.drafter(IDS).logits.dtype == torch.float64
-    assert torch.allclose(both.drafter(IDS).logits.float(), before, atol=1e-5)
+    assert excess(both.drafter(IDS).logits, before, bound) <= 1
 
 
 def test_transformers_generates_kept_tokens_only(loaded):
@@ -79,7 +82,7 @@ def test_soft_capped_logits_stay_minus_infinity(tmp_path, tools):
     loaded = load(tools.write(tmp_path / "gemma", slots=False, model=model), device="cpu")
     assert loaded.model.config._attn_implementation == "eager"
     assert torch.isneginf(loaded.model(IDS).logits).sum() == 5 * (tools.vocabulary - len(kept))
-    torch.testing.assert_close(loaded.drafter(IDS).logits, full[..., kept])
+    assert excess(loaded.drafter(IDS).logits, full[..., kept], logits_bound(loaded.drafter, IDS)) <= 1
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "opt", "gpt_bigcode", "qwen2", "phi", "mistral", "bitnet"])
@@ -99,8 +102,9 @@ def test_other_families_load(family, tmp_path, tools):
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**sizes)).eval()
     full, kept = model(IDS).logits, torch.tensor(tools.kept)
     loaded = load(tools.write(tmp_path / family, slots=False, model=model), device="cpu")
-    torch.testing.assert_close(loaded.drafter(IDS).logits, full[..., kept])
-    torch.testing.assert_close(loaded.model(IDS).logits[..., kept], full[..., kept])
+    bound = logits_bound(loaded.drafter, IDS)
+    assert excess(loaded.drafter(IDS).logits, full[..., kept], bound) <= 1
+    assert excess(loaded.model(IDS).logits[..., kept], full[..., kept], bound) <= 1
 
 
 def test_slots_come_back_as_they_were(loaded, tools):
@@ -163,7 +167,8 @@ def test_a_drafter_padded_otherwise_gets_the_targets_vocabulary(own, tmp_path, t
     )  # fmt: skip
     loaded = load(directory, device="cpu")
     assert loaded.model.config.vocab_size == tools.vocabulary == loaded.model(IDS).logits.shape[-1]
-    assert torch.equal(loaded.drafter(IDS.clamp(max=39)).logits, full)
+    bound = logits_bound(loaded.drafter, IDS.clamp(max=39))
+    assert excess(loaded.drafter(IDS.clamp(max=39)).logits, full, bound) <= 1
 
 
 def test_fitting_an_equal_vocabulary_changes_nothing(tools):
@@ -213,7 +218,7 @@ def test_an_unpruned_package_recommends_standard(tmp_path, tools):
     loaded = load(directory, device="cpu")
     assert not loaded.pruned
     assert loaded.description["recommended"]["sampler"] == "standard"
-    assert torch.equal(loaded.model(IDS).logits, loaded.drafter(IDS).logits)
+    assert torch.equal(loaded.model(IDS).logits, loaded.drafter(IDS).logits)  # the very same weights in one product
 
 
 def test_a_target_without_an_end_of_text_can_have_a_package(tmp_path, tools):

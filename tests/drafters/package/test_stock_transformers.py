@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 
 from drafters.package.artifact import load
 from drafters.package.schema import FORMAT_VERSION
+from drafters.rounding import excess, logits_bound
 
 FORMATS = Path(__file__).parent / "formats"
 PROMPT = torch.tensor([[1, 7, 20]])
@@ -93,6 +94,7 @@ def test_sampled_with_the_targets_law_and_not_with_the_drafters(target, package)
     assert sum(pair not in exact for pair in alone) > 10
 
 
+@pytest.mark.floats
 def test_packages_of_every_format_version_load():
     """A newer format must go on reading the older ones; the folders are never changed once they are here."""
     versions = sorted(path.name for path in FORMATS.iterdir())
@@ -102,7 +104,8 @@ def test_packages_of_every_format_version_load():
         assert loaded.kept.tolist() == [0, 1, 2, 3, 7, 11, 20, 33, 46]
         assert (loaded.affinity is None, loaded.tail is None, loaded.stop is None) == (False, False, False)
         expected = torch.tensor(LOGITS[name])
-        torch.testing.assert_close(loaded.drafter(PROMPT).logits[0, -1], expected, atol=1e-4, rtol=1e-4)
+        bound = logits_bound(loaded.drafter, PROMPT)[0, -1] + 5e-6  # written down with five digits
+        assert excess(loaded.drafter(PROMPT).logits[0, -1], expected, bound) <= 1
 
 
 LOGITS = {"v1": [0.00445, 0.05685, 0.12701, -0.09611, 0.0122, 0.02124, -0.07859, -0.1084, 0.08366]}

@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
-from drafters.samplers.catalog import CATALOG, build, check_options, is_identity
+from drafters.samplers.catalog import CATALOG, applies, build, check_options
 from drafters.samplers.guard import LossyError
+from drafters.samplers.needs import is_identity
 from drafters.vocab.alignment import VocabMap, identity, restrict
 
 SETTINGS = Path(__file__).parents[3] / "conf" / "sampler"
@@ -84,3 +85,27 @@ def test_identity_is_recognised_by_content():
 def test_an_option_that_relaxes_acceptance_is_refused_as_lossy(knob, value):
     with pytest.raises(LossyError, match=rf"sampler 'rrs': {knob}={value} relaxes acceptance.*remove {knob}"):
         build("rrs", identity(8), {knob: value})
+
+
+def test_a_builders_own_fault_is_no_reason_to_leave_a_sampler_out(monkeypatch):
+    """A row must not vanish because its builder has a bug: what applies is looked up in NEEDS, and nothing is caught."""
+
+    def faulty(context):
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(CATALOG, "block", faulty)
+    assert applies("block", PRUNED)
+    with pytest.raises(ValueError, match="a bug"):
+        build("block", PRUNED)
+
+
+def test_what_a_pair_lacks_is_said():
+    alone = VocabMap(torch.tensor([-1, -1]), torch.tensor([-1, -1]))
+    assert not applies("tli", alone)
+    assert not applies("rdk", PRUNED)
+    assert not applies("tail", PRUNED)
+    assert applies("tail", PRUNED, tail=True)
+    assert applies("slrs", PRUNED)  # every kept token is a target token
+    assert not applies("slem", PRUNED)
+    with pytest.raises(ValueError, match="run stage=affinity"):
+        build("rdk", PRUNED)

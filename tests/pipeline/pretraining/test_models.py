@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from drafters.rounding import excess, logits_bound
 from pipeline.pretraining.models import Shape, build, cut, stack, widen
 
 SHAPE = Shape(2, 16, 2, 1, 24)
@@ -19,9 +20,10 @@ def tokens():
     return torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.floats
 def test_widening_keeps_the_function_and_adds_units_that_can_learn(model, tokens):
     wide = widen(model, 40).eval()
-    torch.testing.assert_close(wide(tokens).logits, model(tokens).logits, rtol=0, atol=1e-6)
+    assert excess(wide(tokens).logits, model(tokens).logits, logits_bound(wide, tokens)) <= 1  # zeros in a longer sum
     mlp = wide.model.layers[0].mlp
     assert mlp.up_proj.weight.shape == (40, 16)
     assert bool((mlp.up_proj.weight[24:] != 0).any())

@@ -299,6 +299,6 @@ def test_key_covers_prompts_stop_policy_and_machine_but_not_places(place):
         return Runner(settings(place, *more)).plan("eval").key
 
     first = key()
-    changed = [key(change) for change in ("stop.length=3", "eval.prompts=2", "seed=1", "threads=1", "dtype=bf16")]
+    changed = [key(change) for change in ("stop.length=3", "eval.prompts=2", "seed=1", "threads=7", "dtype=bf16")]
     assert len({first, *changed}) == 6
     assert str(place) not in json.dumps(stage.config(settings(place)))

@@ -114,9 +114,20 @@ def test_a_package_whose_logits_differ_is_not_finished(pruned, tmp_path, monkeyp
         return full.index_copy_(-1, self.kept.flip(0), logits)
 
     monkeypatch.setattr(PrunedHead, "spread", backwards)
-    with pytest.raises(RuntimeError, match="logits differ"):
+    with pytest.raises(RuntimeError, match=r"0 other weights .* logits off by inf times"):
         run(folder, cfg, tmp_path / "out")
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_a_weight_that_differs_in_one_bit_is_named_and_padding_is_not():
+    model, other = (torch.nn.Sequential(torch.nn.Embedding(rows, 3), torch.nn.Linear(3, 2)) for rows in (4, 6))
+    other[0].weight.data[:4] = model[0].weight.data
+    other[1].load_state_dict(model[1].state_dict())
+    assert stage.other_weights(model, other) == stage.other_weights(other, model) == []
+    other[1].bias.data[1] = torch.nextafter(other[1].bias.data[1], torch.tensor(9.0))
+    assert stage.other_weights(model, other) == ["1.bias"]
+    other[1].bias = None
+    assert stage.other_weights(model, other) == ["1.bias"]
 
 
 @needs_models

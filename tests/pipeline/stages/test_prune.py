@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from drafters.prune import load_pruned
+from drafters.rounding import excess, logits_bound
 from drafters.vocab.alignment import VocabMap, validate
 from drafters.vocab.keep import BelowProtected, CountMismatch, EmptyCounts, KeepError, TooManyTokens
 from pipeline.errors import ConfigError
@@ -111,6 +112,7 @@ def test_one_tokenizer(folders, tmp_path):
     ]
 
 
+@pytest.mark.floats
 def test_the_model_it_writes_is_the_drafter_with_a_short_head(folders, tmp_path):
     out, _, _ = run(folders, tmp_path, size=5)
     kept = load_file(out / "vocab.safetensors")["kept"]
@@ -120,7 +122,7 @@ def test_the_model_it_writes_is_the_drafter_with_a_short_head(folders, tmp_path)
     ids = torch.arange(11)[None]
     with torch.no_grad():
         expected, got = full(input_ids=ids).logits[..., kept], pruned.double()(input_ids=ids).logits
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-13)
+    assert excess(got, expected, logits_bound(pruned, ids)) <= 1
     assert torch.equal(pruned.get_output_embeddings().weight, full.get_output_embeddings().weight[kept])
     assert torch.equal(pruned.get_input_embeddings().weight, full.get_input_embeddings().weight)
 

@@ -19,6 +19,7 @@ from drafters.package.export.catalog import FORMATS, choose, export
 from drafters.package.export.common import ExportError, Request, with_length
 from drafters.package.export.maps import from_mask, from_offsets, target_ids, to_mask, to_offsets
 from drafters.package.writer import Origin, describe
+from drafters.rounding import excess, logits_bound
 from drafters.vocab.alignment import VocabMap, identity, restrict
 
 IDS = torch.tensor([[1, 7, 20, 33]])
@@ -64,6 +65,7 @@ def test_a_foreign_drafters_list_is_of_target_ids(packaged):
     assert target_ids(packaged).tolist() == packaged.kept.tolist()
 
 
+@pytest.mark.floats
 def test_transformers_full(request_for, tools, packaged):
     out, done = request_for("transformers")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out).eval(), AutoTokenizer.from_pretrained(out)
@@ -77,13 +79,14 @@ def test_transformers_full(request_for, tools, packaged):
     assert model.config.vocab_size == len(ids) == len(tokenizer)
     rows = torch.arange(5).unsqueeze(0)
     with torch.inference_mode():
-        torch.testing.assert_close(model(rows).logits, full(ids[rows]).logits[..., ids])
+        assert excess(model(rows).logits, full(ids[rows]).logits[..., ids], logits_bound(model, rows)) <= 1
     assert ids[model.config.eos_token_id] == full.config.eos_token_id
     assert ids[model.generation_config.bos_token_id] == full.generation_config.bos_token_id
     assert "Greedy only" in " ".join(done.limits)
     assert (out / "LICENSE").read_text() == "MIT\n"
 
 
+@pytest.mark.floats
 def test_the_load_check_sees_rows_in_another_order(request_for, monkeypatch):
     """The planted bug: rows that follow the iteration order of a dictionary."""
     real = checkpoint.small_model
@@ -92,12 +95,14 @@ def test_the_load_check_sees_rows_in_another_order(request_for, monkeypatch):
         request_for("transformers")
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("name", ["transformers", "vllm", "sglang"])
 def test_padded(request_for, tools, name):
     out, done = request_for(name, "padded", lambda: tools.make_model(64))
     model = AutoModelForCausalLM.from_pretrained(out)
     assert model.config.vocab_size == tools.vocabulary
-    torch.testing.assert_close(model(IDS).logits, tools.make_model(64)(IDS).logits[..., : tools.vocabulary])
+    expected = tools.make_model(64)(IDS).logits[..., : tools.vocabulary]
+    assert excess(model(IDS).logits, expected, logits_bound(model, IDS)) <= 1
     assert "64 before" in done.checked
 
 

@@ -14,6 +14,7 @@ from drafters.samplers.proposal.slrs_units import SLRSUnits
 from drafters.samplers.verify.rejection import Rejection
 from drafters.samplers.verify.thinning import Thinning
 from drafters.stop.static import Static
+from drafters.vocab.alignment import identity
 from drafters.vocab.texts import spelled_texts
 from drafters.vocab.units import Units
 from eval.law import exact_law, largest_error, reference_law, total_variation
@@ -81,7 +82,7 @@ def test_other_drafters_are_refused_by_name():
     with pytest.raises(ValueError, match=r"b'a' begins b'ab': use the one-token rule, slrs with rule=token"):
         Units(texts)
     with pytest.raises(ValueError, match="rule must be token or longest, got 'word'"):
-        build("slrs", None, {"rule": "word"})
+        build("slrs", identity(3), {"rule": "word"})
 
 
 def pair_of(seed):

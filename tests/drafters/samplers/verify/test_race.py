@@ -14,6 +14,7 @@ from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.tunstall import tunstall
 from drafters.samplers.verify.race import Race
+from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
 from eval.tables import Table, TablePair, foreign_pair, full_pair, pruned_pair
@@ -56,7 +57,7 @@ SHAPES = {
 }
 
 
-class Wavering:
+class Wavering(StopPolicy):
     """Stops early in some rounds: longer after one that was accepted whole, shorter after another."""
 
     max_length = 4

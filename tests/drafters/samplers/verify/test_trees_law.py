@@ -16,6 +16,7 @@ from drafters.samplers.verify.greedy import Greedy
 from drafters.samplers.verify.kseq import KSeq
 from drafters.samplers.verify.rrs import RRS
 from drafters.samplers.verify.traversal import Traversal
+from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from eval.law import exact_law, largest_error, reference_law
 from eval.tables import Table, full_pair, pruned_pair
@@ -68,7 +69,7 @@ ZEROS = replace(FULL, target=with_zeros(FULL.target, 1), drafter=with_zeros(FULL
 EQUAL = replace(FULL, drafter=FULL.target)
 
 
-class SometimesShort:
+class SometimesShort(StopPolicy):
     """Stops a round early, or drafts nothing, by what the rounds before accepted."""
 
     max_length = 2
