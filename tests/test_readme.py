@@ -8,6 +8,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from pipeline import __main__ as cli
 from pipeline.check import check
 from pipeline.config import load
 from pipeline.discovery import load_stage, stage_names
+from pipeline.stage import Context, Stage
 from tests import pages
 from tests.pages import PAGES, ROOT
 
@@ -236,6 +238,7 @@ def test_python_runs(page: Path, package: Path, monkeypatch: pytest.MonkeyPatch)
         "package": opened,
         "target": AutoModelForCausalLM.from_pretrained(ZOO / "target"),
         "input_ids": ids,
+        **{"dataclass": dataclass, "Context": Context, "Stage": Stage},  # the page on stages says where they come from
         "__name__": "page",
     }
     monkeypatch.setitem(sys.modules, "page", type(sys)("page"))
