@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from drafters.engine.decode import Speculative
 from drafters.package.uses import FORMS
-from drafters.samplers.draft import Chain, Sampler
+from drafters.samplers.draft import Chain, Sampler, Tree
+from drafters.stop.policy import StopPolicy
 from drafters.stop.static import Static
 from eval.contenders import Contender, Drafter, reference
 from eval.costs import Costs
@@ -20,6 +22,7 @@ from eval.presets import Preset
 from eval.records import SPECULATIVE, Configuration
 
 SAME = 1e-9  # relative: two laws that differ by less are one
+SAME_LAW = ("rdk_exact",)  # rdk's by another computation: a row where asked for, no candidate
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,26 @@ class Candidate:
     preset: Preset
     sampler: Sampler
     temperature: float
-    length: int  # drafts of a chain, levels of a tree
+    length: int  # drafts of a chain, levels of a tree; the most of a policy
     acceptance: float
     tokens_per_forward: float
     predicted: Prediction
+    stop: str = "static"  # of drafters.stop.catalog
+    policy: StopPolicy | None = None  # None: the static one of `length`
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the sampler, such that its builder makes this very one: a tree that was made to measure is spelled out."""
+        stated = {str(name): value for name, value in self.preset.options.items() if value is not None}
+        if isinstance(self.sampler.shape, Tree) and len(stated) < len(self.preset.options):
+            return {"branching": [list(level) for level in self.sampler.shape.levels]}
+        return stated
 
     @property
     def configuration(self) -> Configuration:
         """Names it in records."""
-        names = self.drafter.name, self.preset.name, SPECULATIVE, f"static {self.length}"
+        stop = f"static {self.length}" if self.policy is None else self.stop
+        names = self.drafter.name, self.preset.name, SPECULATIVE, stop
         return Configuration(*names, self.temperature, self.drafter.kept, self.preset.label)
 
 
@@ -64,7 +78,7 @@ def candidates(
 
     Of entries with the same expected rounds (one law, one rule) only the first is a candidate, the form's plain rejection first.
     """
-    able = [entry for entry in entries if entry.drafter.name in FORMS]
+    able = [entry for entry in entries if entry.drafter.name in FORMS and entry.preset.label not in SAME_LAW]
     able.sort(key=lambda entry: entry.preset.label != reference(entry.drafter).label)
     found: list[Candidate] = []
     for entry in able:
@@ -84,10 +98,10 @@ def candidates(
 
 def shortlist(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
     """The first `count` that differ in more than their length."""
-    chosen: dict[tuple[str, str], Candidate] = {}
+    chosen: dict[tuple[str, str, str], Candidate] = {}
     for item in ranked:
         if len(chosen) < count:
-            chosen.setdefault((item.drafter.name, item.preset.label), item)
+            chosen.setdefault((item.drafter.name, item.preset.label, item.stop), item)
     return list(chosen.values())
 
 
@@ -113,6 +127,6 @@ def _lengths(entry: Entry, longest: int) -> Sequence[int]:
 
 def contender(item: Candidate) -> Contender:
     """The candidate, ready to run."""
-    stop = Static(item.length)
+    stop = item.policy or Static(item.length)
     run = partial(Speculative().decode, item.drafter.pair, item.sampler, stop)
     return Contender(item.configuration, run, item.sampler, item.drafter, stop)

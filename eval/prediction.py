@@ -27,11 +27,12 @@ PLAIN = ""  # label of plain decoding among the rounds' overheads
 class Work:
     """The forwards of a round by how much it drafted: `drafts[k]` tokens of each drafter forward, `nodes[k]` tokens verified.
 
-    k counts drafts of a chain, levels of a tree.
+    k counts drafts of a chain, levels of a tree. `decisions[k]`: seconds that a stop policy takes for such a round; empty: none.
     """
 
     drafts: Sequence[Sequence[int]]
     nodes: Sequence[int]
+    decisions: Sequence[float] = ()
 
 
 def work(sampler: Sampler | None, longest: int) -> Work:
@@ -55,8 +56,7 @@ class Overheads:
 
     def of_round(self, label: str) -> float:
         """Of a sampler that was not timed: as the dearest that was."""
-        others = [seconds for name, seconds in self.round.items() if name != PLAIN]
-        return self.round.get(label, max(others, default=0.0))
+        return self.round.get(label, max(self.round.values(), default=0.0))
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ def timed(records: Iterable[Record], works: Mapping[object, Work], costs: Costs)
 
 
 def forward_seconds(costs: Costs, drafter: str, own: Work, k: int) -> float:
-    """Seconds of the forwards of a round of k drafts or levels."""
-    return sum(costs.draft(drafter, n) for n in own.drafts[k]) + costs.verify(own.nodes[k] + 1)
+    """Seconds of the forwards of a round of k drafts or levels, and of the decisions that made it as long."""
+    decided = own.decisions[k] if own.decisions else 0.0
+    return sum(costs.draft(drafter, n) for n in own.drafts[k]) + costs.verify(own.nodes[k] + 1) + decided
 
 
 def fit_overheads(runs: Sequence[Timed]) -> Overheads:

@@ -1,7 +1,7 @@
 """The verdict of an evaluation: what to decode with, chosen by expectation and measured costs, confirmed by the clock.
 
 All candidates are ranked by predicted speed. The first few then run by the clock beside plain decoding, taking turns, on prompts
-that played no part in the ranking; the fastest of them is recommended if the clock can tell it from plain decoding.
+that played no part in the ranking; the fastest that the clock can tell from plain decoding is recommended.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from drafters.package.choices import Choice, Rated, Speedup, Use
 from drafters.probs import Sampling
+from drafters.samplers.draft import Tree
 from eval.candidates import Candidate
 from eval.costs import Costs
 from eval.metrics import Samples, speedup
@@ -55,9 +56,9 @@ def use(item: Candidate) -> Use:
     return Use(
         form=item.drafter.name,
         sampler=item.preset.name,
-        options={name: value for name, value in item.preset.options.items() if value is not None},
-        stop="static",
-        length=item.length,
+        options=item.options,
+        stop=item.stop,
+        length=item.length if item.policy is None else None,
     )
 
 
@@ -77,8 +78,9 @@ def verdict(confirmed: Sequence[Confirmed], ranked: Sequence[Candidate], samplin
         raise ValueError(
             "verdict: expected at least one candidate, got none: no sampler's acceptance follows from laws"
         )
-    if confirmed and confirmed[0].gains:
-        return _choice(confirmed[0].rated(), sampling, _gain(confirmed), [item.rated() for item in confirmed[1:]])
+    if (best := next((item for item in confirmed if item.gains), None)) is not None:
+        others = [item for item in confirmed if item is not best]
+        return _choice(best.rated(), sampling, _gain(best, others), [item.rated() for item in others])
     plain = replace(PLAIN, prompts=confirmed[0].prompts if confirmed else 0)
     reason = _no_gain(confirmed[0] if confirmed else None, ranked[0], costs)
     return _choice(plain, sampling, reason, [item.rated() for item in confirmed])
@@ -97,11 +99,10 @@ def _choice(best: Rated, sampling: Sampling, reason: str, others: Sequence[Rated
 
 def name_of(item: Candidate) -> str:
     """A candidate in words."""
-    drafts = "draft" if item.length == 1 else "drafts"
-    levels = "level" if item.length == 1 else "levels"
-    per_round = (
-        f"{item.length} {levels}" if item.sampler.verifier.tree and item.preset.options else f"{item.length} {drafts}"
-    )
+    what = "level" if isinstance(item.sampler.shape, Tree) else "draft"
+    per_round = f"{item.length} {what}{'' if item.length == 1 else 's'}"
+    if item.policy is not None:
+        per_round = f"as many drafts as the policy {item.stop} says, at most {item.length}"
     return f"{NAMES[item.drafter.name]}, sampler {item.preset.label}, {per_round} a round"
 
 
@@ -115,15 +116,15 @@ def surprises(confirmed: Sequence[Confirmed]) -> list[str]:
     ]
 
 
-def _gain(confirmed: Sequence[Confirmed]) -> str:
-    best = confirmed[0]
+def _gain(best: Confirmed, others: Sequence[Confirmed]) -> str:
     said = (
         f"{name_of(best.candidate)}: {best.ratio:.2f}x plain decoding by the clock (95 %: {best.low:.2f} to {best.high:.2f}, "
         f"predicted {best.candidate.predicted.ratio:.2f}x)"
     )
-    if len(confirmed) > 1:
-        second = confirmed[1]
-        said += f"; next {name_of(second.candidate)}, {second.ratio:.2f}x"
+    if others:
+        second = others[0]
+        unsure = "" if second.gains else ", which the clock cannot tell from plain decoding"
+        said += f"; next {name_of(second.candidate)}, {second.ratio:.2f}x{unsure}"
     return said
 
 

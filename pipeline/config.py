@@ -1,7 +1,7 @@
 """Typed configuration: the schema of everything that may be set on the command line.
 
 The schema is built from what is there: every ``pipeline/stages/<name>.py`` contributes ``Stage.schema``, or its
-``<Name>Config`` dataclass, under the key ``<name>``, and ``conf/stage/<name>.yaml`` its values. A new stage therefore
+``<Name>Config`` dataclass, under the key ``<name>``, types and defaults in one place. A new stage therefore
 needs no change here.
 """
 
@@ -84,7 +84,8 @@ class BaseConfig:
 
 
 def register() -> None:
-    """Store ``schema`` (all types), ``stages``, ``samplers`` and ``stops`` (all of their folders) for conf/config.yaml."""
+    """Store ``schema`` (all types and the stages' defaults), the group ``stage``, and ``samplers`` and ``stops`` (all of their
+    folders) for conf/config.yaml."""
     schemas = {name: stage_schema(name) for name in stage_names()}
     fields: list[Any] = [
         ("corpus", mutable(CorpusConfig), field(default=MISSING)),
@@ -93,8 +94,8 @@ def register() -> None:
     fields += [(name.replace("-", "_"), kind, field(default_factory=kind)) for name, kind in schemas.items() if kind]
     store = ConfigStore.instance()
     store.store(name="schema", node=make_dataclass("Config", fields, bases=(BaseConfig,)))
-    files = [f"/stage/{name}" for name in schemas if (CONF / "stage" / f"{name}.yaml").is_file()]
-    store.store(name="stages", node={"defaults": files})
+    for name in schemas:  # what is there to choose; its settings are in the schema
+        store.store(group="stage", name=name, node={}, package="_global_")
     labels = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
     store.store(name="samplers", node={"defaults": [{f"/sampler@samplers.{label}": label} for label in labels]})
     policies = sorted(path.stem for path in (CONF / "stop").glob("*.yaml"))

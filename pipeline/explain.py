@@ -19,7 +19,8 @@ def explain(error: Exception) -> ConfigError | None:
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        text = f"{group}={choice}: no such {group}; {suggest(choice, error.options or [])} (files of conf/{group})"
+        place = "modules of pipeline/stages" if group == "stage" else f"files of conf/{group}"
+        text = f"{group}={choice}: no such {group}; {suggest(choice, error.options or [])} ({place})"
     elif isinstance(error, OverrideParseException):
         text = f"{error.override}: expected key=value; quote special characters: 'key=\"...\"'"
     elif isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:

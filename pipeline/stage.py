@@ -1,7 +1,7 @@
 """What a stage is: the contract between a stage module and the runner.
 
 A stage is one module ``pipeline/stages/<name>.py`` (dashes become underscores) that ends with ``STAGE = Stage(...)``
-and one YAML ``conf/stage/<name>.yaml``; nothing is registered anywhere. ``Stage.run`` writes files into
+and has its settings in a dataclass ``<Name>Config``; nothing is registered anywhere. ``Stage.run`` writes files into
 ``context.out``, a directory that survives a crash of the same key, so a stage that finds its own finished shards
 there skips them.
 

@@ -1,7 +1,11 @@
 """Does what ran agree with what its laws let expect? The same prompts, by expectation and by the engine.
 
-At temperature 0 nothing is left to chance: every round is known from the laws. With sampling the two differ by the coins, and
-their differences over prompts must average to zero.
+Where nothing is left to chance (temperature 0, drafts included) every round is known from the laws. Elsewhere the text of the
+expectation and that of the run are two draws of one law, so that forwards, and tokens, differ by nothing on average:
+
+    D = (F - E[F]) - a (n - n')    F forwards, n tokens that ran; E[F], n' of the common text; a: forwards per token, any constant
+
+has mean 0 on every prompt, and the last term takes away most of what texts of other lengths add to its spread.
 """
 
 from __future__ import annotations
@@ -11,43 +15,44 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from eval.expectation.rounds import Rounds
-from eval.records import Record
+from eval.expectation.rounds import Array, Rounds
+from eval.records import IDENTICAL, Record
 
 ALARM = 1e-6  # chance of a false alarm per row
 TIES = 0.1  # of the prompts: more than near ties of fp32 logits explain by far
 FEWEST = 6  # prompts under which a t-test says nothing
 
 
-def disagreement(records: Sequence[Record], rounds: Rounds, prompts: Mapping[str, int], greedy: bool) -> str | None:
+def disagreement(records: Sequence[Record], rounds: Rounds, prompts: Mapping[str, int], certain: bool) -> str | None:
     """Why a row's rounds are not those of its laws; None where they may be.
 
     Args:
         records: of one configuration and repeat. rounds: expected, one entry per text.
-        prompts: id -> entry of its text. greedy: temperature 0.
+        prompts: id -> entry of its text. certain: neither the text nor the drafts are sampled.
     """
-    pairs = [
-        (item.tokens / item.target_forwards, rounds.tokens[index] / rounds.target_forwards[index], item.greedy)
+    found = [
+        (item.target_forwards, item.tokens, prompts[item.prompt])
         for item in records
-        if (index := prompts.get(item.prompt)) is not None
-        and item.target_forwards
-        and item.greedy in (None, "identical")
+        if item.prompt in prompts and item.target_forwards and item.greedy in (None, IDENTICAL)
     ]
-    if not pairs:
+    if not found:
         return None
-    measured, expected = np.array([pair[:2] for pair in pairs]).T
-    if greedy:
-        other = int((np.abs(measured - expected) > 1e-9 * expected).sum())
-        # Two tokens of nearly the same probability come out in either order from forwards of other widths.
-        near_ties = 1 + TIES * len(pairs)
-        return (
-            f"{other} of {len(pairs)} prompts took other rounds than their laws let expect"
-            if other > near_ties
-            else None
-        )
-    difference = measured - expected
-    if len(pairs) < FEWEST or not difference.std():
+    forwards, tokens, texts = np.array(found).T
+    expected, length = rounds.target_forwards[texts], rounds.tokens[texts]
+    if certain:
+        return _other_rounds(forwards, expected)
+    difference = (forwards - expected) - expected.sum() / length.sum() * (tokens - length)
+    if len(found) < FEWEST or not difference.std() or stats.ttest_1samp(difference, 0.0).pvalue >= ALARM:
         return None
-    if float(stats.ttest_1samp(difference, 0.0).pvalue) >= ALARM:
+    return (
+        f"{tokens.sum() / forwards.sum():.2f} tokens per target forward on {len(found)} prompts where its laws let expect "
+        f"{length.sum() / expected.sum():.2f}"
+    )
+
+
+def _other_rounds(forwards: Array, expected: Array) -> str | None:
+    other = int((np.abs(forwards - expected) > 1e-6 * expected).sum())
+    # Two tokens of nearly the same probability come out in either order from forwards of other widths.
+    if other <= 1 + TIES * len(expected):
         return None
-    return f"{measured.mean():.2f} tokens per target forward on {len(pairs)} prompts where its laws let expect {expected.mean():.2f}"
+    return f"{other} of {len(expected)} prompts took other rounds than their laws let expect"

@@ -14,16 +14,14 @@ from drafters.samplers.draft import Chain, Sampler, StringProposal
 from eval.contenders import Drafter
 from eval.expectation import chains, trees
 from eval.expectation.rounds import Array, Followed
-from eval.expectation.text import Continuation, drafter_logits, readable, target_logits
+from eval.expectation.text import Continuation, drafted, drafter_logits, readable, target_logits
 
 
 @dataclass(frozen=True)
 class Expectation:
     """A drafter and a sampler on the common text, one entry per text."""
 
-    acceptance: list[
-        Array
-    ]  # (n,) the chance that a round beginning there has its first draft (of a tree: one child) accepted
+    acceptance: list[Array]  # (n,) that a round beginning there has its first draft (of a tree: one child) accepted
     followed: list[Followed]
 
     @property
@@ -47,7 +45,7 @@ def expectations(
     draft_sampling: Sampling | None,
     longest: int,
     seed: int,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[int], object] = lambda positions: None,
 ) -> dict[tuple[str, str], Expectation]:
     """Expectations by (drafter, label).
 
@@ -56,23 +54,61 @@ def expectations(
         drafters: all with one target. samplers: drafter -> label -> sampler; those without a rule are left out.
         draft_sampling: how drafters make their laws; None: as the target.
         longest: drafts of the longest chain asked about.
+        seed: of what a few rules sample, the same for each sampler: what one is given hangs on no other.
+        advance: told the positions of each text.
     """
-    generator = torch.Generator().manual_seed(seed)
     found: dict[tuple[str, str], Expectation] = {}
-    for text in texts:
-        p = warp(target_logits(drafters[0].pair, text), sampling).double().cpu()
+    for number, text in enumerate(texts):
+        p = target_law(target_logits(drafters[0].pair, text), text.new, sampling).cpu()
         for drafter in drafters:
             wanted = {label: item for label, item in samplers.get(drafter.name, {}).items() if has_rule(item)}
             if wanted:
-                logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
-            for label, sampler in wanted.items():
-                q = draft_law(logits, sampler, draft_sampling or sampling)
-                survival = _survival(sampler, p, q, text.new.cpu(), goes_on, longest, generator)
-                item = found.setdefault((drafter.name, label), Expectation([], []))
-                item.acceptance.append(_acceptance(sampler, p, q, survival).numpy())
-                item.followed.append(Followed(survival.numpy(), goes_on.numpy(), text.limit))
-        advance()
+                made = _of_text(text, p, drafter, wanted, draft_sampling or sampling, longest, seed + number)
+                for label, (accepted, followed) in made.items():
+                    item = found.setdefault((drafter.name, label), Expectation([], []))
+                    item.acceptance.append(accepted)
+                    item.followed.append(followed)
+        advance(len(text.new))
     return found
+
+
+def _of_text(
+    text: Continuation,
+    p: Tensor,
+    drafter: Drafter,
+    samplers: Mapping[str, Sampler],
+    drafting: Sampling,
+    longest: int,
+    seed: int,
+) -> dict[str, tuple[Array, Followed]]:
+    """(acceptance, rounds) of each sampler on one text, whose law is p (n, V)."""
+    new, count = text.new.cpu(), drafted(drafter.pair, text)
+    logits, goes_on = drafter_logits(drafter.pair, text), readable(drafter.pair, text).cpu()
+    limit = text.limit if count == len(new) else count + 1  # where the drafter's context is full, no round drafts
+    found = {}
+    for label, sampler in samplers.items():
+        q, generator = draft_law(logits, sampler, drafting), torch.Generator().manual_seed(seed)
+        survival = _survival(sampler, p, q, new, goes_on, longest, generator)
+        accepted = _acceptance(sampler, p, q, survival)
+        accepted[count:] = 0.0
+        found[label] = accepted.numpy(), Followed(survival.numpy(), goes_on.numpy(), limit)
+    return found
+
+
+def target_law(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
+    """The law that the text int64 (n,) was drawn from, of logits (n, V): fp64 (n, V), above 0 at the text's tokens.
+
+    Read again in one forward, logits are other ones up to rounding. Where a text's token is left without probability (a tie at
+    temperature 0, the edge of top-p), it is given some: all, or as much as the least likely other one has.
+    """
+    p = warp(logits, sampling).double()
+    token = tokens.to(p.device).unsqueeze(-1)
+    lost = p.gather(-1, token) <= 0  # (n, 1)
+    if not bool(lost.any()):
+        return p
+    least = torch.where(p > 0, p, torch.inf).amin(-1, keepdim=True)
+    given = torch.zeros_like(p).scatter_(-1, token, 1.0) if sampling.greedy else p.scatter(-1, token, least)
+    return torch.where(lost, given / given.sum(-1, keepdim=True), p)
 
 
 def draft_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
@@ -93,7 +129,7 @@ def survival_of(
     generator: torch.Generator,
 ) -> Tensor:
     """S(i, l) on one text from both models' logits, (n, V) and (n, D): fp64 (n, longest + 1, or the tree's depth + 1)."""
-    p, q = warp(target, sampling).double(), draft_law(drafter, sampler, draft_sampling or sampling)
+    p, q = target_law(target, tokens, sampling), draft_law(drafter, sampler, draft_sampling or sampling)
     return _survival(sampler, p, q, tokens, goes_on, longest, generator)
 
 

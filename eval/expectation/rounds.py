@@ -54,7 +54,7 @@ def expected_rounds(texts: Sequence[Followed], longest: int) -> Rounds:
     survival, room, reach = np.zeros((*shape, longest + 2)), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for number, text in enumerate(texts):
         n = size[number]
-        room[number, :n] = np.minimum(longest, text.limit - np.arange(n) - 1)
+        room[number, :n] = np.clip(text.limit - np.arange(n) - 1, 0, longest)
         reach[number, :n] = np.minimum(room[number, :n], text.reach())
         within = np.arange(longest + 1) <= reach[number, :n, None]
         survival[number, :n, : longest + 1] = np.where(within, text.survival[:, : longest + 1], 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,19 @@ def continuations(
     return found
 
 
+def common_text(
+    pair: Pair, prompts: Sequence[Tensor], numbers: Sequence[int], limits: Limits, seed: int, positions: int
+) -> list[Continuation]:
+    """`continuations` of the first prompts until they have so many tokens, of two at least: an interval over one is none."""
+    found: list[Continuation] = []
+    while len(found) < len(prompts) and (len(found) < 2 or sum(len(text.new) for text in found) < positions):
+        missing = positions - sum(len(text.new) for text in found)
+        count = min(BATCH, max(2, math.ceil(missing / limits.max_new_tokens)))
+        some = slice(len(found), len(found) + count)
+        found += continuations(pair, prompts[some], numbers[some], limits, seed)
+    return found
+
+
 @torch.inference_mode()
 def target_logits(pair: Pair, text: Continuation) -> Tensor:
     """Logits (n, V) that each new token was drawn from."""
@@ -52,14 +66,38 @@ def target_logits(pair: Pair, text: Continuation) -> Tensor:
 
 @torch.inference_mode()
 def drafter_logits(pair: Pair, text: Continuation) -> Tensor:
-    """Logits (n, D) that a draft for each new token would have been drawn from."""
+    """Logits (n, D) that a draft for each new token would have been drawn from; 0 behind the drafter's context, see `drafted`."""
+    stream, last = _spelled(pair, text)
+    fits = last[: _within(pair, last)]
+    first = fits[0] if fits else 0
+    stream = stream[: fits[-1] + 1 if fits else 1]
+    logits = _read(pair.open_drafter(1, len(stream)), stream, first)
+    found = logits[torch.tensor(fits, dtype=torch.int64, device=logits.device) - first]
+    return torch.nn.functional.pad(found, (0, 0, 0, len(last) - len(fits)))
+
+
+def drafted(pair: Pair, text: Continuation) -> int:
+    """For how many of the new tokens the drafter's context has room.
+
+    The engine stops drafting up to a round earlier: it needs a place for every draft of a round.
+    """
+    return _within(pair, _spelled(pair, text)[1])
+
+
+def _spelled(pair: Pair, text: Continuation) -> tuple[list[int], list[int]]:
+    """The text in drafter tokens, and the index of the one after which each draft is made: n."""
     stream = list(pair.prompt(text.prompt.tolist()))
-    last = [len(stream) - 1]  # index of the drafter token after which each draft is made
+    last = [len(stream) - 1]
     for token in text.new.tolist()[:-1]:
         stream.extend(pair.feed(token))
         last.append(len(stream) - 1)
-    logits = _read(pair.open_drafter(1, len(stream)), stream, last[0])
-    return logits[torch.tensor(last, device=logits.device) - last[0]]
+    return stream, last
+
+
+def _within(pair: Pair, last: Sequence[int]) -> int:
+    """How many of these indices the drafter's context holds."""
+    limit = pair.context[1]
+    return len(last) if limit is None else sum(index < limit for index in last)
 
 
 def readable(pair: Pair, text: Continuation) -> Tensor:

@@ -28,6 +28,7 @@ from drafters.samplers.verify.traversal import Traversal
 from eval.bounds import top_tokens
 
 RACES = 4  # noises per position of a race tree; every one is unbiased, more only narrow it
+AT_ONCE = 1 << 22  # probabilities of a law per position that a rule takes at once
 _TINY = torch.finfo(torch.float64).tiny
 
 # (p, q, tokens, children, generator) -> (n, children)
@@ -138,17 +139,18 @@ def tree_survival(
     if rule is None:
         return _Traversed(p, q, tokens, goes_on, levels).survival()
     counts = {count for level in levels for count in level if count}
-    chances = {count: rule(p, q, tokens, count, generator) for count in counts}
+    # Every rule holds several laws of each position at once; a few positions at a time keep them small.
+    rows = max(1, AT_ONCE // p.shape[-1])
+    parts = list(zip(p.split(rows), q.split(rows), tokens.split(rows), strict=True))
+    chances = {count: torch.cat([rule(*part, count, generator) for part in parts]) for count in sorted(counts)}
     return _level_by_level(levels, chances, goes_on)
 
 
 def _level_by_level(levels: list[list[int]], chances: dict[int, Tensor], goes_on: Tensor) -> Tensor:
     n = len(goes_on)
     first = next(iter(chances.values()))
-    survival, reached = (
-        [first.new_ones(n)],
-        [first.new_ones(n)],
-    )  # per node of the level above: the path to it is accepted
+    survival = [first.new_ones(n)]
+    reached = [first.new_ones(n)]  # per node of the level above: the path to it is accepted
     for depth, level in enumerate(levels):
         below = []
         for parent, count in zip(reached, level, strict=True):

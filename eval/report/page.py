@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from eval.report.naming import Row
 from eval.report.parts import Missing, Part
-from eval.report.sections import acceptance, costs, disco, further, proof, results
+from eval.report.sections import acceptance, costs, disco, further, proof, results, verdict
 from eval.report.shapes import ReportError
 from eval.report.sources import Further
 
@@ -63,6 +63,7 @@ def render(report: Mapping[str, Any], more: Further | None = None) -> bytes:
 def parts(report: Mapping[str, Any], more: Further) -> list[Part]:
     """The page's parts, from what matters to most readers to what matters to few."""
     return [
+        verdict.verdict(report),
         acceptance.by_sampler(report),
         results.results(report),
         acceptance.by_position(report),

@@ -11,7 +11,7 @@ from typing import Any
 from drafters.errors import DraftersError
 
 MOST_BYTES = 64 << 20  # of a file that is read: a report of thousands of rows is 10 MB
-# str, bool, int, float; {field: shape}; [shape] for a list; Maybe(shape); Each(shape)
+# str, bool, int, float; {field: shape}; [shape] for a list; Maybe(shape); Each(shape); ANYTHING
 Shape = Any
 
 
@@ -24,6 +24,13 @@ class Maybe:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
+
+
+class _Anything:
+    """A field whose value nobody reads but as text."""
+
+
+ANYTHING = _Anything()
 
 
 class Each:
@@ -62,6 +69,8 @@ def check(value: Any, shape: Shape, where: str, command: str) -> None:
     if isinstance(shape, Maybe):
         if value is not None:
             check(value, shape.shape, where, command)
+    elif isinstance(shape, _Anything):
+        return
     elif isinstance(shape, Each):
         _kind(value, dict, "an object", where, command)
         for name, item in value.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.report.shapes import Each, Maybe, ReportError, Shape, read
+from eval.report.shapes import ANYTHING, Each, Maybe, ReportError, Shape, read
 from eval.report.write import SCHEMA
 
 EVAL, CERTIFY = 'make eval ARGS="..."', "make lossless"
@@ -23,7 +23,12 @@ CURVE_COMMAND, DISCO_COMMAND, DSI_COMMAND = "make sweep", "make train-disco", "m
 _RATE: dict[str, Shape] = {
     "acceptance_rate": Maybe(float), "acceptance_rate_low": Maybe(float), "acceptance_rate_high": Maybe(float),
 }  # fmt: skip
-_ROW: dict[str, Shape] = _RATE | {
+_INTERVAL: dict[str, Shape] = {
+    f"{name}{end}": Maybe(float)
+    for name in ("acceptance", "acceptance_gain", "tokens_per_forward") for end in ("", "_low", "_high")
+}  # fmt: skip
+_ROW: dict[str, Shape] = _RATE | _INTERVAL | {
+    "text_positions": Maybe(int),
     "sampler": Maybe(str), "preset": Maybe(str), "drafter": Maybe(str), "executor": str, "stop": Maybe(str),
     "temperature": float, "kept": Maybe(int), "accepted": int, "drafted": int, "verified": int, "target_forwards": int,
     "tokens": int, "block_efficiency": Maybe(float), "block_efficiency_low": Maybe(float),
@@ -31,6 +36,10 @@ _ROW: dict[str, Shape] = _RATE | {
     "speedup_vs_autoregressive_low": Maybe(float), "speedup_vs_autoregressive_high": Maybe(float),
     "speedup_vs_unpruned": Maybe(float), "speedup_vs_unpruned_low": Maybe(float), "speedup_vs_unpruned_high": Maybe(float),
     "speedup_by_costs": Maybe(float), "lossless": Maybe(str), "lossy": Maybe(str), "optimal_acceptance": Maybe(float),
+}  # fmt: skip
+_RATED: dict[str, Shape] = {
+    "use": {"form": Maybe(str), "sampler": Maybe(str), "options": Each(ANYTHING), "stop": Maybe(str), "length": Maybe(int)},
+    "speedup": {"ratio": float, "low": float, "high": float}, "predicted": float, "prompts": int,
 }  # fmt: skip
 _ROUNDS: dict[str, Shape] = {
     "sampler": str, "preset": Maybe(str), "drafter": str, "executor": str, "stop": Maybe(str), "temperature": float,
@@ -48,7 +57,8 @@ REPORT: dict[str, Shape] = {
     },
     "prompts": {"suite": str, "count": int, "max_new_tokens": int, "repeats": int},
     "greedy_identity": {"outputs": int, "identical": int, "ties": int, "different": int},
-    "rows": [_ROW], "rounds": Maybe([_ROUNDS]),
+    "rows": [_ROW], "rounds": Maybe([_ROUNDS]), "warnings": Maybe([str]),
+    "verdict": Maybe([_RATED | {"temperature": float, "reason": str, "next": [_RATED]}]),
 }  # fmt: skip
 CERTIFICATE: dict[str, Shape] = {
     "schema": int, "code": str, "device": str, "dtype": str,

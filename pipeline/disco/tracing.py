@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from drafters.coins import Key, KeyedCoins
-from drafters.engine.cache import Model
 from drafters.engine.decode import autoregressive
 from drafters.engine.limits import Limits
 from drafters.engine.propose import usable
@@ -27,6 +26,7 @@ from drafters.probs import Sampling, warp
 from drafters.samplers.draft import PartialProposal, Sampler
 from drafters.stop.features import describe, shown_law
 from eval import suites
+from eval.expectation.text import Continuation, drafter_logits, target_logits
 from eval.replay import Trace
 from eval.suites import SuiteConfig
 from pipeline.disco import prompts
@@ -43,19 +43,10 @@ class Forced:
     drafter: Tensor  # (n, D)
 
 
-@torch.inference_mode()
 def forced(pair: Pair, prompt: Tensor, new: Tensor) -> Forced:
     """Logits that each token of `new`, int64 (n,), was or would have been drawn from, after `prompt`, int64 (m,)."""
-    tokens = [*prompt.tolist(), *new.tolist()[:-1]]
-    first = len(prompt) - 1
-    target = _read(pair.open_target(1, len(tokens)), tokens, first)
-    stream = list(pair.prompt(prompt.tolist()))
-    last = [len(stream) - 1]  # index of the drafter token after which each draft is made
-    for token in tokens[first + 1 :]:
-        stream.extend(pair.feed(token))
-        last.append(len(stream) - 1)
-    drafter = _read(pair.open_drafter(1, len(stream)), stream, last[0])
-    return Forced(target, drafter[torch.tensor(last, device=drafter.device) - last[0]])
+    text = Continuation(prompt, new, len(new))
+    return Forced(target_logits(pair, text), drafter_logits(pair, text))
 
 
 def trace(
@@ -96,15 +87,6 @@ def trace(
 def _lifted(q: Tensor, sampler: Sampler) -> Tensor:
     proposal = sampler.token_proposal
     return proposal.lift(q) if proposal.total else cast(PartialProposal, proposal).extend(q)
-
-
-def _read(model: Model, tokens: list[int], first: int) -> Tensor:
-    """Logits (n, V or D) after each token from number `first` on; those before it are read without any."""
-    if first:
-        model.extend(torch.tensor([tokens[:first]]), logits=False)
-    logits = model.extend(torch.tensor([tokens[first:]]))
-    assert logits is not None
-    return logits[0]
 
 
 def traced(

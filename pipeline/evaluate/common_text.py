@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ import numpy as np
 from drafters.package.uses import FORMS
 from drafters.samplers.draft import Sampler
 from drafters.stop.policy import is_constant
-from eval.candidates import Entry
+from eval.candidates import SAME_LAW, Entry
 from eval.contenders import Contender, Drafter, RankLaw, applicable, made_to_measure, reference
 from eval.expectation.check import disagreement
 from eval.expectation.expect import Expectation, expectations
 from eval.expectation.rounds import Followed, Rounds, expected_rounds
 from eval.expectation.summary import acceptance, acceptance_gain, fields, tokens_per_forward
-from eval.expectation.text import continuations
+from eval.expectation.text import common_text
 from eval.harness import Task
 from eval.presets import Preset
 from eval.records import SPECULATIVE, Configuration, Record
@@ -28,8 +27,6 @@ from pipeline.evaluating import Bench
 from pipeline.stage import Context, write_atomic
 
 LONGEST = 8  # drafts of the longest chain that is asked about
-SAME_LAW = ("rdk_exact",)  # rdk's by another computation: a row where asked for, no candidate
-
 Key = tuple[str, str]  # drafter, label of the preset
 
 
@@ -55,9 +52,11 @@ class Common:
         }
 
     def entry(self, contender: Contender) -> Entry | None:
-        """What was found for a contender's drafter and sampler."""
+        """What was found for a contender's drafter and sampler; None for another shape of the tree, made for another stop policy."""
         key = contender.configuration
-        return self.entries.get((str(key.drafter), str(key.preset)))
+        found = self.entries.get((str(key.drafter), str(key.preset)))
+        same = found is not None and contender.sampler is not None and found.sampler.shape == contender.sampler.shape
+        return found if same else None
 
     def rounds(self, contender: Contender) -> Rounds | None:
         """Expected rounds of a contender with a constant length; None for one that asks its policy, or several servers."""
@@ -67,13 +66,13 @@ class Common:
         length = min(stop.max_length, entry.expectation.longest)
         return expected_rounds(entry.expectation.followed, length) if length else None
 
-    def disagreements(self, contenders: Iterable[Contender], records: Sequence[Record]) -> list[str]:
-        """Rows that did not run as their laws let expect, in words."""
+    def disagreements(self, contenders: Iterable[Contender], records: Sequence[Record], certain: bool) -> list[str]:
+        """Rows that did not run as their laws let expect, in words. `certain`: neither text nor drafts are sampled."""
         said = []
         for item in contenders:
             key, rounds = item.configuration, self.rounds(item)
             own = [found for found in records if found.configuration == key and found.repeat == 0]
-            why = None if rounds is None else disagreement(own, rounds, self.prompts, key.temperature == 0)
+            why = None if rounds is None else disagreement(own, rounds, self.prompts, certain)
             if why is not None:
                 said.append(
                     f"{key.preset} with the drafter {key.drafter} at T = {key.temperature:g}: {why}: do not trust this row"
@@ -89,22 +88,24 @@ def on_common_text(
     presets: Sequence[Preset],
     rank_law: RankLaw,
 ) -> dict[float, Common]:
-    """Expectations by temperature. Prompts are taken in order until their continuations have eval.positions tokens."""
-    settings = context.cfg.eval
-    count = min(len(tasks), max(2, math.ceil(settings.positions / settings.max_new_tokens)))
-    chosen, heats = list(tasks[:count]), list(settings.temperatures)
+    """Expectations by temperature. Prompts are taken in order until their continuations have eval.positions tokens.
+
+    The part of a temperature is good for any later attempt of this run: the contenders hang on the key and on the ranks alone,
+    and these are kept, too.
+    """
+    heats, positions = list(context.cfg.eval.temperatures), context.cfg.eval.positions
     found = {}
-    with context.progress("Reading laws", len(chosen) * len(heats)) as bar:
+    with context.progress("Reading laws", positions * len(heats)) as bar:
         for heat in heats:
             built = _built(
                 bench, [item for item in contenders if item.configuration.temperature == heat], presets, heat, rank_law
             )
             part = context.out / f".part-expectations-{heat:g}.npz"
             if not part.exists():
-                write_atomic(part, _packed(_measured(context, bench, chosen, built, heat, bar.advance)))
+                write_atomic(part, _packed(_measured(context, bench, tasks, built, heat, bar.advance)))
             else:
-                bar.advance(len(chosen))
-            found[heat] = _common(bench, _unpacked(part), built, [task.id for task in chosen])
+                bar.advance(positions)
+            found[heat] = _common(bench, _unpacked(part), built, tasks)
     return found
 
 
@@ -139,12 +140,17 @@ def _built(
 
 
 def _measured(
-    context: Context, bench: Bench, tasks: Sequence[Task], built: Mapping[Key, _Built], heat: float, advance: Any
+    context: Context,
+    bench: Bench,
+    tasks: Sequence[Task],
+    built: Mapping[Key, _Built],
+    heat: float,
+    advance: Callable[[int], object],
 ) -> dict[Key, Expectation]:
     settings, warps = context.cfg.eval, bench.warps
     limits = warps.limits(heat, settings.max_new_tokens)
-    pair = bench.drafters[0].pair
-    texts = continuations(pair, [task.ids for task in tasks], [task.number for task in tasks], limits, context.cfg.seed)
+    ids, numbers = [task.ids for task in tasks], [task.number for task in tasks]
+    texts = common_text(bench.drafters[0].pair, ids, numbers, limits, context.cfg.seed, settings.positions)
     samplers: dict[str, dict[str, Sampler]] = {}
     for (drafter, label), item in built.items():
         samplers.setdefault(drafter, {})[label] = item.sampler
@@ -155,7 +161,7 @@ def _measured(
 
 
 def _common(
-    bench: Bench, found: Mapping[Key, Expectation], built: Mapping[Key, _Built], prompts: Sequence[str]
+    bench: Bench, found: Mapping[Key, Expectation], built: Mapping[Key, _Built], tasks: Sequence[Task]
 ) -> Common:
     entries = {
         key: Entry(own.drafter, own.preset, own.sampler, found[key]) for key, own in built.items() if key in found
@@ -163,8 +169,9 @@ def _common(
     unpruned = bench.drafters[0]
     first = unpruned.name, reference(unpruned).label
     any_one = next(iter(found.values()), None)
-    positions = 0 if any_one is None else sum(len(values) for values in any_one.acceptance)
-    return Common(entries, first, {name: number for number, name in enumerate(prompts)}, positions)
+    texts = [] if any_one is None else any_one.acceptance
+    prompts = {task.id: number for number, task in enumerate(tasks[: len(texts)])}
+    return Common(entries, first, prompts, sum(map(len, texts)))
 
 
 def _packed(found: Mapping[Key, Expectation]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,18 +13,20 @@ from omegaconf import DictConfig
 from drafters.engine.decode import autoregressive
 from drafters.package.choices import Choice, Recommendation, Target
 from drafters.package.manifest import Manifest
-from drafters.samplers.draft import Tree
+from drafters.samplers.draft import StringProposal, Tree
+from drafters.stop.policy import is_constant
 from eval import metrics
 from eval.candidates import Candidate, candidates, contender, shortlist
 from eval.contenders import Contender
 from eval.costs import Costs
 from eval.expectation.rounds import expected_rounds
-from eval.harness import Harness, Task
+from eval.harness import Task
 from eval.losslessness.certificate import code_hash
 from eval.prediction import Overheads, Timed, Work, fit_overheads, overrun, predict, timed, work
 from eval.records import AUTOREGRESSIVE, Configuration, Record, parse
 from eval.verdict import Confirmed, confirm, surprises, verdict
 from pipeline.evaluate.common_text import LONGEST, Common
+from pipeline.evaluate.stopping import by_policies
 from pipeline.evaluating import Bench
 from pipeline.stage import Context, write_atomic
 
@@ -44,8 +46,13 @@ class Judged:
 
 
 def split(tasks: Sequence[Task], wanted: int) -> tuple[list[Task], list[Task]]:
-    """(prompts to rank on, prompts to confirm on): every third one is kept back until there are enough."""
-    kept = set(range(2, len(tasks), 3)[:wanted])
+    """(prompts to rank on, prompts to confirm on): every third one is kept back until there are enough.
+
+    Where that leaves fewer than FEWEST, all serve both; the report then says so. None are kept back where none are wanted.
+    """
+    if not wanted:
+        return list(tasks), []
+    kept = set(range(2, len(tasks), 3)[: max(wanted, FEWEST)])
     if len(kept) < FEWEST:
         return list(tasks), list(tasks)
     return [task for number, task in enumerate(tasks) if number not in kept], [tasks[number] for number in sorted(kept)]
@@ -63,13 +70,17 @@ def judge(
     """Rank, confirm, conclude, for every temperature."""
     works = _works(contenders)
     runs = timed(records, works, costs)
-    extra, choices, said = fit_overheads(runs), [], _prices(runs)
+    extra, choices, said = fit_overheads(runs), [], _prices(runs) + _seen(common, unseen)
     for heat, found in common.items():
         here = [item for item in contenders if item.configuration.temperature == heat]
-        said += found.disagreements(here, records)
+        certain = heat == 0 and bench.warps.limits(heat, 1).drafting.greedy
+        said += found.disagreements(here, records, certain)
         ranked = candidates(found.entries.values(), heat, costs, extra, LONGEST)
         if not ranked:
             continue
+        texts = [task for task in bench.tasks if task.id in found.prompts]
+        ranked += by_policies(context, bench, texts, heat, ranked, costs, extra)
+        ranked.sort(key=lambda item: -item.predicted.ratio)
         chosen = shortlist(ranked, CONFIRMED)
         confirmed = _by_the_clock(context, bench, heat, chosen, unseen)
         said += surprises(confirmed)
@@ -88,13 +99,26 @@ def _prices(runs: Sequence[Timed]) -> list[str]:
     ]
 
 
+def _seen(common: Mapping[float, Common], unseen: Sequence[Task]) -> list[str]:
+    """That the clock ran on prompts of the ranking, in words."""
+    if not any(task.id in found.prompts for found in common.values() for task in unseen):
+        return []
+    return [
+        f"{len(unseen)} prompts are too few to keep some back: what to use was confirmed on the prompts that it was chosen on; "
+        f"give a suite of at least {3 * FEWEST}"
+    ]
+
+
 def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
-    """The contenders without the trees that another one is predicted to beat, per drafter and temperature."""
+    """The contenders without the trees that another one is predicted to beat, per drafter and temperature.
+
+    Trees of which nothing follows from laws stay.
+    """
     speed: dict[Configuration, float] = {}
     for item in contenders:
         key = item.configuration
-        entry = common[key.temperature].entries.get((str(key.drafter), str(key.preset))) if common else None
-        if item.sampler is not None and isinstance(item.sampler.shape, Tree) and entry is not None:
+        entry = common[key.temperature].entry(item) if common else None
+        if entry is not None and item.sampler is not None and isinstance(item.sampler.shape, Tree):
             levels = len(item.sampler.shape.levels)
             own = work(item.sampler, levels)
             rounds = expected_rounds(entry.expectation.followed, levels)
@@ -104,19 +128,23 @@ def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], 
         known = best.get((key.drafter, key.temperature))
         if known is None or value >= speed[known]:
             best[key.drafter, key.temperature] = key
-    chosen = set(best.values())
-    return [item for item in contenders if not _is_tree(item) or item.configuration in chosen]
+    kept = {(key.drafter, key.preset, key.temperature) for key in best.values()}  # under all policies, on all executors
 
+    def stays(key: Configuration) -> bool:
+        return key not in speed or (key.drafter, key.preset, key.temperature) in kept
 
-def _is_tree(item: Contender) -> bool:
-    return item.sampler is not None and isinstance(item.sampler.shape, Tree)
+    return [item for item in contenders if stays(item.configuration)]
 
 
 def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
+    """Of those that draft tokens, and always as many: what decisions of a policy cost must not be taken for a sampler's rounds."""
     return {
         item.configuration: work(item.sampler, item.stop.max_length)
         for item in contenders
-        if item.sampler is not None and item.stop is not None and hasattr(item.sampler.proposal, "lift")
+        if item.sampler is not None
+        and item.stop is not None
+        and is_constant(item.stop)
+        and not isinstance(item.sampler.proposal, StringProposal)
     }
 
 
@@ -130,31 +158,32 @@ def _by_the_clock(
     every = [plain, *map(contender, chosen)]
     harness = bench.harness(context.cfg, every)
     records: list[Record] = []
+    warm = False
     begin, limit = time.monotonic(), 60 * context.cfg.eval.confirm_minutes
     with context.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every)) as bar:
         for number, task in enumerate(tasks):
             if number >= FEWEST and time.monotonic() - begin > limit:
                 break
             part = context.out / f".part-confirm-{heat:g}-{task.number:06d}.jsonl"
-            records += _cell(part, harness, task, bar.advance, warm=number == 0)
+            found = _read(part, {item.configuration for item in every})
+            if found is None:
+                if not warm:
+                    harness.warm_up(task)
+                warm, found = True, harness.trial(task, 0, bar.advance)
+                write_atomic(part, "".join(f"{item.to_json()}\n" for item in found).encode())
+            records += found
     if not records:
         return []
     samples = metrics.collect(records)
     return confirm(chosen, samples, samples[plain.configuration])
 
 
-def _cell(part: Path, harness: Harness, task: Task, advance: Callable[[], None], warm: bool) -> list[Record]:
-    """One prompt under all; read back where a killed run had measured the same candidates on it."""
-    names = {item.configuration for item in harness.contenders}
-    if part.exists():
-        found = list(map(parse, part.read_text(encoding="utf-8").splitlines()))
-        if {item.configuration for item in found} == names:
-            return found
-    if warm:
-        harness.warm_up(task)
-    found = harness.trial(task, 0, advance)
-    write_atomic(part, "".join(f"{item.to_json()}\n" for item in found).encode())
-    return found
+def _read(part: Path, names: set[Configuration]) -> list[Record] | None:
+    """A prompt's records where a killed run had measured the same candidates on it."""
+    if not part.exists():
+        return None
+    found = list(map(parse, part.read_text(encoding="utf-8").splitlines()))
+    return found if {item.configuration for item in found} == names else None
 
 
 def recommendation(

@@ -6,15 +6,16 @@ that their order says nothing, and all but their seconds are the same for any nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from eval.contenders import Drafter
-from eval.records import Record, parse
+from eval.contenders import Contender, Drafter
+from eval.harness import Task
+from eval.records import Configuration, Record, parse
 from pipeline import evaluating
 from pipeline.measuring import Cell, Make
 from pipeline.scale import crew
@@ -25,7 +26,14 @@ RankLaws = Mapping[tuple[str, float], Sequence[float]]  # by drafter and tempera
 class Evaluator:
     """Target, drafters and contenders in a process of its own."""
 
-    def __init__(self, settings: dict[str, Any], package: str, rank_laws: RankLaws, threads: int | None):
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        package: str,
+        rank_laws: RankLaws,
+        threads: int | None,
+        chosen: Collection[Configuration],
+    ):
         if threads is not None:
             torch.set_num_threads(threads)
         cfg = OmegaConf.create(settings)
@@ -35,10 +43,12 @@ class Evaluator:
             return rank_laws.get((drafter.name, temperature))
 
         self._tasks, self._warm = bench.tasks, False
-        self._harness = bench.harness(cfg, bench.contenders(cfg, rank_law))
+        self._harness = bench.harness(
+            cfg, [item for item in bench.contenders(cfg, rank_law) if item.configuration in chosen]
+        )
 
     def do(self, cell: tuple[int, int]) -> list[str]:
-        """Its records as JSON."""
+        """Records as JSON of a repeat and the number of a prompt in the suite's sample."""
         repeat, number = cell
         task = self._tasks[number]
         if not self._warm:
@@ -47,8 +57,11 @@ class Evaluator:
         return [record.to_json() for record in self._harness.trial(task, repeat)]
 
 
-def cells(cfg: DictConfig, package: Path, rank_laws: RankLaws) -> Make:
-    """Cells measured on the cluster of `hardware`. Raises DistributedError without Ray."""
+def cells(
+    cfg: DictConfig, package: Path, rank_laws: RankLaws, tasks: Sequence[Task], contenders: Sequence[Contender]
+) -> Make:
+    """Cells of these prompts and contenders, measured on the cluster of `hardware`. Raises DistributedError without Ray."""
+    kept = [item.configuration for item in contenders]
 
     def make(
         chosen: Sequence[Cell], advance: Callable[[], None], late: Callable[[], bool]
@@ -57,8 +70,9 @@ def cells(cfg: DictConfig, package: Path, rank_laws: RankLaws) -> Make:
         gpus = cfg.hardware.gpus_per_worker
         workers = crew.size(ray, cfg.hardware.workers, gpus)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        arguments = settings, str(package.resolve()), dict(rank_laws), crew.threads(cfg)
-        for index, lines in crew.results(ray, Evaluator, arguments, [tuple(cell) for cell in chosen], workers, gpus):
+        arguments = settings, str(package.resolve()), dict(rank_laws), crew.threads(cfg), kept
+        pieces = [(cell.repeat, tasks[cell.task].number) for cell in chosen]
+        for index, lines in crew.results(ray, Evaluator, arguments, pieces, workers, gpus):
             for _ in lines:
                 advance()
             yield index, [parse(line) for line in lines]

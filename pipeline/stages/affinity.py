@@ -42,6 +42,7 @@ STRIDE = 4  # of the positions that prior and scale are chosen on: neighbours te
 class AffinityConfig:
     """How much text is read, and what a prior may hold."""
 
+    # False: the package holds no prior, and the samplers rdk and rdk_exact do not apply
     enabled: bool = True
     source: str = "corpus"  # corpus | generations: the target's own text
     tokens: int = 100_000  # of text, all three parts together

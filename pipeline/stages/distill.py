@@ -40,12 +40,13 @@ REPORT = "distill.json"
 class DistillConfig:
     """How much text is read, and how long is trained at most."""
 
+    # True: package, tail and affinity go on from the healed drafter
     enabled: bool = False
     source: str = "generations"  # corpus | generations: the target's own text
     tokens: int = 400_000  # of text, all three parts together
     window: int = 256  # tokens read at once
     windows_per_document: int = 4
-    steps: int = 400
+    steps: int = 400  # of training, at most
     batch: int = 4  # windows per step
     rate: float = 0.0005  # of Adam
     tv_from: float = 0.25  # share of the steps after which the loss goes over from KL to total variation

@@ -35,6 +35,7 @@ from pipeline.evaluate import held_out
 from pipeline.evaluate.common_text import expected_rows, on_common_text
 from pipeline.evaluate.few import few
 from pipeline.evaluate.judge import Judged, judge, recommendation, split
+from pipeline.evaluate.prices import kept_costs
 from pipeline.reporting import report, write_page
 from pipeline.stage import Context, Stage, always, write_atomic
 
@@ -55,9 +56,9 @@ class EvalConfig:
     stops: list[str] | None = None  # names of conf/stop, each with every sampler that allows it; null: `stop` alone
     compare: bool = True  # also the other drafters and variants that the comparisons of papers need
     prompts: int | None = None  # of the suite; null: all
-    minutes: float | None = None  # begin no further prompt after that; null: no limit
+    minutes: float | None = 60.0  # begin no further prompt after that; null: no limit
     max_new_tokens: int = 128
-    repeats: int = 3  # of every prompt; the median of the seconds counts
+    repeats: int = 1  # of every prompt; the median of the seconds counts
     cost_runs: int = 50  # forwards of every kind to time
     law_rounds: int = 48  # rounds per row whose laws (p, q) are logged; 0: no optimum beside the rows
     positions: int = (
@@ -86,7 +87,7 @@ def run(context: Context) -> None:
 
     with context.progress("Logging the ranks of drafts", None):
         every = bench.contenders(cfg, rank_law)
-    costs = _costs(context, bench, tasks, every)
+    costs = kept_costs(context, lambda: _costs(context, bench, tasks, every))
     common = {}
     if settings.positions:
         presets = evaluating.chosen_presets(cfg)
@@ -157,7 +158,7 @@ def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) ->
     from pipeline.scale.evaluating import cells  # here: Ray is an extra
 
     known = {key: found.law for key, found in laws.known.items()}
-    return cells(context.cfg, context.inputs["package"], known)
+    return cells(context.cfg, context.inputs["package"], known, tasks, harness.contenders)
 
 
 def _announce(context: Context, configurations: int, prompts: int, costs: Costs) -> None:

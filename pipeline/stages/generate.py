@@ -38,9 +38,10 @@ class GenerateConfig:
     requests: int = 512  # continuations; of a suite at most one per prompt
     prefix_tokens: int = 64  # of a document; of a suite's prompt, all that fit into the target's context
     max_new_tokens: int = 128
+    # Sample as you will serve: what is likely at another temperature is other text
     temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # 1: off
     shard_size: int = 64  # requests per file: what a kill costs at most
     batch_size: int = 16  # requests decoded together
     backend: str = "engine"  # engine: this project's | vllm: a running server

@@ -45,9 +45,9 @@ class PackageConfig:
     licence_file: str | None = None  # null: the LICENSE beside the drafter's weights
     target_licence: str | None = None
     sampler: str | None = None  # recommended; null: standard for an unpruned drafter, else tli
-    stop: str = "static"
-    temperature: float = 1.0
-    top_k: int = 0
+    stop: str = "static"  # recommended
+    temperature: float = 1.0  # what the drafter was prepared for
+    top_k: int = 0  # 0: off
     top_p: float = 1.0
     lookahead: int = 5  # tokens drafted per round
 

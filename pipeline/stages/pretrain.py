@@ -33,10 +33,10 @@ MODELS = ("target", "drafter", "foreign")
 class Optimisation:
     """Budgets of the four training phases."""
 
-    seed_phase: Schedule = field(default_factory=lambda: Schedule(steps=2000, minutes=30, decay=0.2))
-    target: Schedule = field(default_factory=lambda: Schedule(steps=3000, minutes=120))
-    drafter: Schedule = field(default_factory=lambda: Schedule(steps=2500, minutes=30))
-    foreign: Schedule = field(default_factory=lambda: Schedule(steps=2500, minutes=15))
+    seed_phase: Schedule = field(default_factory=lambda: Schedule(steps=100_000, minutes=30, decay=0.2))
+    target: Schedule = field(default_factory=lambda: Schedule(steps=100_000, minutes=150))
+    drafter: Schedule = field(default_factory=lambda: Schedule(steps=100_000, minutes=25, table_lr=0.005))
+    foreign: Schedule = field(default_factory=lambda: Schedule(steps=100_000, minutes=8))
 
 
 @dataclass

@@ -35,7 +35,8 @@ class PruneConfig:
     size: int | None = None  # tokens
     coverage: float | None = None  # share of the counted text, in (0, 1]
     fraction: float = 0.25  # of the drafter's tokens that have a target image, in (0, 1]
-    min_domain_coverage: float = 0.0
+    min_domain_coverage: float = 0.0  # every domain of the counted text is covered at least so far
+    # Further token strings of the target that are always kept
     protect: list[str] = field(default_factory=list)
 
 

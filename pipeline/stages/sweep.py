@@ -51,6 +51,7 @@ REPORT, TABLE = "curve.json", "curve.csv"
 class SweepConfig:
     """Sizes, methods and text of the curve."""
 
+    # Of the vocabulary that is kept
     fractions: list[float] = field(default_factory=lambda: [1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01])
     samplings: list[list[float]] = field(default_factory=lambda: [[1.0, 0.0, 1.0], [0.7, 0.0, 0.9]])  # T, top-k, top-p
     source: str = "corpus"  # corpus | generations
@@ -64,8 +65,9 @@ class SweepConfig:
     steps: int = 0  # of training that tail of each size; 0: none is trained
     heal_steps: int = 0  # of training tail, kept rows and norms together afterwards
     heal_rate: float = 0.0005
-    batch: int = 2
-    rate: float = 0.003
+    batch: int = 2  # windows per step
+    rate: float = 0.003  # of Adam
+    # Share of the steps after which the loss goes over from KL to total variation
     tv_from: float = 0.5
     neighbours: int = 32  # K of the co-occurrence prior
     kernel_contexts: int = 1000  # of the paper's covariance

@@ -40,6 +40,7 @@ REPORT = "tail.json"
 class TailConfig:
     """How much text is read, which ranks are tried, and how long the tail is trained."""
 
+    # False: the package holds no tail, and the sampler tail does not apply
     enabled: bool = True
     source: str = "corpus"  # corpus | generations: the target's own text
     tokens: int = 100_000  # of text, all three parts together

@@ -46,6 +46,7 @@ class TrainDiscoConfig:
     """How the classifier is trained, and on what the policies are measured."""
 
     enabled: bool = False  # the package holds the result
+    # Min1_ratio | one_minus_tv | greedy_match: what is learnt, see pipeline/disco/data.py
     label: str = "min1_ratio"
     hidden: list[int] = field(default_factory=lambda: [32])
     lr: float = 3e-3
@@ -53,12 +54,12 @@ class TrainDiscoConfig:
     batch: int = 256
     epochs: int = 40
     patience: int = 5  # epochs without a smaller validation loss
-    devices: int = 1
-    accelerator: str = "cpu"
+    devices: int = 1  # more: one process each
+    accelerator: str = "cpu"  # the network has 700 weights; the models run on `device`
     strategy: str = "ddp_spawn"  # with more than one device
     max_length: int = 20  # most drafts of any round
-    cost_runs: int = 100
-    suite_prompts: int = 32
+    cost_runs: int = 100  # forwards of every kind to time, in ten passes
+    suite_prompts: int = 32  # of each suite, for the table
     clock_prompts: int = 16  # of the suite: policies are run and timed on them
     suites: dict[str, str | None] = field(default_factory=dict)  # further ones: file of conf/suite -> local copy
 

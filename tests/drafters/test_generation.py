@@ -1,8 +1,6 @@
 """drafters.generate on real and tiny models: greedy output equals plain greedy decoding, names are checked, EOS
 ends."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models
@@ -14,9 +12,10 @@ from drafters.package.writer import Origin, describe, save_package
 from drafters.pair import PairError, load_pair
 from drafters.samplers.guard import LossyError
 from drafters.vocab.alignment import VocabMap, identity, restrict
+from tests.data import DATA, needs
 
-MODELS = Path(__file__).parents[3] / "shared" / "data" / "models"
-needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the real models are not at {MODELS}")
+MODELS = DATA / "models"
+needs_models = needs("models")
 PROMPT = "Once upon a time, there was a little girl named"
 
 
@@ -76,6 +75,7 @@ def test_greedy_equals_plain_greedy(kind, sampler, text, request):
     assert int(out.drafted) > 0
 
 
+@pytest.mark.floats
 @needs_models
 @pytest.mark.parametrize("kind", ["same", "foreign"])
 def test_drafts_are_accepted_and_seeds_repeat(kind, request):

@@ -13,9 +13,10 @@ from drafters.devices import DeviceError, choose_device, choose_dtype, must_shar
 from drafters.package.errors import PackageError
 from drafters.pair import PairError, context_length, eos_ids, load_pair, open_checkpoint, pair_settings
 from drafters.rounding import excess, logits_bound
+from tests.data import DATA, needs
 
-MODELS = Path(__file__).parents[3] / "shared" / "data" / "models"
-pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the real models are not at {MODELS}")
+MODELS = DATA / "models"
+pytestmark = needs("models")
 TARGET, SAME, FOREIGN = MODELS / "tinystories-bit-1M", MODELS / "stories260K", MODELS / "babyllama-105"
 
 

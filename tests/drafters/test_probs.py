@@ -24,6 +24,7 @@ def transformers_law(logits, sampling):
     return processors(None, logits.clone()).softmax(-1)
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
 @pytest.mark.parametrize("top_k", [0, 1, 5, 50, 200])
 @pytest.mark.parametrize("top_p", [1.0, 0.9, 0.5, 0.01])

@@ -47,6 +47,7 @@ def test_steps_compare_time_with_bytes():
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.slow("embedded pair: 2 s of timings")
 def test_batches_report_every_size():
     found = bench_batch.measure(bench_batch.Options(sizes=[1, 2], tokens=4, rounds=3))
     assert found["sizes"]["1"]["speculative"]["vs_one"] == found["sizes"]["1"]["ceiling"] == 1.0
@@ -74,6 +75,7 @@ def test_the_engines_own_cost_is_found_again():
     assert bench_costs.fit(runs + later) == pytest.approx((0.7, 0.3))
 
 
+@pytest.mark.slow("embedded pair: 6 s of timings")
 def test_costs_are_predicted_and_measured():
     options = bench_costs.Options(prompts=2, tokens=6, lengths=[2], rounds=3, shapes=False)
     found = bench_costs.measure(options)

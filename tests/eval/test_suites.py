@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from eval.rows import DataError
 from eval.suites import SuiteConfig, encode, load, suite_config
+from tests.data import shared_path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data" / "prompts"
 SUITES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "suite").glob("*.yaml"))}
 ROWS = {  # as the data sets have them
     "humaneval": {"task_id": "HumanEval/0", "prompt": "def f(x):\n"},
@@ -92,9 +92,7 @@ def test_pycode_is_embedded_and_parses():
     ],
 )
 def test_published_files(name, file, count, tokenizer):
-    if not (SHARED / file).is_file():
-        pytest.skip(f"no development data at {SHARED / file}")
-    prompts = load(SUITES[name] | {"path": str(SHARED / file)}, tokenizer)
+    prompts = load(SUITES[name] | {"path": str(shared_path(f"prompts/{file}"))}, tokenizer)
     assert len(prompts) == count
     assert len({prompt.id for prompt in prompts}) == count
     ids = encode(prompts[0], tokenizer)

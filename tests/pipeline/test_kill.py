@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -27,6 +29,7 @@ def test_every_change_of_the_file_system(toys: Any) -> None:
     assert report == {"incomplete": [], "differing": 0, "failed": 0, "redone": 0}
 
 
+@pytest.mark.slow("twenty runs and their repetitions, 3 s")
 def test_random_instants(toys: Any) -> None:
     report = drive(toys, "random", points=20)
     assert report == {"killed": 20, "incomplete": [], "differing": 0, "failed": 0, "redone": 0}
@@ -37,6 +40,7 @@ def test_planted_bug_manifest_before_files_is_caught(toys: Any) -> None:
     assert any("not a regular file" in text for text in report["incomplete"])
 
 
+@pytest.mark.slow("every kill until the bug shows, 2 s")
 def test_planted_bug_files_written_in_place_are_caught(toys: Any) -> None:
     report = drive(toys, "events", points=10_000, mutant="write_in_place")
     assert report["differing"] > 0

@@ -2,16 +2,15 @@
 
 import io
 import json
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pipeline.config import load
 from pipeline.runner import Runner
+from tests.data import DATA, needs
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real models are not at {DATA}")
+pytestmark = needs("models", "text")
 
 
 @pytest.mark.parametrize(

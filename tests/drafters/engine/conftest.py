@@ -6,6 +6,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from drafters.engine.cache import TransformersModel
+from drafters.engine.compiled import Steps
 from drafters.engine.direct import Recorder
 from drafters.engine.session import TransformersPair
 from drafters.prune import prune_head
@@ -70,16 +71,21 @@ class ForeignPair(TransformersPair):
         return [part for token in ids for part in self.feed(token)] or [0]
 
 
-def make_pair(kind: str, dtype=torch.float32, eos=(), target="llama", drafter="llama"):
-    """(pair, vocabulary map) of a kind: full, same (the target drafts for itself), pruned or foreign."""
-    model = make(target).to(dtype)
+def make_pair(kind: str, dtype=torch.float32, eos=(), target="llama", drafter="llama", **changes):
+    """(pair, vocabulary map) of a kind: full, same (the target drafts for itself), pruned or foreign.
+
+    ``changes`` are of the target's configuration, and of a pruned drafter's.
+    """
+    model = make(target, **changes).to(dtype)
     if kind == "same":
         return TransformersPair(model, model, eos), identity(V)
     if kind == "full":
         return TransformersPair(model, make(drafter, 1, num_hidden_layers=1).to(dtype), eos), identity(V)
     if kind == "pruned":
         kept = torch.arange(0, V, 3)
-        return TransformersPair(model, prune_head(make(drafter, 2).to(dtype), kept), eos), restrict(identity(V), kept)
+        return TransformersPair(model, prune_head(make(drafter, 2, **changes).to(dtype), kept), eos), restrict(
+            identity(V), kept
+        )
     vocab, table = foreign_maps()
     return ForeignPair(model, make(drafter, 3, vocab_size=FOREIGN).to(dtype), eos, table), vocab
 
@@ -139,6 +145,16 @@ def graphs(monkeypatch):
 
     monkeypatch.setattr(Recorder, "compile", compile)
     return runs
+
+
+def compile_only(monkeypatch, kind, chosen=lambda work, n: True):
+    """From now on nothing is compiled but the `chosen` of this kind of work, for n given tokens: Dynamo takes a second for each."""
+    ready = Steps.ready
+
+    def asked(self, n, capacity, work=None):
+        return isinstance(work, kind) and chosen(work, n) and ready(self, n, capacity, work)
+
+    monkeypatch.setattr(Steps, "ready", asked)
 
 
 def performed(monkeypatch, kind, show):

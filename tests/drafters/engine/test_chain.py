@@ -25,16 +25,21 @@ from drafters.stop.confidence import Confidence
 from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import VocabMap, identity
-from tests.drafters.engine.conftest import V, make_pair, performed
+from tests.drafters.engine.conftest import V, compile_only, make_pair, performed
+from tests.tiers import slow_but
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
+FLAT = {"num_hidden_layers": 1}  # where the depth is no part of what is shown: Dynamo takes half as long
+SAMPLINGS = {"T0": Sampling(0.0), "T1": ONE, "warped": Sampling(0.8, 7, 0.9)}
+TRACES = "Dynamo: two pieces of code, 2 to 4 s"
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch, graphs):
     monkeypatch.setattr(compiled, "HOT", 0)
     monkeypatch.setattr(compiled, "RARE", 10**9)
+    compile_only(monkeypatch, Chain)  # together with compiled verification: see test_verification.py
 
 
 @pytest.fixture
@@ -55,9 +60,10 @@ def same(one, other):
     assert one.rounds == other.rounds
 
 
-@pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0), Sampling(0.8, 7, 0.9)], ids=["T0", "T1", "warped"])
-@pytest.mark.parametrize("kind", ["full", "same", "pruned"])
+@pytest.mark.parametrize("sampling", slow_but("T1", SAMPLINGS, TRACES))
+@pytest.mark.parametrize("kind", slow_but("pruned", ["full", "same", "pruned"], TRACES))
 def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, chains, pairs):
+    sampling = SAMPLINGS[sampling]
     pair, vocab = pairs(kind, dtype=torch.float64)
     for verifier in VERIFIERS:
         sampler = Sampler("test", TLI(vocab) if kind == "pruned" else Identity(), verifier)
@@ -67,6 +73,7 @@ def test_the_tokens_and_rounds_of_drafting_one_by_one(kind, sampling, chains, pa
         chains.clear()
 
 
+@pytest.mark.floats
 def test_rdk_too(chains, pairs):
     pair, vocab = pairs("pruned", dtype=torch.float64)
     rows = vocab.to_target.shape[0]
@@ -80,6 +87,7 @@ def test_rdk_too(chains, pairs):
     assert chains
 
 
+@pytest.mark.floats
 def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
     """The verifier is given the very laws that the tokens were searched in, not what they would be if lifted again."""
     pair, vocab = pairs("pruned", dtype=torch.float64)
@@ -96,8 +104,8 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
     cached = TransformersModel(pair.drafter, 1, 40, True)
     cached.extend(torch.arange(9).unsqueeze(0), logits=False)
     layers = [compiled.Layer(layer.keys, layer.values) for layer in cached.cache.layers]
-    monkeypatch.setattr(chain, "draw_by", noting)
-    with torch.inference_mode():
+    with monkeypatch.context() as patch, torch.inference_mode():
+        patch.setattr(chain, "draw_by", noting)  # compiled, each round would be traced again: the list has grown
         coins, place = KeyedCoins(3, torch.tensor([0])), torch.tensor([10])
         given = [torch.tensor([[7]]), torch.arange(9, 12), *work.given(Key(place, place, "draft"), coins)]
         tokens, chances, laws = work(pair.drafter, given, layers)
@@ -115,9 +123,10 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
         assert draft.laws.at(draft.tokens)[0].tolist() == found
 
 
-@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("length", slow_but(2, [1, 2, 5], TRACES))
 def test_every_length_up_to_the_end_of_the_text(length, chains, pairs):
-    pair, _ = pairs("same", dtype=torch.float64)  # everything is accepted: the last round has no room for a chain
+    # Everything is accepted: the last round has no room for a chain.
+    pair, _ = pairs("same", dtype=torch.float64, **FLAT)
     sampler = Sampler("standard", Identity(), Rejection())
     for tokens in (length + 1, 2 * length + 3):
         same(
@@ -139,8 +148,9 @@ def test_nothing_is_drafted_behind_the_end_of_a_text(chains, pairs):
     assert chains
 
 
+@pytest.mark.slow("Dynamo: two models of its own, 4 s")
 def test_another_map_of_the_same_shape_shares_the_code(chains, graphs):
-    pair, vocab = make_pair("pruned", torch.float64)
+    pair, vocab = make_pair("pruned", torch.float64, **FLAT)
     turned = VocabMap(vocab.to_target.flip(0), torch.where(vocab.to_drafter >= 0, 20 - vocab.to_drafter, -1))
     expected = [decode(pair, Sampler("tli", TLI(some), Rejection()), False) for some in (vocab, turned)]
     assert expected[0].tokens[0].tolist() != expected[1].tokens[0].tolist()
@@ -181,8 +191,9 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
+@pytest.mark.parametrize("bug", slow_but("another token", PLANTED, "Dynamo: code of its own for every bug, 2 s"))
 def test_a_planted_bug_is_seen(bug, monkeypatch, chains):
+    compile_only(monkeypatch, Chain, lambda work, n: n == 1)
     draft = chain.Chain.__call__
     monkeypatch.setattr(
         Chain, "__call__", lambda self, model, given, layers: draft(self, model, PLANTED[bug](given), layers)

@@ -14,8 +14,9 @@ from drafters.engine.direct import Direct, Recorder, Weights
 from drafters.rounding import excess
 from tests.drafters.engine.conftest import make
 from tests.rounding import largest_bound
+from tests.tiers import slow_but
 
-pytestmark = pytest.mark.floats
+FLAT = {"num_hidden_layers": 1}  # Dynamo takes longer for two
 PROMPT, TOKEN = torch.arange(5, 17).unsqueeze(0), torch.tensor([[20]])
 
 
@@ -40,7 +41,7 @@ def counted(monkeypatch):
 
 
 def test_dynamo_is_asked_once_and_other_requests_are_read_from_their_own_cache(graphs, monkeypatch):
-    model, through = make("llama"), counted(monkeypatch)
+    model, through = make("llama", **FLAT), counted(monkeypatch)
     for start in (5, 11, 3):
         prompt, token = torch.arange(start, start + 9).unsqueeze(0), torch.tensor([[start + 20]])
         expected = step(model, False, prompt, token)
@@ -60,15 +61,17 @@ CHANGES = {
     "other memory": lambda m: setattr(m.lm_head.weight, "data", m.lm_head.weight.data * 2),
     "another parameter": lambda m: setattr(m.lm_head, "weight", nn.Parameter(m.lm_head.weight.data * 2)),
     "another module": lambda m: setattr(m, "lm_head", scaled(m.lm_head)),
-    "deep inside": lambda m: setattr(m.model.layers[1].mlp, "up_proj", scaled(m.model.layers[1].mlp.up_proj)),
+    "deep inside": lambda m: setattr(m.model.layers[0].mlp, "up_proj", scaled(m.model.layers[0].mlp.up_proj)),
     "another precision": lambda m: m.double(),
     "a pruned head": lambda m: setattr(m.lm_head.weight, "data", m.lm_head.weight.data[:30]),
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", slow_but("another module", CHANGES, "Dynamo: each change has a model of its own, 1 s")
+)
 def test_a_changed_model_is_followed(change, graphs, monkeypatch):
-    model = make("llama", tie_word_embeddings=False)
+    model = make("llama", tie_word_embeddings=False, **FLAT)
     before = step(model, True)
     step(model, True)
     through = counted(monkeypatch)
@@ -89,7 +92,7 @@ def test_a_removed_parameter_is_a_change():
 
 
 def test_nothing_of_a_request_stays(graphs):
-    model = make("llama")
+    model = make("llama", **FLAT)
     cached = TransformersModel(model, 1, 32, True)
     cached.extend(PROMPT)
     cached.extend(TOKEN)
@@ -101,8 +104,9 @@ def test_nothing_of_a_request_stays(graphs):
     assert keys() is None
 
 
+@pytest.mark.slow("Dynamo: two or three pieces of code, 3 s")
 def test_a_model_that_breaks_into_graphs_goes_through_dynamo_every_time(graphs, monkeypatch):
-    model, through = make("llama"), counted(monkeypatch)
+    model, through = make("llama", **FLAT), counted(monkeypatch)
     kind = type(model.model.norm)
     forward = kind.forward
 
@@ -158,16 +162,16 @@ class Doubled(nn.Module):
 
 AROUND = {
     "a hook": lambda m: m.lm_head.register_forward_hook(doubling),
-    "a hook deep inside": lambda m: m.model.layers[1].mlp.register_forward_hook(doubling),
+    "a hook deep inside": lambda m: m.model.layers[0].mlp.register_forward_hook(doubling),
     "a hook on what is given": lambda m: m.model.norm.register_forward_pre_hook(lambda _, given: (given[0] + 1,)),
     "a hook on all modules there are": lambda m: register_module_forward_hook(doubling_linear),
     "another forward": lambda m: setattr(m.lm_head, "forward", Doubled(m.lm_head.forward).__call__),
 }
 
 
-@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("around", slow_but("a hook", AROUND, "Dynamo: each hook has a model of its own, 1 s"))
 def test_what_is_put_around_a_module_is_followed_and_so_is_its_removal(around, graphs, monkeypatch, caplog):
-    model = make("llama", tie_word_embeddings=False)
+    model = make("llama", tie_word_embeddings=False, **FLAT)
     before = step(model, True)
     step(model, True)
     through = counted(monkeypatch)
@@ -185,8 +189,10 @@ def test_what_is_put_around_a_module_is_followed_and_so_is_its_removal(around, g
     assert [record.levelname for record in caplog.records if "hooks" in record.message] == ["WARNING"]
 
 
+@pytest.mark.floats
+@pytest.mark.slow("Dynamo: two or three pieces of code, 3 s")
 def test_another_attention_and_autocast_are_followed(graphs, monkeypatch):
-    model = make("llama")
+    model = make("llama", **FLAT)
     before = step(model, True)
     through = counted(monkeypatch)
     with torch.autocast("cpu", torch.bfloat16):

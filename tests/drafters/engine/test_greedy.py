@@ -34,6 +34,7 @@ def lists(decoded):
     return [tokens.tolist() for tokens in decoded.tokens]
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_equal_to_generate(pairs, prompts, name, kind, rows):

@@ -9,6 +9,7 @@ from drafters.engine.grouped import NAME, grouped, grouped_attention, replaceabl
 from drafters.rounding import excess, gamma, product_bound
 from tests.drafters.engine.conftest import CONFIGS, make
 from tests.rounding import largest_bound
+from tests.tiers import slow_but
 
 pytestmark = pytest.mark.floats
 
@@ -73,7 +74,7 @@ def test_what_it_was_not_made_for_goes_to_transformers(monkeypatch):
     assert len(asked) == 5
 
 
-@pytest.mark.parametrize("name", PLAIN_CHAIN)
+@pytest.mark.parametrize("name", slow_but("llama", PLAIN_CHAIN, "Dynamo: each family has code of its own, 1 s"))
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_family_computes_the_same_logits(name, n, graphs, monkeypatch):
     monkeypatch.setattr(compiled, "HOT", 0)

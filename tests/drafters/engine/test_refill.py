@@ -24,6 +24,7 @@ def requests(prompts):
     return many, torch.arange(len(many)) + 10
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_output_of_a_request_is_the_same_alone_and_in_any_batch(pairs, prompts, name, kind, sampling):

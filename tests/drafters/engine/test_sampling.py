@@ -27,6 +27,7 @@ def run(pairs, name, kind, prompts, requests, length=3, seed=0):
     return speculative(pair, build(name, vocab), Static(length), prompts, coins, LIMITS)
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_a_request_does_not_see_its_batch(pairs, prompts, name, kind):
     together = run(pairs, name, kind, prompts, REQUESTS)

@@ -94,6 +94,7 @@ def test_a_policy_that_drops_the_token_it_looked_at_is_found(monkeypatch):
     assert total_variation(law, reference) > 0.01
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("name", ["heuristic", "confidence_adaptive", "adaedl", "cost_aware"])
 def test_greedy_output_and_batches(name, pairs, prompts, make_trained):
     pair, vocab = pairs("pruned", dtype=torch.float64)

@@ -17,12 +17,13 @@ from drafters.rounding import excess
 from drafters.samplers.catalog import build
 from drafters.stop.static import Static
 from eval.worded_tables import worded_pair
+from tests.data import shared_path
 from tests.rounding import largest_bound
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA, ZOO = ROOT.parent / "shared" / "data" / "models", ROOT / "drafters" / "zoo" / "pycode"
+ZOO = ROOT / "drafters" / "zoo" / "pycode"
 FOLDERS = {
-    "letters": (DATA / "tinystories-bit-1M", DATA / "babyllama-105"),
+    "letters": ("models/tinystories-bit-1M", "models/babyllama-105"),
     "embedded": (ZOO / "target", ZOO / "foreign"),
     "same": (ZOO / "target", ZOO / "drafter"),
 }
@@ -35,10 +36,7 @@ PROMPTS["same"] = PROMPTS["embedded"]
 
 @pytest.fixture(scope="module", params=FOLDERS)
 def loaded(request):
-    target, drafter = FOLDERS[request.param]
-    for folder in (target, drafter):
-        if not folder.is_dir():
-            pytest.skip(f"needs the model at {folder}")
+    target, drafter = (folder if isinstance(folder, Path) else shared_path(folder) for folder in FOLDERS[request.param])
     models = load_pair(target=target, drafter=drafter, device="cpu", dtype="fp32")
     texts = texts_of(models)
     prompts = [torch.tensor(models.target_tokenizer.encode(text)) for text in PROMPTS[request.param]]
@@ -89,6 +87,7 @@ def test_characters_are_drafted_up_to_the_longest_match(loaded):
     assert int(out.accepted.sum()) > int(one.accepted.sum())  # whole tokens instead of single letters
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("name", ["union", "slrs", "slem"])
 def test_a_row_does_not_see_its_batch(loaded, name):
     models, pair, texts, prompts = loaded
@@ -99,6 +98,7 @@ def test_a_row_does_not_see_its_batch(loaded, name):
         assert alone.tokens[0].tolist() == together.tokens[number].tolist()
 
 
+@pytest.mark.floats
 def test_the_drafters_cache_is_what_it_has_read(loaded, monkeypatch):
     """Every law of every round equals that of the row's whole stream, read afresh without a cache."""
     models, pair, texts, prompts = loaded

@@ -67,6 +67,7 @@ def test_greedy_identity_of_architectures(pairs, prompts, architecture):
         assert lists(run(pairs, name, "full", prompts, range(4), GREEDY, **options)) == expected
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("kind", ["full", "pruned", "foreign"])
 @pytest.mark.parametrize("name", [*TREES, "block"])
 def test_a_request_does_not_see_its_batch(pairs, prompts, name, kind):

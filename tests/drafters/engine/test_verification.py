@@ -24,11 +24,14 @@ from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.heuristic import Heuristic
 from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
-from tests.drafters.engine.conftest import V, make_pair, performed
+from tests.drafters.engine.conftest import V, compile_only, make_pair, performed
+from tests.tiers import slow_but
 
 ONE = Sampling(1.0)
 VERIFIERS = Rejection(), Block(), ExactMatch()
 PROMPT = torch.tensor([5, 17, 2, 40, 8])
+# What is verified is the same however deep the models are, and Dynamo takes longer for two layers.
+FLAT = {"num_hidden_layers": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -55,20 +58,22 @@ def same(one, other):
     assert one.rounds == other.rounds
 
 
-@pytest.mark.parametrize(
-    ("kind", "stop", "sampling"),
-    [
-        ("full", Static(3), ONE),
-        ("full", Static(2), Sampling(0.0)),
-        ("full", Static(0), ONE),
-        ("same", Static(3), Sampling(0.8, 7, 0.9)),
-        ("pruned", Static(2), ONE),
-        ("pruned", Heuristic(2), Sampling(0.0)),
-        ("pruned", Heuristic(2), Sampling(0.8, 7, 0.9)),
-    ],
-)
-def test_the_tokens_and_rounds_of_verifying_outside(kind, stop, sampling, rounds, pairs):
-    pair, vocab = pairs(kind, dtype=torch.float64)
+CASES = {
+    "full": ("full", Static(3), ONE),
+    "full, T = 0": ("full", Static(2), Sampling(0.0)),
+    "full, no drafts": ("full", Static(0), ONE),
+    "same, warped": ("same", Static(3), Sampling(0.8, 7, 0.9)),
+    "pruned": ("pruned", Static(2), ONE),
+    "pruned, T = 0": ("pruned", Heuristic(2), Sampling(0.0)),
+    "pruned, warped": ("pruned", Heuristic(2), Sampling(0.8, 7, 0.9)),
+}
+
+
+@pytest.mark.parametrize("case", slow_but("pruned", CASES, "Dynamo: code for each verifier and length, 5 to 10 s"))
+def test_the_tokens_and_rounds_of_verifying_outside(case, rounds, pairs, monkeypatch):
+    kind, stop, sampling = CASES[case]
+    compile_only(monkeypatch, Verification)  # the others of this file draft by compiled code, too
+    pair, vocab = pairs(kind, dtype=torch.float64, **FLAT)
     for verifier in VERIFIERS:
         sampler = Sampler("test", TLI(vocab) if kind == "pruned" else Identity(), verifier)
         one = decode(pair, sampler, True, sampling, stop)
@@ -77,8 +82,9 @@ def test_the_tokens_and_rounds_of_verifying_outside(kind, stop, sampling, rounds
         rounds.clear()
 
 
+@pytest.mark.slow("Dynamo: drafter and target, 4 s")
 def test_rdk_drafted_one_by_one(rounds, pairs):
-    pair, vocab = pairs("pruned", dtype=torch.float64)
+    pair, vocab = pairs("pruned", dtype=torch.float64, **FLAT)
     size = vocab.to_target.shape[0]
     index = torch.tensor([[1, 2], [4, 5]]).repeat(size, 1)[:size].int()
     sampler = Sampler(
@@ -90,9 +96,10 @@ def test_rdk_drafted_one_by_one(rounds, pairs):
     assert set(rounds) > {1, 2}
 
 
+@pytest.mark.slow("Dynamo: drafter and target, 4 s")
 def test_the_laws_read_are_those_drawn_from(monkeypatch, pairs):
     """Bit by bit, however they were drafted: compiled, a lift could round otherwise."""
-    pair, vocab = pairs("pruned")
+    pair, vocab = pairs("pruned", **FLAT)
     size = vocab.to_target.shape[0]
     index = torch.arange(3).repeat(size, 1).int()
     prior = AffinityPrior(index, torch.full((size, 3), 1 / 3), torch.full((size,), 0.3))
@@ -111,8 +118,9 @@ def test_the_laws_read_are_those_drawn_from(monkeypatch, pairs):
     assert all(torch.equal(*pair) for pair in zip(found, drawn, strict=True))
 
 
+@pytest.mark.slow("Dynamo: drafter and target, 4 s")
 def test_drafts_that_missed_are_refused(rounds, pairs):
-    pair, vocab = pairs("pruned", dtype=torch.float64)
+    pair, vocab = pairs("pruned", dtype=torch.float64, **FLAT)
     missed = 0
     sampler = Sampler("partial", Partial(vocab), Rejection())
     for request in range(6):
@@ -137,7 +145,7 @@ class Partial(TLI):
 
 @pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0)], ids=["T0", "T1"])
 def test_plain_decoding(sampling, rounds, pairs):
-    pair, _ = pairs("full", dtype=torch.float64)
+    pair, _ = pairs("full", dtype=torch.float64, **FLAT)
     runs = [
         autoregressive(replace(pair, compile=compile), [PROMPT], KeyedCoins(3, torch.tensor([1])), Limits(9, sampling))
         for compile in (True, False)
@@ -147,15 +155,16 @@ def test_plain_decoding(sampling, rounds, pairs):
 
 
 def test_every_round_of_a_text_that_ends(rounds, pairs):
-    pair, _ = pairs("full", dtype=torch.float64)
+    pair, _ = pairs("full", dtype=torch.float64, **FLAT)
     pair = replace(pair, eos=tuple(range(0, V, 4)))
     for request in range(12):
         same(*(decode(pair, Sampler("s", Identity(), Rejection()), c, request=request) for c in (True, False)))
     assert set(rounds) == {1, 2, 3}
 
 
-def test_what_takes_more_is_verified_outside(rounds):
-    pair, _ = make_pair("full", torch.float64)
+def test_what_takes_more_is_verified_outside(rounds, monkeypatch):
+    compile_only(monkeypatch, Verification)
+    pair, _ = make_pair("full", torch.float64, **FLAT)
     draft = Draft(torch.zeros(1, 0), torch.zeros(1, 0), None)
     assert Verification.of(Race(), ONE, draft) is None
     assert Verification.of(Rejection(), ONE, draft) is None  # its own error says what is missing
@@ -173,7 +182,9 @@ def test_what_takes_more_is_verified_outside(rounds):
     assert Verifications(object(), Rejection(), ONE).verdict(PROMPT, draft, coins, None) is None
 
 
-def test_a_verifier_that_knows_more_is_called_by_the_engine(rounds):
+def test_a_verifier_that_knows_more_is_called_by_the_engine(rounds, monkeypatch):
+    compile_only(monkeypatch, Verification)
+
     class Learning(Rejection):
         def __init__(self):
             self.seen = []
@@ -182,7 +193,7 @@ def test_a_verifier_that_knows_more_is_called_by_the_engine(rounds):
             self.seen.append(draft.tokens.shape[1])
             return super().verify(p, draft, coins, key)
 
-    pair, _ = make_pair("full", torch.float64)
+    pair, _ = make_pair("full", torch.float64, **FLAT)
     verifier = Learning()
     decode(pair, Sampler("s", Identity(), verifier), True)
     assert verifier.seen
@@ -204,13 +215,16 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
+@pytest.mark.parametrize(
+    "bug", slow_but("laws of another order", PLANTED, "Dynamo: code of its own for every bug, 2 s")
+)
 def test_a_planted_bug_is_seen(bug, monkeypatch, rounds):
+    compile_only(monkeypatch, Verification, lambda work, n: work.count == 3)
     verify = Verification.__call__
     monkeypatch.setattr(
         Verification, "__call__", lambda self, model, given, layers: verify(self, model, PLANTED[bug](given), layers)
     )
-    pair, _ = make_pair("full", torch.float64)
+    pair, _ = make_pair("full", torch.float64, **FLAT)
     sampler = Sampler("s", Identity(), Rejection())
     runs = [[decode(pair, sampler, compile, request=n) for n in range(6)] for compile in (True, False)]
     assert rounds

@@ -22,7 +22,7 @@ from drafters.package.safe_load import read_header, read_json, read_tensors
 from drafters.package.schema import check_description, check_patterns, check_stop_config
 from drafters.package.sealed import verify
 
-SECONDS = 1.0
+SECONDS = 1.0  # of the processor: a busy machine is not a slow answer
 
 # Values that a reader may act on, mixed into otherwise plausible files.
 ODD = st.one_of(
@@ -58,14 +58,14 @@ def parsed(original) -> dict[str, dict]:
 
 def refused_or_valid(act) -> bool:
     """True if ``act`` refused; any other error, or a slow answer, fails the test."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         act()
     except PackageError as caught:
         error: PackageError | None = caught
     else:
         error = None
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     if error is not None:
         assert error.file
         assert error.field

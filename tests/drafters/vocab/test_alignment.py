@@ -3,7 +3,6 @@
 import functools
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,17 +22,15 @@ from drafters.vocab.alignment import (
     validate,
 )
 from drafters.vocab.bytes import Spelling, spelling
+from tests.data import shared_path
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 GPT2, NEOX = "tokenizers/gpt2", "tokenizers/gpt-neox-20b"
 STORIES, BABY = "models/stories260K", "models/babyllama-105"
 
 
 @functools.cache
 def real(name: str):
-    if not (DATA / name).is_dir():
-        pytest.skip(f"needs {name} in ../shared/data")
-    return AutoTokenizer.from_pretrained(DATA / name)
+    return AutoTokenizer.from_pretrained(shared_path(name))
 
 
 def spelled(*texts: bytes | None, tokens=None, fallback=(), bos=None, eos=None) -> Spelling:

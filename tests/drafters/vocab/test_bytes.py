@@ -1,14 +1,12 @@
 """A token's spelling is what the tokenizer's own decoder writes for it."""
 
-from pathlib import Path
-
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from drafters.vocab.bytes import TokenizerMismatch, byte_alphabet, scheme, spelling
+from tests.data import shared_path
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 REAL = ("tokenizers/gpt2", "tokenizers/gpt-neox-20b", "models/stories260K", "models/babyllama-105")
 
 
@@ -33,9 +31,7 @@ def test_the_byte_alphabet_is_the_one_of_the_tokenizers_library():
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_vocabularies_spell_what_their_decoder_writes(name):
-    if not (DATA / name).is_dir():
-        pytest.skip(f"needs {name} in ../shared/data")
-    real = AutoTokenizer.from_pretrained(DATA / name)
+    real = AutoTokenizer.from_pretrained(shared_path(name))
     spelled = spelling(real, len(real) + 3)
     assert spelled.text[-3:] == spelled.token[-3:] == (None, None, None)
     ordinary = [(i, text) for i, text in enumerate(spelled.text) if text is not None]

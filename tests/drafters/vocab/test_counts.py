@@ -14,6 +14,7 @@ from drafters.vocab import counts, pretokens, tally
 from drafters.vocab.counts import count_tokens
 from drafters.vocab.expressions import NotLocal
 from drafters.vocab.pretokens import plan
+from tests.data import shared_path
 
 # as the published tokenizers have them
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -27,7 +28,6 @@ O200K = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SAMPLE = [
     "def f(x):\n    return x + 1  # caf\u00e9\n\n\nclass A:\n\tpass\n",
     "It's 1234567 o'clock; they'LL say 'tis fine\u2026 \r\n\r\n  \t ok \x1c\x0b\x0c\x85\u00a0end ",
@@ -172,12 +172,10 @@ def test_any_text(local, texts):
     "name", ["tokenizers/gpt2", "tokenizers/gpt-neox-20b", "models/stories260K", "models/babyllama-105"]
 )
 def test_real_tokenizers(name, unchecked):
-    folder = SHARED / name
-    if not folder.is_dir():
-        pytest.skip(f"no development data at {folder}")
+    folder = shared_path(name)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     source = [path.read_text(errors="replace") for path in sorted(Path(json.__file__).parent.parent.glob("[a-c]*.py"))]
-    texts = SAMPLE + source + [(SHARED / "text" / "tinyshakespeare.txt").read_text()[:100_000]]
+    texts = SAMPLE + source + [shared_path("text/tinyshakespeare.txt").read_text()[:100_000]]
     result = assert_exact(tokenizer, texts)
     assert result.method == ("sentencepiece" if name.startswith("models") else "byte-level")
 

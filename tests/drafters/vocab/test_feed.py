@@ -2,7 +2,6 @@
 
 import functools
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +12,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from drafters.vocab.bytes import Scheme, Spelling, spelling
 from drafters.vocab.feed import Speller, feed_table
-
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+from tests.data import shared_path
 
 
 @functools.cache
 def real(name: str):
-    if not (DATA / name).is_dir():
-        pytest.skip(f"needs {name} in ../shared/data")
-    return AutoTokenizer.from_pretrained(DATA / name)
+    return AutoTokenizer.from_pretrained(shared_path(name))
 
 
 def byte_level(tokens: list[str], merges: list[tuple[str, str]] = (), **special: str) -> PreTrainedTokenizerFast:

@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 
 from drafters.vocab.bytes import Spelling
 from drafters.vocab.texts import Texts, read_texts, spelled_texts
+from tests.data import shared_path
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA = ROOT.parent / "shared" / "data"
-GPT2, NEOX = DATA / "tokenizers/gpt2", DATA / "tokenizers/gpt-neox-20b"
-TINY, LETTERS = DATA / "models/tinystories-bit-1M", DATA / "models/babyllama-105"
+GPT2, NEOX = "tokenizers/gpt2", "tokenizers/gpt-neox-20b"
+TINY, LETTERS = "models/tinystories-bit-1M", "models/babyllama-105"
 LARGE, SMALL = ROOT / "drafters/zoo/pycode/target", ROOT / "drafters/zoo/pycode/foreign"
 PAIRS = {
     "gpt2-neox": (GPT2, NEOX),
@@ -35,10 +35,7 @@ STRESS = [
 
 @functools.cache
 def texts(name: str) -> Texts:
-    target, drafter = PAIRS[name]
-    for folder in (target, drafter):
-        if not folder.is_dir():
-            pytest.skip(f"needs the tokenizer {folder.name} at {folder}")
+    target, drafter = (folder if isinstance(folder, Path) else shared_path(folder) for folder in PAIRS[name])
     ours, theirs = AutoTokenizer.from_pretrained(target), AutoTokenizer.from_pretrained(drafter)
     return read_texts(ours, theirs, len(ours) + 3, len(theirs))
 

@@ -10,9 +10,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from drafters.vocab import tokenizer as surgery
 from drafters.vocab.tokenizer import PLACEHOLDER, SurgeryError, derivation, shrink
+from tests.data import shared_path
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA = ROOT.parent / "shared" / "data"
 EMBEDDED, FOREIGN = "drafters/zoo/pycode/drafter", "drafters/zoo/pycode/foreign"
 REAL = ["tokenizers/gpt2", "tokenizers/gpt-neox-20b", "models/stories260K"]
 STRANGE = [
@@ -25,9 +25,7 @@ STRANGE = [
 
 @functools.cache
 def full(name: str):
-    place = ROOT / name if name.startswith("drafters/") else DATA / name
-    if not place.is_dir():
-        pytest.skip(f"needs {name} in ../shared/data")
+    place = ROOT / name if name.startswith("drafters/") else shared_path(name)
     return AutoTokenizer.from_pretrained(place)
 
 

@@ -12,8 +12,17 @@ from rich.console import Console
 from eval.metrics import interval
 from eval.report.compare import compare, lost_for_sure, main, show
 from eval.report.shapes import ReportError
+from tests.eval.report.conftest import EXPECTED
 
 TLI = 6  # row of the fixture: the packaged drafter with sampler tli at T = 1
+
+
+@pytest.fixture
+def report(report):
+    """One of before expectations."""
+    return report | {
+        "rows": [{name: value for name, value in row.items() if name not in EXPECTED} for row in report["rows"]]
+    }
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float, float]:
@@ -86,6 +95,19 @@ def test_counts_are_held_to_their_intervals(report, field, factor, verdict):
     assert verdicts(found).pop(("tli", field)) == verdict
     assert set(verdicts(found).values()) <= {"same", verdict}
     assert found.passed == (verdict != "worse")
+
+
+@pytest.mark.parametrize(
+    ("field", "measured"), [("acceptance", "acceptance_rate"), ("tokens_per_forward", "block_efficiency")]
+)
+@pytest.mark.parametrize(("factor", "verdict"), [(0.999, "same"), (0.9, "worse"), (1.1, "better")])
+def test_expected_figures_are_compared_where_both_reports_have_them(report, field, measured, factor, verdict):
+    before = report | {"rows": [row | (EXPECTED if row["sampler"] else {}) for row in report["rows"]]}
+    found = compare(before, changed(before, field, factor))
+    assert verdicts(found).pop(("tli", field)) == verdict
+    assert ("tli", measured) not in verdicts(found)
+    assert found.passed == (verdict != "worse")
+    assert ("tli", measured) in verdicts(compare(before, report))  # one of them is of before
 
 
 def test_speed_has_a_tolerance_besides(report):

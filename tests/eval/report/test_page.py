@@ -13,8 +13,9 @@ from eval.report import page
 from eval.report.__main__ import main
 from eval.report.page import parts, render
 from eval.report.parts import Missing, Section
-from eval.report.shapes import ReportError
-from eval.report.sources import Further, further
+from eval.report.shapes import ReportError, check
+from eval.report.sources import REPORT, Further, further
+from tests.eval.report.conftest import EXPECTED
 
 VOID = {"meta", "link"}
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -56,23 +57,23 @@ def whole(runs, report) -> Reader:
 def test_every_part_is_there_and_has_its_figures(runs, report):
     made = parts(report, further(runs, report["code"]))
     assert [part.id for part in made] == [
-        "samplers", "results", "positions", "lossless", "optimum", "papers", "cycle", "policies", "curve", "disco", "dsi",
+        "use", "samplers", "results", "positions", "lossless", "optimum", "papers", "cycle", "policies", "curve", "disco", "dsi",
     ]  # fmt: skip
     shown = {part.id: part for part in made if isinstance(part, Section)}
     assert len(shown) == len(made)
     counts = {name: len(part.figures) for name, part in shown.items()}
     assert counts == {
-        "samplers": 6, "results": 0, "positions": 2, "lossless": 0, "optimum": 1, "cycle": 2, "policies": 2, "curve": 1,
+        "use": 0, "samplers": 6, "results": 0, "positions": 2, "lossless": 0, "optimum": 1, "cycle": 2, "policies": 2, "curve": 1,
         "disco": 3, "dsi": 1, "papers": 0,
     }  # fmt: skip
 
 
 def test_what_is_missing_names_the_command(report):
-    bare = {name: value for name, value in report.items() if name != "rounds"}
+    bare = {name: value for name, value in report.items() if name not in ("rounds", "verdict")}
     bare["rows"] = [row | {"optimal_acceptance": None} for row in report["rows"] if row["preset"] != "rrs_batch"]
     missing = {part.id: part.commands for part in parts(bare, Further()) if isinstance(part, Missing)}
     assert set(missing) == {
-        "positions", "lossless", "optimum", "papers", "cycle", "policies", "curve", "disco", "dsi",
+        "use", "positions", "lossless", "optimum", "papers", "cycle", "policies", "curve", "disco", "dsi",
     }  # fmt: skip
     assert missing["lossless"] == ["make lossless", "make report"]
     assert missing["curve"] == ["make sweep", "make report"]
@@ -143,6 +144,41 @@ def test_the_table_says_what_the_report_says(whole, report):
     )
 
 
+def test_what_to_use_is_the_first_thing_on_the_page(whole, report):
+    cells, notes = whole.text["td"], whole.text["p"]
+    first, second = report["verdict"]
+    for choice in (first, second):
+        assert f"T = {choice['temperature']:g}: {choice['reason']}" in notes
+    assert {"use", "next", "pruned drafter", "5 drafts", "1.31 (1.12\u20131.52)", "faster", "plain decoding"} <= set(
+        cells
+    )
+    assert "cannot tell from plain decoding" in cells
+    assert "the forwards should have taken 1.30 of the runs. measure again." in notes
+    assert "1.31\u00d7" in whole.text["b"]
+    assert "over plain decoding at T = 1, 95 %: 1.12 to 1.52" in whole.text["span"]
+    assert "plain decoding is what to use at T = 0" in whole.text["span"]
+
+
+def test_expected_figures_stand_first_and_measured_ones_beneath(whole, report):
+    cells, columns = whole.text["td"], whole.text["button"]
+    assert {"acceptance", "gain", "tokens per forward", "in words"} <= set(columns)
+    row = next(row for row in report["rows"] if row["preset"] == "tli")
+    assert "0.612 (0.600\u20130.624)" in cells
+    assert "-0.050 (-0.060\u2013-0.040)" in cells
+    assert any("Measured acceptance and block efficiency" in text for text in whole.text["summary"])
+    assert f"{row['accepted']:,}" in cells
+
+
+def test_a_report_of_before_expectations_is_shown_as_it_was(report):
+    old = {name: value for name, value in report.items() if name not in ("verdict", "warnings")}
+    old["rows"] = [{name: value for name, value in row.items() if name not in EXPECTED} for row in report["rows"]]
+    read = Reader(render(old).decode())
+    assert {"acceptance rate", "block efficiency", "vs plain"} <= set(read.text["button"])
+    assert "gain" not in read.text["button"]
+    assert any("fastest at T = 0" in text for text in read.text["span"])
+    check(old, REPORT, "report.json", "make eval")
+
+
 def test_certificates_of_other_code_are_called_so(report):
     certificate = {"schema": 1, "code": "d" * 64, "device": "cpu", "dtype": "float64", "samplers": {}}
     own = certificate | {"code": report["code"]}
@@ -153,7 +189,9 @@ def test_certificates_of_other_code_are_called_so(report):
 
 def test_unproved_samplers_and_missed_bugs_are_seen(whole):
     toned = [attributes.get("class", "").split() for attributes in whole.named("td")]
-    assert sum("bad" in classes for classes in toned) == 3  # the status and the count of rrs, and one missed bug
+    assert (
+        sum("bad" in classes for classes in toned) == 4
+    )  # the status and the count of rrs, one missed bug, and a slower row of the verdict
     assert {"NOT PROVED", "MISSED", "1 of 2"} <= set(whole.text["td"])
 
 

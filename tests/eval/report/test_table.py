@@ -38,11 +38,40 @@ def test_a_row_is_one_line(width, kept):
     (first, second) = [line for line in printed(width) if "exact_match" in line]
     assert all(len(line.rstrip()) <= width for line in (first, second))
     assert first.split() == [
-        "0", "exact_match", "unpruned", *kept, "0.79", "(0.71-0.86)", "3.43", "1,234.6", "1.68x", "1.23x", "pathwise",
+        "0", "exact_match", "unpruned", *kept, "~0.79", "±.08", "3.43", "1,234.6", "1.68x", "pathwise",
     ]  # fmt: skip
     assert second.split()[0] == "1"
     plain = next(line for line in printed(width) if "(AR)" in line)
-    assert plain.split() == ["0", "(AR)", "-", "-", "1.00", "87.0", "1.00x", "-", "-"]
+    assert plain.split() == ["0", "(AR)", "-", "-", "1.00", "87.0", "-", "-"]
+
+
+EXPECTED = ROW | {
+    "acceptance": 0.8123, "acceptance_low": 0.8023, "acceptance_high": 0.8223, "tokens_per_forward": 3.111, "text_positions": 4000,
+    "speedup_vs_autoregressive_low": 1.5, "speedup_vs_autoregressive_high": 1.9,
+}  # fmt: skip
+
+
+def test_what_is_expected_stands_in_place_of_what_two_prompts_gave():
+    report = REPORT | {"rows": [PLAIN, EXPECTED]}
+    (line,) = [line for line in printed(80, report) if "exact_match" in line]
+    assert line.split()[2:] == ["unpruned", "0.812", "±.010", "3.11", "1,234.6", "1.68x", "±.20", "pathwise"]
+    assert "expected, on 4,000 positions of the target's own text" in lines(report)[0]
+
+
+def test_a_speed_that_the_clock_cannot_tell_from_plain_decodings_is_said_in_words():
+    unsure = EXPECTED | {"speedup_vs_autoregressive_low": 0.9}
+    said = "T = 1: the clock cannot tell these from plain decoding: exact_match (unpruned)"
+    assert said in lines(REPORT | {"rows": [PLAIN, unsure]})
+    assert said not in lines(REPORT | {"rows": [PLAIN, EXPECTED]})
+
+
+def test_the_verdict_stands_last_and_warnings_are_shown():
+    report = REPORT | {
+        "verdict": [{"temperature": 0.0, "reason": "plain decoding: why"}],
+        "warnings": ["an idle machine"],
+    }
+    assert [line for line in printed(80, report) if line][-2:] == ["What to use", "T = 0: plain decoding: why"]
+    assert "warning: an idle machine" in lines(report)
 
 
 def test_what_is_not_proven_or_lossy_is_said_with_what_to_do():

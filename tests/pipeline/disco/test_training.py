@@ -80,6 +80,8 @@ train(Path({folder!r}))
 """
 
 
+@pytest.mark.floats
+@pytest.mark.slow("a training killed in a process of its own, 5 s")
 def test_a_killed_training_ends_with_the_same_weights(tmp_path):
     whole = train(tmp_path / "whole").state_dict()
     script = SCRIPT.format(root=str(ROOT), here=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
@@ -105,6 +107,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow("three processes that import torch and lightning, 20 s")
 def test_two_processes_learn_what_one_learns(tmp_path):
     from pipeline.disco.module import loss_of
 

@@ -7,9 +7,12 @@ from pipeline.scale import crew
 from pipeline.stages.generate import STAGE
 from tests.pipeline.scale.ray_double import ActorRay
 from tests.pipeline.stages.test_generate import context, corpus_file, shards  # noqa: F401
+from tests.tiers import slow_but
 
 
-@pytest.mark.parametrize(("workers", "deaths"), [(1, ()), (2, (0,)), (4, (1, 2))])
+@pytest.mark.parametrize(
+    ("workers", "deaths"), slow_but((2, (0,)), [(1, ()), (2, (0,)), (4, (1, 2))], "the stage twice, 2 s")
+)
 def test_the_same_bytes(workers, deaths, tmp_path, corpus_file, monkeypatch):  # noqa: F811
     alone = context(tmp_path / "alone", corpus_file, seed=3)
     STAGE.run(alone)

@@ -93,6 +93,7 @@ def test_one_tokenizer_is_counted_once(tmp_path, corpus_file):
     assert "drafter_counts" not in tensors
 
 
+@pytest.mark.slow("worker processes, killed and started again, 4 s")
 def test_a_killed_run_goes_on_and_gives_the_same(tmp_path, corpus_file, monkeypatch):
     (tmp_path / "whole").mkdir()
     whole, report, _ = run(context(tmp_path / "whole", corpus_file, shard_bytes=500))

@@ -20,6 +20,7 @@ from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
 from pipeline import evaluating, measuring
 from pipeline.config import load
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.evaluate import common_text, judge
 from pipeline.runner import Runner
 from pipeline.stages import eval as stage
 
@@ -71,7 +72,7 @@ def run(place: Path, *more: str) -> tuple[Path, str]:
     return Runner(settings(place, *more), Console(file=said, width=100)).run("eval"), said.getvalue()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)  # before any test: what it says depends on what is made already
 def done(place) -> tuple[Path, str]:
     return run(place)
 
@@ -79,7 +80,7 @@ def done(place) -> tuple[Path, str]:
 def test_report_and_records(done):
     out, _ = done
     assert sorted(path.name for path in out.iterdir()) == [
-        "manifest.json", "records.jsonl", "report.csv", "report.html", "report.json",
+        "manifest.json", "recommended.json", "records.jsonl", "report.csv", "report.html", "report.json",
     ]  # fmt: skip
     report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
     assert tuple(report)[: len(HEAD_FIELDS)] == HEAD_FIELDS
@@ -127,7 +128,7 @@ def test_what_is_said_when_made_and_when_reused(place, done):
     package = Path(next(line for line in lines if line.startswith("package: ")).removeprefix("package: "))
     assert package.is_absolute()
     assert (package / "drafters.json").is_file()
-    assert lines[-1] == f"report: {(out / 'report.json').resolve()}"
+    assert lines[-1] == f"report: {(out / 'report.html').resolve()}"
     again, said_again = run(place)
     assert again == out
     table = lines[next(number for number, line in enumerate(lines) if line.startswith("local on cpu, fp32")) :]
@@ -152,9 +153,108 @@ def test_a_killed_run_goes_on_after_the_last_finished_prompt(place, monkeypatch)
     calls.clear()
     monkeypatch.setattr(stage.Harness, "trial", lambda self, *a: calls.append((a[1], a[0].number)) or real(self, *a))
     out, _ = run(place, *more)
-    assert calls == [(0, 2), (1, 0), (1, 1), (1, 2)]
+    assert calls == [
+        (0, 2),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        *((0, number) for number in range(3)),
+    ]  # the last three: the verdict's
     assert len((out / "records.jsonl").read_text().splitlines()) == 6 * 4
     assert not list(out.glob(".part-*"))
+
+
+def test_a_killed_run_keeps_its_prices_its_expectations_and_what_was_confirmed(place, monkeypatch):
+    real, calls, measured = stage.Harness.trial, [], []
+
+    def counted(self, task, repeat, on_done):
+        if len(calls) == 3 + 2:
+            raise KeyboardInterrupt
+        calls.append(task.number)
+        return real(self, task, repeat, on_done)
+
+    more = ("seed=11", "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.rows=few")
+    monkeypatch.setattr(stage.Harness, "trial", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(place, *more)
+    calls.clear()
+    monkeypatch.setattr(stage, "measure_costs", lambda *a: measured.append("costs"))
+    monkeypatch.setattr(common_text, "expectations", lambda *a: measured.append("laws"))
+    out, _ = run(place, *more)
+    assert (calls, measured) == ([2], [])  # of the confirming
+    report = json.loads((out / "report.json").read_text())
+    trees = [row["sampler"] for row in report["rows"] if row["sampler"] in ("rrs", "kseq")]
+    assert len(trees) == 1
+    assert not list(out.glob(".part-*"))
+
+
+def test_the_verdict_and_what_it_rests_on(place, done):
+    out, said = done
+    report = json.loads((out / "report.json").read_text())
+    assert [choice["temperature"] for choice in report["verdict"]] == [0.0, 1.0]
+    for choice in report["verdict"]:
+        assert f"T = {choice['temperature']:g}: {choice['reason']}" in said
+        assert (choice["use"]["sampler"] is None) == choice["reason"].startswith("plain decoding")
+        assert len(choice["next"]) <= 3
+    assert any("3 prompts are too few to keep some back" in text for text in report["warnings"])
+    package = Path(next(line for line in said.splitlines() if line.startswith("package: ")).removeprefix("package: "))
+    assert (out / "recommended.json").read_bytes() == (package.parent / f"{package.name}.recommended.json").read_bytes()
+    rows = [row for row in report["rows"] if row["sampler"] is not None]
+    assert all(0 <= row["acceptance"] <= 1 and row["tokens_per_forward"] >= 1 for row in rows)
+    for heat in (0.0, 1.0):
+        assert len({row["text_positions"] for row in rows if row["temperature"] == heat}) == 1  # all on the same text
+    first = next(row for row in rows if (row["drafter"], row["temperature"]) == ("unpruned", 1.0))
+    assert (first["acceptance_gain"], first["acceptance_gain_low"], first["acceptance_gain_high"]) == (0, 0, 0)
+
+
+def test_stop_policies_that_are_measured_can_be_recommended(place, monkeypatch):
+    monkeypatch.setattr(judge, "CONFIRMED", 20)
+    more = (
+        "seed=15",
+        "eval.samplers=[tli]",
+        "eval.temperatures=[1.0]",
+        "eval.repeats=1",
+        "eval.stops=[static,confidence]",
+        "eval.law_rounds=0",
+    )
+    out, _ = run(place, *more)
+    (choice,) = json.loads((out / "report.json").read_text())["verdict"]
+    uses = [rated["use"] for rated in (choice, *choice["next"])]
+    (own,) = [item for item in uses if item["stop"] == "confidence"]
+    assert own == {"form": "package", "sampler": "tli", "options": {}, "stop": "confidence", "length": None}
+    assert [item["stop"] for item in uses if item["form"] == "unpruned"] == ["static"]
+
+
+def test_without_positions_there_is_no_verdict(place):
+    out, said = run(
+        place, "seed=12", "eval.samplers=[slem]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.positions=0"
+    )
+    report = json.loads((out / "report.json").read_text())
+    assert report["verdict"] == []
+    assert all(row["acceptance"] is None for row in report["rows"])
+    assert "What to use" not in said
+    assert not (out / "recommended.json").exists()
+
+
+def test_a_sampler_of_text_alone_is_no_candidate_and_its_acceptance_is_the_measured_one(place):
+    out, _ = run(
+        place, "seed=13", "eval.samplers=[slem]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.confirm_prompts=0"
+    )
+    report = json.loads((out / "report.json").read_text())
+    (slem,) = [row for row in report["rows"] if (row["drafter"], row["sampler"]) == ("package", "slem")]
+    assert slem["acceptance"] is None
+    (choice,) = report["verdict"]
+    assert choice["use"]["sampler"] is None  # nothing was confirmed
+    assert "nothing was run by the clock" in choice["reason"]
+    assert "the unpruned drafter, sampler standard" in choice["reason"]
+
+
+def test_drafts_that_are_sampled_at_temperature_0_are_not_taken_for_wrong_ones(place):
+    more = ("seed=14", "eval.samplers=[tli]", "eval.temperatures=[0.0]", "eval.repeats=1", "eval.draft_temperature=2.0")
+    out, _ = run(place, *more)
+    assert not [
+        text for text in json.loads((out / "report.json").read_text())["warnings"] if "do not trust this row" in text
+    ]
 
 
 def test_a_time_limit_begins_no_further_prompt_but_measures_two(place):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,10 +22,10 @@ from pipeline.stage import Context
 from pipeline.stages import affinity, distill, package, sweep, tail
 from pipeline.tails import training
 from pipeline.tails.best import Best
+from tests.data import DATA, needs
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
 TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
-pytestmark = pytest.mark.skipif(not TARGET.is_dir(), reason=f"the real models are not at {DATA}")
+pytestmark = needs("models")
 V = 512
 
 
@@ -118,6 +117,7 @@ def test_the_tail_wins_back_acceptance_and_says_what_it_costs(tailed):
     assert f"tail of rank {report['rank']} for {report['tokens']} tokens" in said
 
 
+@pytest.mark.slow("three trainings, 3 to 5 s")
 def test_a_killed_training_goes_on_to_the_same_bytes(tailed, cfg, inputs, tmp_path, monkeypatch):
     """Killed twice between two checkpoints: the weights are those of a run in one go."""
     settings = ["tail.steps=12", "tail.rank=8"]
@@ -159,6 +159,7 @@ def test_the_prior_is_measured_as_it_will_be_drawn(cfg, inputs, tmp_path):
     assert report["gain_low"] < report["gain"] < report["gain_high"]
 
 
+@pytest.mark.slow("the stage twice, 3 s")
 def test_a_killed_affinity_goes_on_to_the_same_bytes(cfg, inputs, tmp_path, monkeypatch):
     run(affinity, cfg, inputs, tmp_path / "whole")
     clean = affinity.calibrated
@@ -206,6 +207,7 @@ def test_the_package_drafts_with_the_tail(pair, tailed, inputs, tmp_path):
         drafters.generate(pair.target, bare, prompts[:1], sampler="tail", max_new_tokens=2)
 
 
+@pytest.mark.slow("prunes, tails and trainings of every size, 3 s")
 def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     changes = [
         "stage=sweep", "sweep.fractions=[1.0,0.5,0.25]", "sweep.samplings=[[1.0,0.0,1.0],[0.7,0.0,0.9]]", "sweep.stride=2",
@@ -273,6 +275,7 @@ def test_healing_trains_head_and_norms_alone_and_keeps_the_best(cfg, inputs, tmp
     assert tail.STAGE.inputs(settings)["drafter"] == "distill"
 
 
+@pytest.mark.slow("the stage twice, 3 s")
 def test_a_training_without_gain_is_stopped_and_changes_nothing(cfg, inputs, tmp_path, monkeypatch):
     series = iter([0.5, 0.4, 0.4, 0.4, 0.9])
     monkeypatch.setattr(distill, "Best", lambda measure, *rest: Best(lambda: next(series), *rest))
@@ -284,6 +287,7 @@ def test_a_training_without_gain_is_stopped_and_changes_nothing(cfg, inputs, tmp
     assert files(tmp_path / "out" / "model") == files(inputs["prune"] / "model")
 
 
+@pytest.mark.slow("three trainings, 3 to 5 s")
 def test_a_killed_healing_goes_on_to_the_same_bytes(cfg, inputs, tmp_path, monkeypatch):
     run(distill, cfg, inputs, tmp_path / "whole", *HEAL)
     clean, real = training.Fitting.training_step, training.ModelCheckpoint

@@ -19,7 +19,6 @@ from drafters.stop.static import Static
 from drafters.vocab.alignment import restrict
 
 ZOO = Path(drafters.__file__).parent / "zoo" / "pycode"
-pytestmark = pytest.mark.skipif(not (ZOO / "target").is_dir(), reason=f"the embedded pair is not at {ZOO}")
 TEXTS = ["def area(radius):\n    return ", "import os\n\nfor name in ", "class Stack:\n    def __init__(self", "x = ["]
 NEW, GAP = 16, 1e-4
 
@@ -83,6 +82,7 @@ def mismatches(models, prompts, plain, fast, sampling, coins) -> list[float]:
     return gaps
 
 
+@pytest.mark.floats
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["race", "race_tree"])
 @pytest.mark.parametrize("drafter", ["full", "pruned"])

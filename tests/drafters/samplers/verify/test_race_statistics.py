@@ -18,6 +18,7 @@ from eval.chi_square import ALPHA, p_value
 from eval.law import reference_law
 from eval.rank_law import rank_law
 from eval.tables import Table, TablePair, full_pair
+from tests.tiers import slow_but
 
 A = (0.5, 0.3, 0.2), (0.2, 0.3, 0.5)
 C = (0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4)
@@ -73,7 +74,7 @@ def p_values(counts: np.ndarray, law: np.ndarray) -> dict[str, float]:
     return {part: p_value(counts.sum(out).ravel(), law.sum(out).ravel()) for part, out in PARTS.items()}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", slow_but(0, [0, 1], "20,000 decodings, 3 s"))
 def test_sequences_pairs_and_single_tokens_have_the_targets_law(seed):
     pair = full_pair(V, 100 + 2 * seed)
     assert min(p_values(counts_of(pair, seed=seed), law_of(pair)).values()) > ALPHA
@@ -104,6 +105,7 @@ class Resampling(Race):
         return type(verdict)(verdict.nodes, verdict.accepted, torch.where(missed, fresh, verdict.next_token))
 
 
+@pytest.mark.slow("20,000 decodings, 3 s")
 def test_resampling_after_a_mismatch_shows():
     pair = context_free(*A)
     found = p_values(counts_of(pair, verifier=Resampling(), shape=Chain()), law_of(pair))
