@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import io
 import itertools
-import re
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ INTRODUCTION = (
     "misspelt key, or a value of a wrong type, is answered with the nearest that exists. `null` means: not set."
 )
 GROUPS = ("pair", "corpus", "suite", "stop", "sampler", "executor", "hardware", "experiment")
-YAML_LINE = re.compile(r"^\s*(\w+):.*?#\s*(.+)$")
 REQUIRED = "(required)"
 
 
@@ -62,13 +60,13 @@ def _stages() -> list[str]:
         kind = stage_schema(name)
         if kind is not None:
             field = name.replace("-", "_")
-            parts += [f"### {name}", _of(kind, f"{field}.", OmegaConf.to_container(cfg[field]), _said(name))]
+            parts += [f"### {name}", _of(kind, f"{field}.", OmegaConf.to_container(cfg[field]))]
     return parts
 
 
-def _of(kind: type, prefix: str, values: Any, said: dict[str, str] | None = None) -> str:
+def _of(kind: type, prefix: str, values: Any) -> str:
     """The fields of a dataclass: key, default, comment. ``values``: as composed, in place of the class's own defaults."""
-    comments = comments_of(kind) | (said or {})
+    comments = comments_of(kind)
     rows = []
     for item in dataclasses.fields(kind):
         value = _default(item) if values is None else values[item.name]
@@ -90,24 +88,23 @@ def _shown(value: Any) -> str:
 
 
 def comments_of(kind: type) -> dict[str, str]:
-    """Field -> the comment at the end of its line, or within the parentheses of its default."""
+    """Field -> its comment: at the end of its line, within the parentheses of its default, or on the lines above it."""
     found: dict[str, str] = {}
-    name = ""
     fields = {item.name for item in dataclasses.fields(kind)}
+    name, depth, above = "", 0, ""
     tokens = tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline)
     for token, following in itertools.pairwise(tokens):
-        if token.type == tokenize.NAME and following.string == ":" and token.string in fields:
+        depth += (token.string in ("(", "[", "{")) - (token.string in (")", "]", "}"))
+        if token.type == tokenize.NAME and following.string == ":" and token.string in fields and not depth:
             name = token.string
-        elif token.type == tokenize.COMMENT and name:
-            found[name] = f"{found.get(name, '')} {token.string.lstrip('# ')}".strip()
+            found[name], above = above[:1].lower() + above[1:], ""
+        elif token.type == tokenize.COMMENT:
+            text = token.string.lstrip("# ")
+            if not depth and not token.line[: token.start[1]].strip():
+                above = f"{above} {text}".strip()
+            elif name:
+                found[name] = f"{found[name]} {text}".strip()
     return found
-
-
-def _said(stage: str) -> dict[str, str]:
-    """Field -> the comment in conf/stage, where there is such a file."""
-    path = config.CONF / "stage" / f"{stage}.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {found[1]: found[2] for line in lines if (found := YAML_LINE.match(line))}
 
 
 def _options(group: str, builders: dict[str, Any]) -> str:

@@ -49,11 +49,14 @@ class EvalConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.7, 1.0])
     top_k: int = 0  # of the target's law; 0: off
     top_p: float = 1.0  # 1: off
-    draft_temperature: float | None = None  # of the drafter's own law, which may be any; null: the target's warp
+    # Of the drafter's own law, which may be any; null: the target's temperature, top_k and top_p
+    draft_temperature: float | None = None
     draft_top_k: int = 0  # with draft_temperature
     draft_top_p: float = 1.0
-    samplers: list[str] | None = None  # names of conf/sampler; null: all that apply
-    stops: list[str] | None = None  # names of conf/stop, each with every sampler that allows it; null: `stop` alone
+    # Files of conf/sampler; null: all that apply. Their options are samplers.<name>.<option>
+    samplers: list[str] | None = None
+    # Files of conf/stop, each with every sampler that allows it; null: the chosen `stop` alone
+    stops: list[str] | None = None
     compare: bool = True  # also the other drafters and variants that the comparisons of papers need
     prompts: int | None = None  # of the suite; null: all
     minutes: float | None = 60.0  # begin no further prompt after that; null: no limit
@@ -70,7 +73,8 @@ class EvalConfig:
     compile: bool = (
         False  # compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
     )
-    more_drafters: dict[str, str] = field(default_factory=dict)  # name -> folder or org/name@<40 hex digits>
+    # Measured unpruned beside the pair's own: name: folder, or org/name@<40 hex digits>
+    more_drafters: dict[str, str] = field(default_factory=dict)
 
 
 def run(context: Context) -> None:
