@@ -28,11 +28,13 @@ from pipeline.discovery import load_stage, stage_names
 from pipeline.stage import Context, Stage
 from tests import pages
 from tests.pages import PAGES, ROOT
+from tests.tiers import slow_but
 
 README = pages.text(ROOT / "README.md")
 MAKEFILE = pages.text(ROOT / "Makefile")
 ZOO = ROOT / "drafters" / "zoo" / "pycode"
 COMMANDS = list(dict.fromkeys(command for page in PAGES for command in pages.commands(pages.text(page))))
+WITH_PYTHON = [page for page in PAGES if pages.blocks(pages.text(page), "python")]
 SHORT = {"export": ("to", "form"), "publish": ("repo", "push", "merge", "public")}  # as the Makefile completes them
 KNOWN = {"3.11": "requires-python", "2.0": "the licence", "95": "the level of every interval"}
 
@@ -84,6 +86,7 @@ def test_a_module_exists(module: str) -> None:
         assert importlib.util.find_spec(f"{module}.__main__") is not None
 
 
+@pytest.mark.slow("a composition and its checks for every command: some 10 s")
 def test_what_commands_configure_composes() -> None:
     for command in COMMANDS:
         if configures(command):
@@ -225,7 +228,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if pages.blocks(pages.text(page), "python")], ids=pages.names)
+@pytest.mark.parametrize(
+    "page", slow_but(ROOT / "README.md", WITH_PYTHON, "models decode: some 5 s a page"), ids=pages.names
+)
 def test_python_runs(page: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = pages.blocks(pages.text(page), "python")
