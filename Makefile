@@ -97,10 +97,11 @@ pretrain: $(STAMP) ## train the embedded pair again (hours)
 dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.dsi_simulation $(ARGS)
 
+# Not --quiet: that would hide the warnings that --strict counts.
 docs: $(STAMP) ## the documentation as a site that needs no network: site/index.html
 	@test -x $(VENV)/bin/mkdocs || $(VENV)/bin/pip install --quiet -c constraints.txt -e '.[docs]'
 	@$(VENV)/bin/python -m docs.generator
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "site/index.html is ready"
 
 clean: ## delete runs/ (every stage's output); .venv stays
