@@ -14,6 +14,8 @@ import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from eval.source_hash import tree_hash
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipeline", "eval", "drafters")
 # The plumbing between a stage and the runner: it moves bytes and reports progress, and may not decide what a stage
@@ -27,7 +29,7 @@ def closure_hash(module: str, root: Path = ROOT, packages: Collection[str] = PAC
     for name in closure(module, root, packages):
         path = locate(name, root)
         assert path is not None  # closure() holds located modules only
-        digest.update(f"{name}\0{_tree_hash(path.read_bytes(), str(path))}\0".encode())
+        digest.update(f"{name}\0{tree_hash(path.read_bytes(), str(path))}\0".encode())
     return digest.hexdigest()
 
 
@@ -87,26 +89,3 @@ def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
                 yield from _runtime_nodes(branch)
         else:
             yield from _runtime_nodes(child)
-
-
-@functools.lru_cache(maxsize=4096)
-def _tree_hash(source: bytes, path: str) -> str:
-    return hashlib.sha256(_canonical(ast.parse(source, path)).encode()).hexdigest()
-
-
-def _canonical(node: object) -> str:
-    """Like ``ast.dump`` without positions, docstrings and empty fields (a newer Python adds fields that are empty in
-    older code)."""
-    if isinstance(node, list):
-        return "[" + ",".join(_canonical(item) for item in node) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    parts = []
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
-        if name == "values" and isinstance(node, ast.JoinedStr):  # some Python 3.12 add empty pieces
-            value = [item for item in value if not (isinstance(item, ast.Constant) and item.value == "")]
-        if value is not None and value != []:
-            parts.append(f"{name}={_canonical(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"

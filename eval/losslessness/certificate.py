@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import drafters
+from eval.source_hash import tree_hash
 
 SCHEMA = 1
 NAME = "certificate.json"
@@ -17,14 +18,17 @@ SHIPPED = Path(__file__).parents[1] / "results"  # */certificate.json: given to 
 
 
 def code_hash() -> str:
-    """sha256 over the paths and contents of drafters/**/*.py and conf/sampler/*.yaml, in the order of their paths."""
+    """SHA-256 over the paths and contents of drafters/**/*.py and conf/sampler/*.yaml, in the order of their paths.
+
+    Of Python files it is the code that counts (`eval.source_hash`): a comment or a docstring voids no proof.
+    """
     root = _PACKAGE.parent
     files = [*_PACKAGE.rglob("*.py"), *_SAMPLERS.glob("*.yaml")]
     digest = hashlib.sha256()
     for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
+        known = tree_hash(content, str(path)) if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {known}\n".encode())
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from drafters.samplers import catalog
+from drafters.samplers.needs import Need
 from eval.losslessness import certificate, gate
 from eval.losslessness.gate import Proof
 from eval.losslessness.sampled import Evidence
@@ -46,10 +47,8 @@ def test_every_failure_is_said_and_withholds_the_status(changes, says):
 
 
 def test_a_sampler_that_nothing_covers_fails_the_gate(monkeypatch):
-    def picky(context):
-        raise ValueError("picky takes no pair")
-
-    monkeypatch.setitem(catalog.CATALOG, "picky", picky)
+    monkeypatch.setitem(catalog.CATALOG, "picky", catalog.CATALOG["tli"])
+    monkeypatch.setitem(catalog.NEEDS, "picky", (Need(lambda pair: False, "{name} takes no pair"),))
     assert gate.exact_part("picky", 0) == (0, 0.0)
     assert gate.paths("picky", "cpu") == (0, 0)
     with pytest.raises(ValueError, match="'picky' takes none of the gate's pairs"):
@@ -105,6 +104,20 @@ def test_what_is_no_certificate_proves_nothing(tmp_path, text):
     assert certificate.read_certificate(tmp_path) is None
 
 
-def test_the_code_hash_follows_the_code():
-    assert len(certificate.code_hash()) == 64
-    assert certificate.code_hash() == certificate.code_hash()
+def test_the_code_hash_follows_the_code_and_not_what_is_said_of_it(tmp_path, monkeypatch):
+    package, samplers = tmp_path / "drafters", tmp_path / "conf" / "sampler"
+    samplers.mkdir(parents=True)
+    package.mkdir()
+    monkeypatch.setattr(certificate, "_PACKAGE", package)
+    monkeypatch.setattr(certificate, "_SAMPLERS", samplers)
+
+    def hashed(code: str, settings: str = "name: tli\n") -> str:
+        (package / "rule.py").write_text(code)
+        (samplers / "tli.yaml").write_text(settings)
+        return certificate.code_hash()
+
+    plain = hashed("def rule(p, q):\n    return p < q\n")
+    assert len(plain) == 64
+    assert hashed('"""A rule."""\n\n\ndef rule(p, q):\n    # strict\n    return p < q\n') == plain
+    assert hashed("def rule(p, q):\n    return p <= q\n") != plain
+    assert hashed("def rule(p, q):\n    return p < q\n", "name: union\n") != plain
