@@ -95,7 +95,7 @@ pretrain: $(STAMP) ## train the embedded pair again (hours)
 	@$(RUN) stage=pretrain $(ARGS)
 
 dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.dsi_simulation $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.distributed.simulation $(ARGS)
 
 # Not --quiet: that would hide the warnings that --strict counts.
 docs: $(STAMP) ## the documentation as a site that needs no network: site/index.html

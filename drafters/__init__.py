@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drafters.generation import generate as generate
-    from drafters.package.artifact import Package as Package
-    from drafters.package.artifact import load as load
-    from drafters.package.errors import PackageError as PackageError
-    from drafters.pair import ModelPair as ModelPair
-    from drafters.pair import load_pair as load_pair
+    from drafters.models.pair import ModelPair as ModelPair
+    from drafters.models.pair import load_pair as load_pair
+    from drafters.package.reader import Package as Package
+    from drafters.package.reader import load as load
+    from drafters.package_error import PackageError as PackageError
     from drafters.vocab.alignment import VocabMap as VocabMap
 
 _HOMES = {
-    "ModelPair": "drafters.pair",
-    "Package": "drafters.package.artifact",
-    "PackageError": "drafters.package.errors",
+    "ModelPair": "drafters.models.pair",
+    "Package": "drafters.package.reader",
+    "PackageError": "drafters.package_error",
     "VocabMap": "drafters.vocab.alignment",
     "generate": "drafters.generation",
-    "load": "drafters.package.artifact",
-    "load_pair": "drafters.pair",
+    "load": "drafters.package.reader",
+    "load_pair": "drafters.models.pair",
 }
 __all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "generate", "load", "load_pair"]
 

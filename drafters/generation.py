@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from drafters.choice import Asked, plan
-from drafters.coins import KeyedCoins
+from drafters.decoding_choice import Asked, plan
 from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.session import TransformersPair
-from drafters.package.artifact import Package
-from drafters.package.hub import local_source
-from drafters.package.model_folder import check_model_folder, open_tokenizer
-from drafters.pair import ModelPair, PairError, eos_ids, vocabulary_size
+from drafters.engine.transformers_pair import TransformersPair
+from drafters.io.hub import local_source
+from drafters.models.model_folder import check_model_folder, open_tokenizer
+from drafters.models.pair import ModelPair, PairError, eos_ids, vocabulary_size
+from drafters.package.reader import Package
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.draft import Sampler
-from drafters.samplers.guard import LossyError, check_acceptance, processors
+from drafters.samplers.lossy_settings import LossyError, check_acceptance, processors
 from drafters.stop.policy import StopPolicy
 from drafters.vocab.alignment import align
 from drafters.vocab.feed import feed_table

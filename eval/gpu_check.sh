@@ -32,18 +32,18 @@ step() { # name, limit in seconds, command...
 }
 
 if [ "$QUICK" = 1 ]; then
-  step steps 120 "$PYTHON" -m eval.bench_steps 'vocabularies=[4000]' 'shares=[0.25]' rounds=3 compile=false
-  step batch 120 "$PYTHON" -m eval.bench_batch 'sizes=[1,2]' tokens=6
-  step costs 120 "$PYTHON" -m eval.bench_costs prompts=2 tokens=8 rounds=3 'lengths=[2]' shapes=false
+  step steps 120 "$PYTHON" -m eval.bench.steps 'vocabularies=[4000]' 'shares=[0.25]' rounds=3 compile=false
+  step batch 120 "$PYTHON" -m eval.bench.batch 'sizes=[1,2]' tokens=6
+  step costs 120 "$PYTHON" -m eval.bench.cost_model prompts=2 tokens=8 rounds=3 'lengths=[2]' shapes=false
 else
   step tests 120 "$PYTHON" -m pytest -q -m gpu tests/gpu
   step gate 240 "$PYTHON" -m eval.lossless --device "$device" --runs "$OUT/runs"
-  step steps 60 "$PYTHON" -m eval.bench_steps compile=false
-  step verify 60 "$PYTHON" -m eval.bench_verify "$OUT/verify.json"
-  step redistribution 60 "$PYTHON" -m eval.bench_redistribution "$OUT/redistribution.json"
-  step stop 30 "$PYTHON" -m eval.bench_stop "$OUT/stop.json"
-  step batch 60 "$PYTHON" -m eval.bench_batch 'sizes=[1,2,4,8,16,32,64]'
-  step costs 90 "$PYTHON" -m eval.bench_costs prompts=4 rounds=3 'lengths=[1,3]'
+  step steps 60 "$PYTHON" -m eval.bench.steps compile=false
+  step verify 60 "$PYTHON" -m eval.bench.verifiers "$OUT/verify.json"
+  step redistribution 60 "$PYTHON" -m eval.bench.redistribution "$OUT/redistribution.json"
+  step stop 30 "$PYTHON" -m eval.bench.stop_policies "$OUT/stop.json"
+  step batch 60 "$PYTHON" -m eval.bench.batch 'sizes=[1,2,4,8,16,32,64]'
+  step costs 90 "$PYTHON" -m eval.bench.cost_model prompts=4 rounds=3 'lengths=[1,3]'
   step pipeline 240 "$PYTHON" -m pipeline experiment=demo "device=$device" "runs_dir=$OUT/runs"
 fi
 cp -f runs/bench/{steps,batch,costs}.json "$OUT/" 2>/dev/null
@@ -52,7 +52,7 @@ find "$OUT/runs" \( -name certificate.json -o -name report.json \) -path '*/[el]
 "$PYTHON" - "$OUT" "$device" << 'END'
 import json, sys
 from pathlib import Path
-from eval.bench_output import environment
+from eval.bench.output import environment
 out, device = Path(sys.argv[1]), sys.argv[2]
 rows = [line.split() for line in (out / "steps.txt").read_text().splitlines()]
 steps = {name: {"passed": code == "0", "code": int(code), "seconds": int(seconds)} for name, code, seconds in rows}

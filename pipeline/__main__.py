@@ -18,11 +18,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from drafters.errors import DraftersError
-from pipeline import config
-from pipeline.check import check
+from pipeline.config import hydra_config
+from pipeline.config.explain import explain
+from pipeline.config.setting_checks import check
 from pipeline.errors import PipelineError, redact
-from pipeline.explain import explain
-from pipeline.runner import Runner
+from pipeline.runner.runner import Runner
 
 LOGS = Path("runs/logs")
 
@@ -34,21 +34,21 @@ def main() -> int:
 
 
 def _compose() -> None:
-    config.register()
+    hydra_config.register()
     _run()
 
 
-@hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")
+@hydra.main(config_path=str(hydra_config.CONF), config_name="config", version_base="1.3")
 def _run(cfg: DictConfig) -> None:
     # Reported here, because Hydra adds a line of its own to an exception that leaves a job.
-    if status := _reported(lambda: _execute(config.finish(cfg))):
+    if status := _reported(lambda: _execute(hydra_config.finish(cfg))):
         sys.exit(status)
 
 
 def _execute(cfg: DictConfig) -> None:
     check(cfg)
     if cfg.hardware.backend == "slurm":
-        from pipeline.slurm import run_there  # here: submitit is an extra
+        from pipeline.cluster.slurm import run_there  # here: submitit is an extra
 
         run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), Console())
         return

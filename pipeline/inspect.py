@@ -18,9 +18,9 @@ def main(arguments: list[str]) -> int:
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
         print(USAGE, file=sys.stderr)
         return 2
-    from drafters.package.hub import resolve  # here: these imports take seconds
+    from drafters.io.hub import resolve  # here: these imports take seconds
     from drafters.package.inspection import inspect_folder
-    from drafters.package.sealed import PATTERNS
+    from drafters.package.integrity import PATTERNS
 
     try:
         source = resolve(arguments[0], arguments[1] if len(arguments) == 2 else None, PATTERNS, USAGE)

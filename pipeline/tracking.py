@@ -16,8 +16,8 @@ from markupsafe import escape
 from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
-from eval.report.page import FILES, NAME, parts, render
-from eval.report.parts import Cell, Section
+from eval.report.html.page import FILES, NAME, parts, render
+from eval.report.html.parts import Cell, Section
 from eval.report.sources import Further, further, read_report
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import torch
 
-from eval.losslessness import certificate
+from eval.lossless import certificate
 from tests.data import NEEDS
 
 # How long an example takes is the machine's affair.

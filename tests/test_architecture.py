@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.check import check
-from pipeline.config import CONF, load
-from pipeline.discovery import load_stage, stage_names, stage_schema
+from pipeline.config.hydra_config import CONF, load
+from pipeline.config.setting_checks import check
+from pipeline.runner.discovery import load_stage, stage_names, stage_schema
 
 ROOT = CONF.parent
 GROUPS = {

@@ -16,16 +16,16 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import drafters
-from drafters.package.choices import Choice, Recommendation, Speedup, Target, Use
-from drafters.package.recommendation import write_recommendation
+from drafters.models.pair import load_pair
+from drafters.package.recommendation.choices import Choice, Recommendation, Speedup, Target, Use
+from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.package.writer import Origin, describe, save_package
-from drafters.pair import load_pair
 from drafters.vocab.alignment import identity, restrict
 from pipeline import __main__ as cli
-from pipeline.check import check
-from pipeline.config import load
-from pipeline.discovery import load_stage, stage_names
-from pipeline.stage import Context, Stage
+from pipeline.config.hydra_config import load
+from pipeline.config.setting_checks import check
+from pipeline.runner.discovery import load_stage, stage_names
+from pipeline.runner.stage import Context, Stage
 from tests import pages
 from tests.pages import PAGES, ROOT
 from tests.tiers import slow_but

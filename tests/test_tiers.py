@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.closure import ROOT
+from pipeline.runner.source_closure import ROOT
 from tests import conftest
 from tests.data import NEEDS
 from tests.tiers import slow_but

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
-from eval import metrics, summary
-from eval.expectation import summary as expectation
+from eval.expectation import expectation_summary as expectation
+from eval.report import annotations as summary
 from eval.report import rounds
 from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS, SCHEMA
+from eval.run import metrics
 
 INTRODUCTION = (
     "`make eval` writes `report.json` and, of its rows, `report.csv`. Fields with the endings `_low` and `_high` are the ends of a 95 % "

@@ -16,10 +16,10 @@ from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
 from drafters.samplers import catalog as samplers
 from drafters.stop import catalog as stops
-from eval.suites import SuiteConfig
-from pipeline import config
-from pipeline.corpus import CorpusConfig
-from pipeline.discovery import stage_names, stage_schema
+from eval.suites.suite import SuiteConfig
+from pipeline.config import hydra_config as config
+from pipeline.runner.discovery import stage_names, stage_schema
+from pipeline.text.corpus import CorpusConfig
 
 INTRODUCTION = (
     "All settings are keys of one [Hydra](https://hydra.cc) configuration: `python -m pipeline stage=prune prune.fraction=0.1`, or "

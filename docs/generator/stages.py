@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
-from pipeline.config import load
-from pipeline.discovery import load_stage, stage_names
-from pipeline.stage import Stage
+from pipeline.config.hydra_config import load
+from pipeline.runner.discovery import load_stage, stage_names
+from pipeline.runner.stage import Stage
 
 OPTIONAL = ("affinity", "tail", "distill", "train_disco")  # stages that `<stage>.enabled` puts in or takes out
 INTRODUCTION = (

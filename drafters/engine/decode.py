@@ -13,10 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
-from drafters.engine.cache import Model
+from drafters.engine.cache.cached_model import Model
+from drafters.engine.compiled_verification import Verifications
+from drafters.engine.drafting.chain import Drafting, empty_draft, propose_chain, settle
+from drafters.engine.drafting.text import StringSession
+from drafters.engine.drafting.tree import propose_tree
 from drafters.engine.limits import Limits
-from drafters.engine.opening import (
+from drafters.engine.prefill import (
     check_batch,
     check_requests,
     check_stop,
@@ -25,14 +28,11 @@ from drafters.engine.opening import (
     open_target,
     refillable,
 )
-from drafters.engine.outcome import depth, slots_above, to_host
-from drafters.engine.propose import Drafting, empty_draft, propose_chain, settle
-from drafters.engine.propose_tree import propose_tree
-from drafters.engine.rows import Row
-from drafters.engine.session import Pair
-from drafters.engine.strings import StringSession
-from drafters.engine.verification import Verifications
+from drafters.engine.requests import Row
+from drafters.engine.round_result import depth, slots_above, to_host
+from drafters.engine.transformers_pair import Pair
 from drafters.probs import warp
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.features import remember

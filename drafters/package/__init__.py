@@ -1,1 +1,1 @@
-"""The on-disk form of everything Drafters makes: manifests, the shippable artifact, exports."""
+"""The shippable drafter: one directory of safetensors and JSON, written, checked, opened."""

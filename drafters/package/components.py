@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drafters.affinity import AffinityPrior
-from drafters.package.errors import PackageError
-from drafters.package.safe_load import DAMAGED, read_json, read_tensors
-from drafters.package.schema import check_stop_config
-from drafters.tail import Tail
+from drafters.affinity.prior import AffinityPrior
+from drafters.io.json_rules import check_stop_config
+from drafters.io.safe_load import DAMAGED, read_json, read_tensors
+from drafters.models.tail import Tail
+from drafters.package_error import PackageError
 from drafters.vocab.alignment import VocabMap
 
 VOCAB, AFFINITY, TAIL = "vocab.safetensors", "affinity.safetensors", "tail.safetensors"
@@ -32,7 +32,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class StopModel:
-    """A trained stop policy as data: settings as `schema.check_stop_config` has them, and a network's weights."""
+    """A trained stop policy as data: settings as `json_rules.check_stop_config` has them, and a network's weights."""
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]  # mean (F,), scale (F,), layers.<i>.weight (out, in), layers.<i>.bias (out,)

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from drafters.package import advice
-from drafters.package.artifact import check_weights, checked_config, checked_vocabulary, read_slots
-from drafters.package.errors import PackageError
-from drafters.package.hub import Source
-from drafters.package.manifest import NAME
-from drafters.package.model_folder import check_model_folder, open_config
-from drafters.package.privacy import scan
-from drafters.package.recommendation import find_recommendation, read_recommendation
-from drafters.package.safe_load import MAX_MANIFEST_BYTES, MAX_TOKENIZER_BYTES, list_files, read_json
-from drafters.package.schema import DESCRIPTION, check_description, check_patterns
-from drafters.package.sealed import verify
+from drafters.io.hub import Source
+from drafters.io.json_rules import DESCRIPTION, check_description, check_patterns
+from drafters.io.manifest import NAME
+from drafters.io.safe_load import MAX_MANIFEST_BYTES, MAX_TOKENIZER_BYTES, list_files, read_json
+from drafters.io.secrets import scan
+from drafters.models.model_folder import check_model_folder, open_config
+from drafters.package.integrity import verify
+from drafters.package.reader import check_weights, checked_config, checked_vocabulary, read_slots
+from drafters.package.recommendation import advice
+from drafters.package.recommendation.recommended_json import find_recommendation, read_recommendation
+from drafters.package_error import PackageError
 
 FIX = "Give a package or model folder."
 

@@ -12,8 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from drafters.affinity import AffinityPrior
-from drafters.heads import PrunedHead
+from drafters.affinity.prior import AffinityPrior
+from drafters.io.json_rules import DESCRIPTION, FORMAT_VERSION, check_description
+from drafters.io.manifest import content_hash, file_sha256, list_files, write_manifest
+from drafters.models.heads import PrunedHead
+from drafters.models.model_folder import quiet
+from drafters.models.prune import save_pruned
+from drafters.models.tail import Tail
 from drafters.package.components import (
     AFFINITY,
     STOP_CONFIG,
@@ -23,11 +28,6 @@ from drafters.package.components import (
     StopModel,
     check_vocabulary,
 )
-from drafters.package.manifest import content_hash, file_sha256, list_files, write_manifest
-from drafters.package.model_folder import quiet
-from drafters.package.schema import DESCRIPTION, FORMAT_VERSION, check_description
-from drafters.prune import save_pruned
-from drafters.tail import Tail
 from drafters.vocab.alignment import VocabMap
 
 # What transformers notes about how a tokenizer was opened: nothing of the tokenizer itself, sometimes a path.

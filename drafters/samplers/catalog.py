@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from drafters.samplers.draft import Sampler, TokenProposal, Tree
-from drafters.samplers.guard import check_acceptance
+from drafters.samplers.lossy_settings import check_acceptance
 from drafters.samplers.needs import PRIOR, SHARED, TAIL, TEXTS, TEXTS_OR_SUBSET, WHOLE, Context, Need, is_identity
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.rdk import RDK, RDKExact
@@ -19,8 +19,8 @@ from drafters.samplers.proposal.slrs import SLRS
 from drafters.samplers.proposal.slrs_units import SLRSUnits
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.proposal.union import Union
-from drafters.samplers.siblings import SIBLINGS
-from drafters.samplers.tunstall import tunstall
+from drafters.samplers.tree.siblings import SIBLINGS
+from drafters.samplers.tree.tunstall import tunstall
 from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.samplers.verify.greedy import Greedy
@@ -163,7 +163,7 @@ def race_tree(
 ) -> Sampler:
     """Trees on shared noise; "tunstall" is the best shape of `nodes` nodes and at most `depth` levels for a law of ranks.
 
-    `rank_law`: as measured on the pair (eval.rank_law); None for RANK_LAW.
+    `rank_law`: as measured on the pair (eval.acceptance.race_ranks); None for RANK_LAW.
     """
     law = RANK_LAW if rank_law is None else rank_law
     shape = tunstall(law, nodes, depth) if branching == "tunstall" else _tree(branching)

@@ -8,7 +8,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
+from drafters.rng.coins import Coins, Key
 
 MISS = -1  # token of a node whose proposal produced no target token
 ROOT, ABSENT = -1, -2  # parents: the committed prefix; no such node in this row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drafters.affinity import AffinityPrior
+from drafters.affinity.prior import AffinityPrior
 from drafters.vocab.alignment import VocabMap
 from drafters.vocab.texts import Texts
 

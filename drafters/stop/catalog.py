@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from drafters.stop.adaedl import AdaEDL
 from drafters.stop.classifier import Classifier, Trained, parameter
-from drafters.stop.confidence import Confidence
-from drafters.stop.confidence_adaptive import AdaptiveConfidence
-from drafters.stop.cost_aware import CostAware
-from drafters.stop.disco import Disco
-from drafters.stop.heuristic import Heuristic
+from drafters.stop.policies.adaedl import AdaEDL
+from drafters.stop.policies.confidence import Confidence
+from drafters.stop.policies.confidence_adaptive import AdaptiveConfidence
+from drafters.stop.policies.cost_aware import CostAware
+from drafters.stop.policies.disco import Disco
+from drafters.stop.policies.heuristic import Heuristic
+from drafters.stop.policies.specdecpp import SpecDecPP
+from drafters.stop.policies.static import Static
+from drafters.stop.policies.svip import SVIP
 from drafters.stop.policy import StopError, StopPolicy
-from drafters.stop.specdecpp import SpecDecPP
-from drafters.stop.static import Static
-from drafters.stop.svip import SVIP
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.errors import DraftersError
-from drafters.vocab.bytes import Spelling, spelling
+from drafters.vocab.spelling import Spelling, spelling
 
 
 class VocabMapError(DraftersError):

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.vocab.alignment import match, same_vocabulary
-from drafters.vocab.bytes import Scheme, Spelling, scheme, spelling
+from drafters.vocab.spelling import Scheme, Spelling, scheme, spelling
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.vocab.bytes import Scheme, Spelling, scheme, spelling
 from drafters.vocab.feed import Speller
+from drafters.vocab.spelling import Scheme, Spelling, scheme, spelling
 
 LOOKBEHIND = 16  # target tokens of context that a continuation is tokenised with
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drafters.engine.propose import usable
+from drafters.engine.drafting.chain import usable
 from drafters.probs import Sampling, warp
 from drafters.samplers.draft import Chain, Sampler, StringProposal
-from eval.contenders import Drafter
-from eval.expectation import chains, trees
-from eval.expectation.rounds import Array, Followed
-from eval.expectation.text import Continuation, drafted, drafter_logits, readable, target_logits
+from eval.expectation import chain_chances, tree_chances
+from eval.expectation.common_text import Continuation, drafted, drafter_logits, readable, target_logits
+from eval.expectation.expected_rounds import Array, Followed
+from eval.run.configurations import Drafter
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def has_rule(sampler: Sampler) -> bool:
     """Whether a sampler's acceptance follows from laws: not where it drafts text, or a rule needs laws off the text's path."""
     if isinstance(sampler.proposal, StringProposal):
         return False
-    return chains.known(sampler.verifier) if isinstance(sampler.shape, Chain) else trees.known(sampler)
+    return chain_chances.known(sampler.verifier) if isinstance(sampler.shape, Chain) else tree_chances.known(sampler)
 
 
 def expectations(
@@ -137,12 +137,12 @@ def _survival(
     sampler: Sampler, p: Tensor, q: Tensor, tokens: Tensor, goes_on: Tensor, longest: int, generator: torch.Generator
 ) -> Tensor:
     if isinstance(sampler.shape, Chain):
-        return chains.chain_survival(sampler.verifier, p, q, tokens, goes_on, longest)
-    return trees.tree_survival(sampler, p, q, tokens, goes_on, generator)
+        return chain_chances.chain_survival(sampler.verifier, p, q, tokens, goes_on, longest)
+    return tree_chances.tree_survival(sampler, p, q, tokens, goes_on, generator)
 
 
 def _acceptance(sampler: Sampler, p: Tensor, q: Tensor, survival: Tensor) -> Tensor:
     """fp64 (n,). Of a tree: given the text's token, whose mean is the same."""
     if isinstance(sampler.shape, Chain):
-        return chains.chain_acceptance(sampler.verifier, p, q)
+        return chain_chances.chain_acceptance(sampler.verifier, p, q)
     return survival[:, 1]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from drafters.errors import DraftersError
-from eval.report.page import NAME, render
+from eval.report.annotations import proved_since
+from eval.report.html.page import NAME, render
 from eval.report.sources import further, newest_report, read_report
-from eval.summary import proved_since
 
 
 def main(arguments: list[str] | None = None) -> int:

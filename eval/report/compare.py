@@ -26,8 +26,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from drafters.errors import DraftersError
-from eval.report.naming import Row, full_label, identity, is_plain, label
-from eval.report.sections.results import PROVED
+from eval.report.html.sections.results import PROVED
+from eval.report.row_names import Row, full_label, identity, is_plain, label
 from eval.report.shapes import ReportError
 from eval.report.sources import read_report
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from drafters.samplers.draft import StringProposal, Tree
-from eval.contenders import Contender
-from eval.costs import Costs
-from eval.metrics import Vector, acceptance_rate, interval
-from eval.records import AUTOREGRESSIVE, SPECULATIVE, Configuration, Record
-from eval.report.naming import IDENTITY
+from eval.costs.forwards import Costs
+from eval.report.row_names import IDENTITY
+from eval.run.configurations import Contender
+from eval.run.metrics import Vector, acceptance_rate, interval
+from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, Configuration, Record
 
 POSITIONS = 16  # further ones are rare and their intervals wide
 DEFINITIONS = {

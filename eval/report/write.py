@@ -36,7 +36,7 @@ def assemble(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], extra: 
 
     Args:
         head: device, dtype, pair, vocabulary, kept, coverage and costs.
-        rows: as `eval.metrics.rows` makes them.
+        rows: as `eval.run.metrics.rows` makes them.
         extra: whatever else is worth telling.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The parts of stage eval: what acceptance the laws let expect, and the verdict."""
+"""One evaluation: what it opens, its cells, its expectations and verdict, its report."""

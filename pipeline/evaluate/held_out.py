@@ -14,16 +14,16 @@ from omegaconf import DictConfig
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from drafters.engine.propose import drafting_law
-from drafters.package.safe_load import read_json
+from drafters.engine.drafting.chain import drafting_law
+from drafters.io.safe_load import read_json
 from drafters.probs import Sampling
 from drafters.samplers.draft import Sampler
-from eval.contenders import Drafter, applicable
-from eval.presets import Preset
-from eval.records import PACKAGE, TAILED, UNPRUNED
-from pipeline.evaluating import Bench
-from pipeline.laws import pieces
-from pipeline.reading import read_test
+from eval.run.configurations import Drafter, applicable
+from eval.run.records import PACKAGE, TAILED, UNPRUNED
+from eval.run.sampler_files import Preset
+from pipeline.evaluate.setup import Bench
+from pipeline.fit.teacher_forcing import pieces
+from pipeline.fit.text_and_models import read_test
 
 DIGITS = 3  # what is printed; laws of one text computed twice differ in the seventh at most
 OFF = 0.5 * 10**-DIGITS

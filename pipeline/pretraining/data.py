@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.stage import Advance, unseen
+from pipeline.runner.stage import Advance, unseen
 
 
 def pack(

@@ -19,18 +19,18 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from drafters.affinity import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
+from drafters.affinity.prior import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
+from drafters.affinity.share_fit import ShareFit
+from drafters.io.safe_load import read_json
+from drafters.models.model_folder import quiet
 from drafters.package.components import AFFINITY
-from drafters.package.model_folder import quiet
-from drafters.package.safe_load import read_json
 from drafters.probs import warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
-from drafters.shares import ShareFit
-from pipeline import reading as texts
-from pipeline.laws import pieces
-from pipeline.reading import Reading, Window, open_reading
-from pipeline.stage import Advance, Context, Stage, write_atomic
+from pipeline.fit import text_and_models as texts
+from pipeline.fit.teacher_forcing import pieces
+from pipeline.fit.text_and_models import Reading, Window, open_reading
+from pipeline.runner.stage import Advance, Context, Stage, write_atomic
 
 REPORT = "report.json"
 SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares

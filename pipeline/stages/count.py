@@ -21,15 +21,15 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.package.safe_load import read_json
-from drafters.pair import Checkpoint, open_checkpoint, pair_settings
+from drafters.io.safe_load import read_json
+from drafters.models.pair import Checkpoint, open_checkpoint, pair_settings
 from drafters.vocab.alignment import same_vocabulary
-from drafters.vocab.bytes import spelling
-from pipeline import corpus, generations
-from pipeline.counting import Item, Totals, count_stream, limited, utf8_bytes
+from drafters.vocab.spelling import spelling
+from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
 from pipeline.errors import ConfigError
-from pipeline.python_source import Document
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage, write_atomic
+from pipeline.text import corpus, generations
+from pipeline.text.python_source import Document
 
 SOURCES = ("corpus", "generations")
 HELD_OUT_EVERY = 20  # generations: as many as of a corpus, 5 %
@@ -103,7 +103,7 @@ def _processes(cfg: DictConfig) -> dict[str, Any]:
     workers = cfg.count.workers
     if _backend(cfg) == "local":
         return {"workers": workers}
-    from pipeline.scale.counting import cluster_workers, ray_fanout  # here: Ray is an extra
+    from pipeline.count.ray import cluster_workers, ray_fanout  # here: Ray is an extra
 
     address = cfg.hardware.address
     return {"workers": workers or cluster_workers(address), "fanout": ray_fanout(address)}

@@ -20,18 +20,18 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from drafters.package.forms import short_form
-from drafters.package.model_folder import open_model, quiet
-from drafters.prune import load_pruned, save_pruned
-from eval.metrics import interval
-from pipeline import reading as texts
+from drafters.models.forms import short_form
+from drafters.models.model_folder import open_model, quiet
+from drafters.models.prune import load_pruned, save_pruned
+from eval.run.metrics import interval
 from pipeline.errors import ConfigError
-from pipeline.reading import Reading, open_reading
-from pipeline.stage import Advance, Context, Stage, write_atomic
-from pipeline.tails import fitting, healing
-from pipeline.tails.best import Best
-from pipeline.tails.carry import carry
-from pipeline.tails.training import Plan, train
+from pipeline.fit import healed_parameters, tail_fit
+from pipeline.fit import text_and_models as texts
+from pipeline.fit.early_stopping import Best
+from pipeline.fit.linked_folder import carry
+from pipeline.fit.text_and_models import Reading, open_reading
+from pipeline.fit.trainer import Plan, train
+from pipeline.runner.stage import Advance, Context, Stage, write_atomic
 
 REPORT = "distill.json"
 
@@ -77,8 +77,8 @@ def run(context: Context) -> None:
             reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
         )
         forms = {"full": full, "before": reading.drafter, "after": short_form(drafter)}
-        measured = fitting.acceptances(reading, forms, reading.texts["test"], bar.advance)
-    improved = best.improved and fitting.mean(measured["after"]) > fitting.mean(measured["before"])
+        measured = tail_fit.acceptances(reading, forms, reading.texts["test"], bar.advance)
+    improved = best.improved and tail_fit.mean(measured["after"]) > tail_fit.mean(measured["before"])
     if improved:
         shutil.rmtree(context.out / "model")  # linked to prune's files: written beside, never through
         with quiet(always=True):
@@ -96,12 +96,12 @@ def _distilled(context: Context, reading: Reading, folder: Path, advance: Advanc
     """The drafter with its best weights; what a killed run had done is kept in ``.training``."""
     settings, cfg = context.cfg.distill, context.cfg
     student = load_pruned(folder / "model", dtype=torch.float32).to(reading.target.device).eval().requires_grad_(False)
-    trained = healing.parameters(student)
+    trained = healed_parameters.parameters(student)
     plan = Plan(settings.steps, settings.batch, settings.rate, settings.tv_from, cfg.seed, cfg.package.temperature)
 
     def acceptance() -> float:
-        rows = fitting.acceptances(reading, {"now": short_form(student)}, reading.texts["calibrate"], advance)
-        return fitting.mean(rows["now"])
+        rows = tail_fit.acceptances(reading, {"now": short_form(student)}, reading.texts["calibrate"], advance)
+        return tail_fit.mean(rows["now"])
 
     best = Best(acceptance, trained, context.out / ".training", settings.every, settings.patience)
     windows = [ids for _, ids in reading.texts["fit"]]
@@ -117,7 +117,7 @@ def _intervals(measured: Mapping[str, torch.Tensor]) -> dict[str, dict[str, floa
     found = {}
     for name, rows in measured.items():
         low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
-        found[name] = {"mean": fitting.mean(rows), "low": low, "high": high}
+        found[name] = {"mean": tail_fit.mean(rows), "low": low, "high": high}
     return found
 
 

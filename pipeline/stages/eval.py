@@ -13,31 +13,32 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from drafters.package.recommendation import write_recommendation
-from drafters.package.safe_load import read_json
-from drafters.package.sealed import RECOMMENDED
+from drafters.io.safe_load import read_json
+from drafters.package.integrity import RECOMMENDED
+from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.probs import Sampling
-from drafters.samplers.guard import LossyError
-from eval import suites, summary
-from eval.contenders import Contender, Drafter
-from eval.costs import WARM_UP, Costs, measure_costs
-from eval.harness import Harness, Task
-from eval.laws import Laws
-from eval.losslessness.certificate import read_certificate
-from eval.prediction import work
-from eval.records import PACKAGE, TAILED, UNPRUNED
-from eval.report.table import show as show_report
+from drafters.samplers.lossy_settings import LossyError
+from eval.acceptance.logged_laws import Laws
+from eval.costs.forwards import WARM_UP, Costs, measure_costs
+from eval.lossless.certificate import read_certificate
+from eval.report import annotations as summary
+from eval.report.terminal.table import show as show_report
 from eval.report.write import to_csv, to_json
-from pipeline import evaluating, executors_of, measuring, stops_of
-from pipeline.discovery import suggest
+from eval.run.configurations import Contender, Drafter
+from eval.run.records import PACKAGE, TAILED, UNPRUNED
+from eval.run.trials import Harness, Task
+from eval.suites import suite as suites
+from eval.verdict.prediction import work
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluate import held_out
-from pipeline.evaluate.common_text import expected_rows, on_common_text
-from pipeline.evaluate.few import few
-from pipeline.evaluate.judge import Judged, judge, recommendation, split
-from pipeline.evaluate.prices import kept_costs
-from pipeline.reporting import report, write_page
-from pipeline.stage import Context, Stage, always, write_atomic
+from pipeline.evaluate import cells as measuring
+from pipeline.evaluate import executors, held_out, setup, stop_settings
+from pipeline.evaluate.few_rows import few
+from pipeline.evaluate.kept_costs import kept_costs
+from pipeline.evaluate.report import report, write_page
+from pipeline.evaluate.text_expectations import expected_rows, on_common_text
+from pipeline.evaluate.verdict_run import Judged, judge, recommendation, split
+from pipeline.runner.discovery import suggest
+from pipeline.runner.stage import Context, Stage, always, write_atomic
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -81,7 +82,7 @@ def run(context: Context) -> None:
     """Read laws, measure costs, time all contenders prompt by prompt, conclude; write records, report and recommendation."""
     cfg, settings = context.cfg, context.cfg.eval
     with context.progress("Opening the models", None):
-        bench = evaluating.opened(cfg, context.inputs["package"])
+        bench = setup.opened(cfg, context.inputs["package"])
     tasks, unseen = split(bench.tasks, settings.confirm_prompts if settings.positions else 0)
     laws = Laws([task.ids for task in tasks], settings.law_rounds, cfg.seed, bench.warps, settings.max_new_tokens)
 
@@ -94,7 +95,7 @@ def run(context: Context) -> None:
     costs = kept_costs(context, lambda: _costs(context, bench, tasks, every))
     common = {}
     if settings.positions:
-        presets = evaluating.chosen_presets(cfg)
+        presets = setup.chosen_presets(cfg)
         common = on_common_text(context, bench, tasks, every, presets, rank_law)
     found, left_out = few(every, common, costs) if settings.rows == "few" else (every, [])
     _announce(context, len(found), len(tasks), costs)
@@ -115,7 +116,7 @@ def run(context: Context) -> None:
     measuring.sweep(context.out)
 
 
-def _costs(context: Context, bench: evaluating.Bench, tasks: list[Task], contenders: list[Contender]) -> Costs:
+def _costs(context: Context, bench: setup.Bench, tasks: list[Task], contenders: list[Contender]) -> Costs:
     """Prices of all forwards that the contenders' rounds are made of, and of t(1) to t(8): how verification grows."""
     trees = [work(item.sampler, item.stop.max_length) for item in contenders if item.sampler and item.stop]
     lengths = {*range(1, max(8, bench.longest + 1) + 1), *(own.nodes[-1] + 1 for own in trees)}
@@ -126,7 +127,7 @@ def _costs(context: Context, bench: evaluating.Bench, tasks: list[Task], contend
         return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths), bar.advance)
 
 
-def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -> dict[str, Any]:
+def _more(bench: setup.Bench, evidence: summary.Evidence, judged: Judged) -> dict[str, Any]:
     """What the report says of the whole evaluation, beside its rows."""
     return {
         "not_applied": bench.not_applied,
@@ -137,14 +138,14 @@ def _more(bench: evaluating.Bench, evidence: summary.Evidence, judged: Judged) -
     }
 
 
-def _held_out(context: Context, bench: evaluating.Bench, judged: Judged) -> dict[str, Any]:
+def _held_out(context: Context, bench: setup.Bench, judged: Judged) -> dict[str, Any]:
     """The figures of earlier stages beside the package's own, and the warnings with what does not agree."""
     found = held_out.figures(context.cfg, bench, context.inputs)
     agreed, off = held_out.sentences(found)
     return {"held_out": [asdict(item) for item in found], "held_out_said": agreed, "warnings": [*judged.warnings, *off]}
 
 
-def _recommend(context: Context, bench: evaluating.Bench, judged: Judged, made: dict[str, Any]) -> None:
+def _recommend(context: Context, bench: setup.Bench, judged: Judged, made: dict[str, Any]) -> None:
     """recommended.json, in the stage's own directory and beside the package, where `drafters.load` finds it."""
     if not judged.choices:
         return
@@ -159,7 +160,7 @@ def _cells(context: Context, harness: Harness, tasks: list[Task], laws: Laws) ->
     """Who measures: this process, or the processes of a Ray cluster."""
     if OmegaConf.select(context.cfg, "hardware.backend", default="local") != "ray":
         return measuring.here(harness, tasks)
-    from pipeline.scale.evaluating import cells  # here: Ray is an extra
+    from pipeline.evaluate.ray import cells  # here: Ray is an extra
 
     known = {key: found.law for key, found in laws.known.items()}
     return cells(context.cfg, context.inputs["package"], known, tasks, harness.contenders)
@@ -212,12 +213,12 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     """The settings, the samplers, the stop policy, the prompts and the seed; where folders lie is no part of it."""
     values: Any = OmegaConf.to_container(cfg.eval, resolve=True, throw_on_missing=True)
     values["more_drafters"] = sorted(values["more_drafters"])
-    values["samplers"] = [asdict(preset) for preset in evaluating.chosen_presets(cfg)]
+    values["samplers"] = [asdict(preset) for preset in setup.chosen_presets(cfg)]
     return {
         **values,
-        "stops": stops_of.files(cfg),
-        "executor": executors_of.settings(cfg),
-        "suite": evaluating.suite_of(cfg) | {"path": None},
+        "stops": stop_settings.files(cfg),
+        "executor": executors.settings(cfg),
+        "suite": setup.suite_of(cfg) | {"path": None},
         "seed": cfg.seed,
         "pair": cfg.pair.name,
     }
@@ -230,7 +231,7 @@ def external(cfg: DictConfig) -> dict[str, str]:
         revision = cfg.pair.get(f"{role}_revision")
         found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
     found |= {f"more_drafters.{name}": where for name, where in cfg.eval.more_drafters.items()}
-    suite = suites.suite_config(evaluating.suite_of(cfg))
+    suite = suites.suite_config(setup.suite_of(cfg))
     if suite.path is None:
         return found | {"suite": f"{suite.hub}@{suite.revision}"}
     embedded = suites.EMBEDDED / suite.path
@@ -248,9 +249,13 @@ def check(cfg: DictConfig) -> None:
     if settings.positions < 0 or settings.confirm_prompts < 0 or not settings.confirm_minutes > 0:
         raise ConfigError("eval: expected positions and confirm_prompts from 0 and confirm_minutes above 0")
     if settings.rows not in ("all", "few"):
-        raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
+        raise ConfigError(
+            f"eval.suites.dataset_rows={settings.rows}: expected all, or few to time only those that say most"
+        )
     if settings.rows == "few" and not settings.positions:
-        raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
+        raise ConfigError(
+            "eval.suites.dataset_rows=few: which rows say most follows from the laws: set eval.positions above 0"
+        )
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
@@ -266,12 +271,12 @@ def check(cfg: DictConfig) -> None:
         if name not in cfg.stops:
             raise ConfigError(f"eval.stops: {name}: no such stop policy; {suggest(name, cfg.stops)}")
     try:
-        evaluating.chosen_presets(cfg)
-        evaluating.draft_sampling(settings)
+        setup.chosen_presets(cfg)
+        setup.draft_sampling(settings)
         for temperature in settings.temperatures:
             Sampling(temperature, settings.top_k, settings.top_p)
-        stops_of.check(cfg)
-        executors_of.check(cfg)
+        stop_settings.check(cfg)
+        executors.check(cfg)
     except (ValueError, LossyError) as error:
         raise ConfigError(f"eval: {error}") from error
 

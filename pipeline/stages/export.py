@@ -1,6 +1,6 @@
 """export: the package in the form that one other engine reads, opened once as that engine opens it.
 
-Reads `package`. Writes the files of `drafters.package.export` and ``export.json``: what they are, how to serve them, and
+Reads `package`. Writes the files of `drafters.export` and ``export.json``: what they are, how to serve them, and
 what their reader cannot do with them.
 """
 
@@ -16,27 +16,27 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from drafters.package.advice import law, served_length
-from drafters.package.artifact import load
-from drafters.package.errors import PackageError
-from drafters.package.export.catalog import NOTE, choose, export
-from drafters.package.export.common import Request, with_length
-from drafters.package.manifest import list_files
-from drafters.package.model_folder import open_model, quiet
-from drafters.package.recommendation import find_recommendation, read_recommendation
-from drafters.package.safe_load import read_json
-from drafters.package.schema import DESCRIPTION
+from drafters.export.catalog import NOTE, choose, export
+from drafters.export.common import Request, with_length
+from drafters.io.json_rules import DESCRIPTION
+from drafters.io.manifest import list_files
+from drafters.io.safe_load import read_json
+from drafters.models.model_folder import open_model, quiet
+from drafters.models.pair import open_checkpoint, pair_settings
+from drafters.package.reader import load
+from drafters.package.recommendation.advice import law, served_length
+from drafters.package.recommendation.recommended_json import find_recommendation, read_recommendation
 from drafters.package.writer import folder_revision
-from drafters.pair import open_checkpoint, pair_settings
+from drafters.package_error import PackageError
 from drafters.probs import Sampling
-from pipeline.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage
 
 RECOMMENDED_FORM = {"full": "package", "padded": "unpruned"}  # which of a recommendation's drafters a form is
 
 
 @dataclass
 class ExportConfig:
-    """Which reader, and in which form; see `drafters.package.export.catalog`."""
+    """Which reader, and in which form; see `drafters.export.catalog`."""
 
     to: str | None = None  # transformers | vllm | sglang | speculators | gguf_map
     # full: head, embedding and tokenizer pruned | padded: unpruned, with the target's number of rows | map: the kept ids

@@ -4,7 +4,7 @@ What a target says of itself is what its drafter must guess, so counts, priors a
 Each request is drawn with coins keyed by (seed, its number, position) and batches never cross shards, so a shard's
 bytes do not depend on where an earlier run was killed, as long as it goes on with the same processor and threads (others round
 otherwise, and about one token in a million is then another). What the files ``shard-00000.safetensors`` ... hold, says
-`pipeline.generations`.
+`pipeline.text.generations`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.pair import Checkpoint, context_length, open_checkpoint, pair_settings
+from drafters.models.pair import Checkpoint, context_length, open_checkpoint, pair_settings
 from drafters.probs import Sampling
-from eval import suites
-from pipeline import corpus, generating, generations
+from eval.suites import suite as suites
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.generate import target as generating
+from pipeline.runner.stage import Context, Stage, write_atomic
+from pipeline.text import corpus, generations
 
 Work = tuple[list[Tensor], list[int]]  # a shard: prompts int64 (n,) each, their requests' numbers
 
@@ -83,7 +84,7 @@ def _here(cfg: DictConfig, target: Checkpoint) -> Make:
 
 def _on_ray(cfg: DictConfig) -> Make:
     def make(work: Sequence[Work], done: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
-        from pipeline.scale.generating import shards  # here: Ray is an extra
+        from pipeline.generate.ray import shards  # here: Ray is an extra
 
         for index, made in shards(cfg, work):
             done(len(work[index][1]))

@@ -1,4 +1,4 @@
-"""lossless: the gate that proves every sampler of the catalog, and its certificate (see eval.losslessness)."""
+"""lossless: the gate that proves every sampler of the catalog, and its certificate (see eval.lossless)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from drafters.devices import choose_device
-from eval import lossless
-from eval.losslessness.certificate import code_hash
+from drafters.models.devices import choose_device
+from eval.lossless import __main__ as lossless
+from eval.lossless.certificate import code_hash
 from pipeline.errors import PipelineError
-from pipeline.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage
 
 
 @dataclass

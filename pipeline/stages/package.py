@@ -16,20 +16,20 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from drafters.affinity import AffinityPrior
-from drafters.package.artifact import load
+from drafters.affinity.prior import AffinityPrior
+from drafters.io.hub import REPOSITORY
+from drafters.io.manifest import NAME, list_files
+from drafters.io.safe_load import read_json, read_tensors
+from drafters.models.model_folder import attention, quiet
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.models.prune import load_pruned
+from drafters.models.tail import Tail
 from drafters.package.components import AFFINITY, TAIL, load_affinity, load_stop, load_tail
-from drafters.package.hub import REPOSITORY
-from drafters.package.manifest import NAME, list_files
-from drafters.package.model_folder import attention, quiet
-from drafters.package.safe_load import read_json, read_tensors
+from drafters.package.reader import load
 from drafters.package.writer import Origin, describe, folder_revision, plain_name, save_package
-from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
-from drafters.prune import load_pruned
 from drafters.rounding import excess, logits_bound
-from drafters.tail import Tail
 from drafters.vocab.alignment import VocabMap
-from pipeline.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage
 
 # Stages that write a drafter in prune's layout, the latest first; those after prune run only where they are enabled.
 LATER = ("tail", "distill")

@@ -17,14 +17,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pipeline import python_source
 from pipeline.pretraining.data import load_or_pack
 from pipeline.pretraining.measure import bits_per_byte, ideal_speedup, mean_acceptance, step_seconds
 from pipeline.pretraining.models import Shape, build, cut, stack, widen
 from pipeline.pretraining.module import Schedule
+from pipeline.pretraining.phase import train
 from pipeline.pretraining.tokenizer import CODE_PATTERN, train_tokenizer
-from pipeline.pretraining.training import train
-from pipeline.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage
+from pipeline.text import python_source
 
 MODELS = ("target", "drafter", "foreign")
 

@@ -1,6 +1,6 @@
 """prune: cut the drafter's head to the tokens that the target's text really uses; the embedding stays whole.
 
-Reads the counts of `count`. Writes ``model/`` (`drafters.prune.load_pruned` opens it), ``vocab.safetensors`` (``kept``
+Reads the counts of `count`. Writes ``model/`` (`drafters.models.prune.load_pruned` opens it), ``vocab.safetensors`` (``kept``
 ascending drafter ids, ``to_target``, ``to_drafter``) and ``report.json`` with the coverage at this and other sizes.
 """
 
@@ -16,16 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from drafters.heads import PrunedHead
-from drafters.package.model_folder import open_model, quiet
-from drafters.package.safe_load import read_json
-from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
-from drafters.prune import VOCAB_FILE, save_pruned
+from drafters.io.safe_load import read_json
+from drafters.models.heads import PrunedHead
+from drafters.models.model_folder import open_model, quiet
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.models.prune import VOCAB_FILE, save_pruned
 from drafters.vocab.alignment import VocabMap, align, restrict
 from drafters.vocab.keep import CountMismatch, Selection, coverage_curve, rank, select, share
 from drafters.vocab.protected import protected_tokens
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage, write_atomic
 
 
 @dataclass

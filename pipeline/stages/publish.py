@@ -2,7 +2,7 @@
 
 Reads `package` and `eval` with what it recommends, and the certificate of `lossless` where this code has one. Without ``push=true``
 nothing leaves this machine: the folder is rendered, checked and shown. With it, the folder becomes one commit, as a
-pull request first; see `drafters.package.upload`. Tokens come from HF_TOKEN or from ``hf auth login``, never from here.
+pull request first; see `drafters.publish.upload`. Tokens come from HF_TOKEN or from ``hf auth login``, never from here.
 """
 
 import json
@@ -17,18 +17,23 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from omegaconf import DictConfig
 from rich.console import Console
 
-from drafters.package.card import CardFacts, render
-from drafters.package.hub import local_source
-from drafters.package.licences import inherit
-from drafters.package.manifest import NAME, list_files, read_manifest
-from drafters.package.privacy import require_clean
-from drafters.package.recommendation import Recommendation, find_recommendation, read_file, write_recommendation
-from drafters.package.safe_load import read_json, read_tensors
-from drafters.package.sealed import RECOMMENDED, verify
-from drafters.package.upload import REPOSITORY, Receipt, publish_folder
-from eval.losslessness.certificate import read_certificate
+from drafters.io.hub import local_source
+from drafters.io.manifest import NAME, list_files, read_manifest
+from drafters.io.safe_load import read_json, read_tensors
+from drafters.io.secrets import require_clean
+from drafters.package.integrity import RECOMMENDED, verify
+from drafters.package.recommendation.recommended_json import (
+    Recommendation,
+    find_recommendation,
+    read_file,
+    write_recommendation,
+)
+from drafters.publish.card import CardFacts, render
+from drafters.publish.licences import inherit
+from drafters.publish.upload import REPOSITORY, Receipt, publish_folder
+from eval.lossless.certificate import read_certificate
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage
 
 UPLOAD, RECEIPT, CERTIFICATE = "upload", "receipt.json", "certificate.json"
 

@@ -23,26 +23,26 @@ from rich.table import Table
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from drafters.affinity import Statistics
-from drafters.devices import choose_device, choose_dtype
-from drafters.engine.session import TransformersPair
-from drafters.package.forms import pruned_form, tail_form
-from drafters.package.model_folder import open_model, quiet
-from drafters.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.affinity.prior import Statistics
+from drafters.engine.transformers_pair import TransformersPair
+from drafters.models.devices import choose_device, choose_dtype
+from drafters.models.forms import pruned_form, tail_form
+from drafters.models.model_folder import open_model, quiet
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.models.tail import Moments, Tail
 from drafters.probs import Sampling
-from drafters.tail import Moments, Tail
 from drafters.vocab.keep import rank
 from drafters.vocab.protected import protected_tokens
-from eval import curve
-from eval.costs import Costs, measure_costs
-from pipeline import reading as texts
+from eval.acceptance import vocabulary_curve
+from eval.costs.forwards import Costs, measure_costs
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, always, write_atomic
-from pipeline.tails import healing
-from pipeline.tails.cover import named
-from pipeline.tails.curve import Both, calibrate, fit, refine, test
-from pipeline.tails.sizes import HEALED, Size
-from pipeline.tails.training import Plan, train
+from pipeline.fit import healed_parameters
+from pipeline.fit import text_and_models as texts
+from pipeline.fit.tail_cover import named
+from pipeline.fit.trainer import Plan, train
+from pipeline.runner.stage import Context, Stage, always, write_atomic
+from pipeline.sweep.passes import Both, calibrate, fit, refine, test
+from pipeline.sweep.size import HEALED, Size
 
 REPORT, TABLE = "curve.json", "curve.csv"
 
@@ -165,7 +165,7 @@ def _healed(context: Context, both: Both, size: Size, text: list[texts.Window], 
     """The drafter with its trained tail after a short training of head and norms together; a finished one is read back."""
     settings, path = context.cfg.sweep, context.out / f"healed-{len(size.kept):06d}.safetensors"
     student = tail_form(pruned_form(copy.deepcopy(both.drafter), size.kept), size.tails["tail_trained"])
-    trained = healing.parameters(student)
+    trained = healed_parameters.parameters(student)
     if path.exists():
         for name, part in load_file(path).items():
             trained[name].data.copy_(part)
@@ -191,7 +191,7 @@ def _costs(both: Both, sizes: list[Size], target: Checkpoint, prompt: Tensor, ru
 def _rows(
     size: Size,
     kinds: dict[str, str],
-    methods: dict[str, curve.Sums],
+    methods: dict[str, vocabulary_curve.Sums],
     sampling: Sampling,
     costs: Costs,
     drafter: Any,
@@ -207,14 +207,14 @@ def _rows(
         report = sums.report()
         d, accepted = costs.drafters[name].median, report["acceptance"] or 0.0
         numbers = len(size.kept) * whole.shape[1] + (0 if tail is None else tail.numbers)
-        speed = None if method == "oracle" else curve.tokens_per_second(accepted, lookahead, d, verify)
+        speed = None if method == "oracle" else vocabulary_curve.tokens_per_second(accepted, lookahead, d, verify)
         row = {
             "temperature": sampling.temperature, "top_p": sampling.top_p, "kept": len(size.kept),
             "kept_share": len(size.kept) / size.vocabulary, "method": method, "candidate": kinds.get(method), **report,
             "head_share": numbers / whole.numel(), "d_milliseconds": 1e3 * d, "tokens_per_second": speed,
         }  # fmt: skip
         if "tli" in methods:
-            row["over_tli"] = curve.gain(sums, methods["tli"])
+            row["over_tli"] = vocabulary_curve.gain(sums, methods["tli"])
         found.append(row)
     return found
 
@@ -222,7 +222,7 @@ def _rows(
 def _write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
     knees = []
     for kind in dict.fromkeys((row["temperature"], row["top_p"]) for row in rows):
-        best = curve.knee([row for row in rows if (row["temperature"], row["top_p"]) == kind])
+        best = vocabulary_curve.knee([row for row in rows if (row["temperature"], row["top_p"]) == kind])
         knees.append(None if best is None else dict(best))
     report = {
         "schema": 1,

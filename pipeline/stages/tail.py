@@ -19,19 +19,19 @@ from omegaconf import DictConfig
 from safetensors.torch import save
 from torch import Tensor
 
+from drafters.io.safe_load import read_json
+from drafters.models.forms import tail_form
+from drafters.models.model_folder import open_model, quiet
+from drafters.models.tail import Spectrum, Tail
 from drafters.package.components import TAIL
-from drafters.package.forms import tail_form
-from drafters.package.model_folder import open_model, quiet
-from drafters.package.safe_load import read_json
-from drafters.tail import Spectrum, Tail
-from eval.metrics import interval
-from pipeline import reading as texts
+from eval.run.metrics import interval
 from pipeline.errors import ConfigError
-from pipeline.reading import Reading, open_reading
-from pipeline.stage import Advance, Context, Stage, write_atomic
-from pipeline.tails import fitting
-from pipeline.tails.carry import carry
-from pipeline.tails.training import Plan, train
+from pipeline.fit import tail_fit
+from pipeline.fit import text_and_models as texts
+from pipeline.fit.linked_folder import carry
+from pipeline.fit.text_and_models import Reading, open_reading
+from pipeline.fit.trainer import Plan, train
+from pipeline.runner.stage import Advance, Context, Stage, write_atomic
 
 REPORT = "tail.json"
 
@@ -89,10 +89,10 @@ def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, di
         reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
     )
     head = full.get_output_embeddings()
-    sums = fitting.moments(reading, advance)
+    sums = tail_fit.moments(reading, advance)
     ranks = list(settings.ranks) if settings.rank is None else [settings.rank]
-    tails, spectrum = fitting.candidates(reading, head, sums, ranks, list(settings.covers))
-    free, rows = fitting.choose(reading, tails, settings.max_head_share, context.cfg.package.lookahead, advance)
+    tails, spectrum = tail_fit.candidates(reading, head, sums, ranks, list(settings.covers))
+    free, rows = tail_fit.choose(reading, tails, settings.max_head_share, context.cfg.package.lookahead, advance)
     forms = {"full": full, "tli": reading.drafter, "tail_free": tail_form(reading.drafter, free)}
     chosen = {"rank": free.rank, "tokens": len(free.ids), "ranks": rows}
     tail, report = free, {**chosen, "tail": "training-free", "spectrum": _spectrum(spectrum)}
@@ -100,13 +100,13 @@ def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, di
         trained = _trained(context, reading, free, advance)
         forms["tail_trained"] = tail_form(reading.drafter, trained)
         both = {name: forms[name] for name in ("tail_free", "tail_trained")}
-        found = fitting.acceptances(reading, both, reading.texts["calibrate"], advance)
-        if fitting.mean(found["tail_trained"]) > fitting.mean(found["tail_free"]):
+        found = tail_fit.acceptances(reading, both, reading.texts["calibrate"], advance)
+        if tail_fit.mean(found["tail_trained"]) > tail_fit.mean(found["tail_free"]):
             tail, report["tail"] = trained, "trained"
         report["trained_spectrum"] = _spectrum(Spectrum(_product_values(trained)))
-    measured = fitting.acceptances(reading, forms, reading.texts["test"], advance)
+    measured = tail_fit.acceptances(reading, forms, reading.texts["test"], advance)
     report |= {"acceptance": {name: _interval(rows) for name, rows in measured.items()}}
-    report |= {"head_share": fitting.head_share(reading, tail), "head_share_short": fitting.head_share(reading, None)}
+    report |= {"head_share": tail_fit.head_share(reading, tail), "head_share_short": tail_fit.head_share(reading, None)}
     return tail, report | {"test_documents": len(measured["full"]), "test_tokens": int(measured["full"][:, 0].sum())}
 
 
@@ -143,7 +143,7 @@ def _spectrum(spectrum: Spectrum) -> dict[str, Any]:
 
 def _interval(rows: Tensor) -> dict[str, float | None]:
     low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
-    return {"mean": fitting.mean(rows), "low": low, "high": high}
+    return {"mean": tail_fit.mean(rows), "low": low, "high": high}
 
 
 def _tensors(tail: Tail) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """traces: what the drafter would have said at every position of the target's own text, and whether it would have passed.
 
 Prompts are split by document (of a corpus) or by prompt (of a suite) into train, validation and test. Writes Arrow shards of
-features and labels, see `pipeline.disco.tracing` and `pipeline.disco.arrow`; a rerun skips the finished ones. ``report.json``
-holds the counts, the mean acceptance and the splits' hashes.
+features and labels, see `pipeline.disco.traces.trace` and `pipeline.disco.traces.trace_files`; a rerun skips the
+finished ones. ``report.json`` holds the counts, the mean acceptance and the splits' hashes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from drafters.package.safe_load import read_json
+from drafters.io.safe_load import read_json
 from drafters.probs import Sampling
 from drafters.stop.features import NAMES
-from pipeline import corpus
-from pipeline.disco import arrow, prompts
-from pipeline.disco.opening import Opened, models_external, open_pair, sampler_name, stage_inputs
-from pipeline.disco.prompts import Prompt
-from pipeline.disco.tracing import traced
+from pipeline.disco.setup import Opened, models_external, open_pair, sampler_name, stage_inputs
+from pipeline.disco.traces import trace_files, trace_prompts
+from pipeline.disco.traces.trace import traced
+from pipeline.disco.traces.trace_prompts import Prompt
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, always, write_atomic
+from pipeline.runner.stage import Context, Stage, always, write_atomic
+from pipeline.text import corpus
 
 
 @dataclass
@@ -50,9 +50,9 @@ def run(context: Context) -> None:
     settings, cfg = context.cfg.traces, context.cfg
     with context.progress("Opening the models", None):
         opened = open_pair(cfg, context.inputs)
-    room = prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
-    chosen = prompts.prompts(cfg, opened.models.target_tokenizer, room)
-    parts = prompts.split([prompt.group for prompt in chosen], settings.validation, settings.test, cfg.seed)
+    room = trace_prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
+    chosen = trace_prompts.prompts(cfg, opened.models.target_tokenizer, room)
+    parts = trace_prompts.split([prompt.group for prompt in chosen], settings.validation, settings.test, cfg.seed)
     rows = len(chosen) * settings.max_new_tokens * len(settings.temperatures)
     size = rows * 4 * (len(NAMES) + 8) / 1e6
     context.console.print(
@@ -63,17 +63,17 @@ def run(context: Context) -> None:
         for temperature in settings.temperatures:
             for start in range(0, len(chosen), settings.shard_size):
                 numbers = range(start, min(start + settings.shard_size, len(chosen)))
-                path = arrow.shard_path(context.out, temperature, start // settings.shard_size)
+                path = trace_files.shard_path(context.out, temperature, start // settings.shard_size)
                 kept = path.exists()
                 if not kept:
-                    arrow.write_shard(path, _shard(cfg, opened, chosen, numbers, parts, temperature))
+                    trace_files.write_shard(path, _shard(cfg, opened, chosen, numbers, parts, temperature))
                 bar.advance(len(numbers), kept=kept)
     _finish(context, parts, opened.sampler.name)
 
 
 def _shard(
     cfg: DictConfig, opened: Opened, chosen: list[Prompt], numbers: range, parts: dict[str, str], temperature: float
-) -> list[arrow.Request]:
+) -> list[trace_files.Request]:
     some = [chosen[number] for number in numbers]
     sampling = Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
     found = traced(
@@ -86,25 +86,25 @@ def _shard(
         cfg.traces.max_new_tokens,
     )
     return [
-        arrow.Request(number, item.group, parts[item.group], temperature, trace)
+        trace_files.Request(number, item.group, parts[item.group], temperature, trace)
         for number, item, trace in zip(numbers, some, found, strict=True)
     ]
 
 
 def _finish(context: Context, parts: dict[str, str], sampler: str) -> None:
-    requests = arrow.read_shards(context.out)
+    requests = trace_files.read_shards(context.out)
     summary: dict[str, Any] = {}
     for temperature in context.cfg.traces.temperatures:
         here = [item for item in requests if item.temperature == round(temperature, 6)]
         chances = np.concatenate([item.trace.overlap.numpy() for item in here])
         summary[f"{temperature:g}"] = {
-            "requests": {name: sum(item.split == name for item in here) for name in prompts.SPLITS},
+            "requests": {name: sum(item.split == name for item in here) for name in trace_prompts.SPLITS},
             "drafts": len(chances),
             "acceptance": float(chances.mean()),
         }
     report = {"sampler": sampler, "features": list(NAMES), "temperatures": summary} | {
-        "splits": prompts.split_hashes(parts),
-        "groups": {name: sorted(g for g, part in parts.items() if part == name) for name in prompts.SPLITS},
+        "splits": trace_prompts.split_hashes(parts),
+        "groups": {name: sorted(g for g, part in parts.items() if part == name) for name in trace_prompts.SPLITS},
     }
     write_atomic(context.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     for temperature, found in summary.items():
@@ -122,14 +122,14 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     warps = {name: cfg.package[name] for name in ("top_k", "top_p")}
     values |= {"sampler": sampler_name(cfg), "seed": cfg.seed, "dtype": cfg.dtype, "foreign": cfg.pair.foreign, **warps}
     if cfg.traces.prompts == "suite":
-        return values | {"suite": prompts.suite_values(cfg) | {"path": None}}
+        return values | {"suite": trace_prompts.suite_values(cfg) | {"path": None}}
     return values | {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The models, and where the prompts come from."""
     if cfg.traces.prompts == "suite":
-        return models_external(cfg) | prompts.suite_external(cfg)
+        return models_external(cfg) | trace_prompts.suite_external(cfg)
     return models_external(cfg) | corpus.external(corpus.corpus_config(cfg))
 
 

@@ -17,28 +17,29 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from drafters.io.safe_load import read_json
+from drafters.models.pair import ModelPair
 from drafters.package.components import StopModel
-from drafters.package.safe_load import read_json
 from drafters.package.writer import folder_revision
-from drafters.pair import ModelPair
 from drafters.stop.classifier import Classifier
-from eval.replay import Trace
+from eval.stop.replay import Trace
 from pipeline import tracking
-from pipeline.disco import arrow, comparing, prompts
 from pipeline.disco.calibration import curves, expected_calibration_error
-from pipeline.disco.component import component, with_parameters, write_component
-from pipeline.disco.data import LABELS, rows_of
-from pipeline.disco.module import OUTPUTS
-from pipeline.disco.opening import models_external, open_pair, stage_inputs
-from pipeline.disco.pricing import measure_prices
-from pipeline.disco.show import show_report
-from pipeline.disco.training import fit
-from pipeline.disco.tuning import Tuned, tune
+from pipeline.disco.classifier_module import OUTPUTS
+from pipeline.disco.policies import compare
+from pipeline.disco.policies.policy_table import show_report
+from pipeline.disco.policies.prices import measure_prices
+from pipeline.disco.policies.tune import Tuned, tune
+from pipeline.disco.setup import models_external, open_pair, stage_inputs
+from pipeline.disco.stop_model import component, with_parameters, write_component
+from pipeline.disco.traces import trace_files, trace_prompts
+from pipeline.disco.traces.trace_rows import LABELS, rows_of
+from pipeline.disco.train import fit
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, Stage, always, write_atomic
+from pipeline.runner.stage import Context, Stage, always, write_atomic
 
 REPORT, CHECKPOINTS = "report.json", ".checkpoints"
-Splits = dict[str, list[arrow.Request]]
+Splits = dict[str, list[trace_files.Request]]
 
 
 @dataclass
@@ -47,7 +48,7 @@ class TrainDiscoConfig:
 
     # true: the package holds the classifier, and the stop policies specdecpp, disco and cost_aware apply
     enabled: bool = False
-    # Min1_ratio | one_minus_tv | greedy_match: what is learnt, see pipeline/disco/data.py
+    # Min1_ratio | one_minus_tv | greedy_match: what is learnt, see pipeline/disco/traces/trace_rows.py
     label: str = "min1_ratio"
     hidden: list[int] = field(default_factory=lambda: [32])
     lr: float = 3e-3
@@ -88,7 +89,7 @@ def run(context: Context) -> None:
     trained_on |= {"drafter_seconds": prices.drafter, "decision_seconds": prices.stop}
     model = with_parameters(model, {t: found.parameters for t, found in tuned.items()}, trained_on)
     write_component(model, context.out)
-    policies = {t: comparing.policies(model, found, t, settings.max_length) for t, found in tuned.items()}
+    policies = {t: compare.policies(model, found, t, settings.max_length) for t, found in tuned.items()}
     held_out = {temperature: _traces(splits, "test", temperature) for temperature in tuned}
     report = {
         "pair": cfg.pair.name,
@@ -97,9 +98,9 @@ def run(context: Context) -> None:
         "prices": asdict(prices) | {"c": prices.marginal()},
         "calibration": quality,
         "tuned": {f"{t:g}": asdict(found) for t, found in tuned.items()},
-        "replayed": comparing.replayed(context, opened, held_out, policies, prices, first),
+        "replayed": compare.replayed(context, opened, held_out, policies, prices, first),
         "timed_suite": cfg.suite.name,
-        "ran": comparing.ran(context, opened, policies, prices),
+        "ran": compare.ran(context, opened, policies, prices),
     }
     write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     shutil.rmtree(context.out / CHECKPOINTS, ignore_errors=True)
@@ -114,8 +115,8 @@ def _revisions(models: ModelPair) -> dict[str, str]:
 
 
 def _splits(folder: Path) -> Splits:
-    requests = arrow.read_shards(folder)
-    return {name: [item for item in requests if item.split == name] for name in prompts.SPLITS}
+    requests = trace_files.read_shards(folder)
+    return {name: [item for item in requests if item.split == name] for name in trace_prompts.SPLITS}
 
 
 def _temperatures(splits: Splits) -> list[float]:
@@ -182,12 +183,12 @@ def config(cfg: DictConfig) -> dict[str, Any]:
     values.pop("enabled")
     values["suites"] = sorted(values["suites"])
     shape = {name: cfg.traces[name] for name in ("max_new_tokens", "sampler")}
-    return {**values, **shape, "suite": prompts.suite_values(cfg) | {"path": None}, "seed": cfg.seed}
+    return {**values, **shape, "suite": trace_prompts.suite_values(cfg) | {"path": None}, "seed": cfg.seed}
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The models and the suites."""
-    found = models_external(cfg) | prompts.suite_external(cfg)
+    found = models_external(cfg) | trace_prompts.suite_external(cfg)
     return found | {f"train_disco.suites.{name}": path for name, path in cfg.train_disco.suites.items() if path}
 
 
@@ -195,7 +196,7 @@ def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = cfg.train_disco
     for name, path in settings.suites.items():
-        if prompts.named_suite(str(name), path).path is None:
+        if trace_prompts.named_suite(str(name), path).path is None:
             raise ConfigError(
                 f"train_disco.suites.{name}: expected a local copy of its rows, train_disco.suites.{name}=FILE"
             )

@@ -8,9 +8,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import drafters
 from drafters.generation import generate
+from drafters.models.pair import PairError, load_pair
 from drafters.package.writer import Origin, describe, save_package
-from drafters.pair import PairError, load_pair
-from drafters.samplers.guard import LossyError
+from drafters.samplers.lossy_settings import LossyError
 from drafters.vocab.alignment import VocabMap, identity, restrict
 from tests.data import DATA, needs
 

@@ -10,11 +10,11 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from pipeline.runner import Runner
+from pipeline.runner.runner import Runner
 
 STAGES = {
     "numbers": """
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage, write_atomic
 from {package}.arithmetic import text
 
 def run(context: Context) -> None:
@@ -25,7 +25,7 @@ def run(context: Context) -> None:
 STAGE = Stage(name="numbers", run=run, external=lambda cfg: {{"seeds": cfg.seeds}})
 """,
     "shards": """
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage, write_atomic
 
 def run(context: Context) -> None:
     lines = (context.inputs["numbers"] / "numbers.txt").read_text().split()
@@ -45,7 +45,7 @@ STAGE = Stage(
 )
 """,
     "total": """
-from pipeline.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage, write_atomic
 
 def run(context: Context) -> None:
     size = sum(path.stat().st_size for path in (context.inputs["shards"] / "part").iterdir())

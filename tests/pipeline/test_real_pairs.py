@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from pipeline.config import load
-from pipeline.runner import Runner
+from pipeline.config.hydra_config import load
+from pipeline.runner.runner import Runner
 from tests.data import DATA, needs
 
 pytestmark = needs("models", "text")

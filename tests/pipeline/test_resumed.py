@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from eval.progress import Lines
-from pipeline import counting, stage
+from eval.run.progress import Lines
+from pipeline.count import shards
+from pipeline.runner import stage
 from pipeline.stages.count import STAGE as COUNT
 from pipeline.stages.generate import STAGE as GENERATE
-from tests.pipeline.pretraining import test_training as pretraining
+from tests.pipeline.pretraining import test_phase as pretraining
 from tests.pipeline.stages import test_count as counts
 from tests.pipeline.stages import test_generate as generation
 
@@ -52,7 +53,7 @@ def test_generate(tmp_path: Path, watched: list[Lines]) -> None:
 
 
 def test_count(tmp_path: Path, watched: list[Lines], monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, calls, real = written(tmp_path, counts.TEXTS), [], counting.count_tokens
+    corpus, calls, real = written(tmp_path, counts.TEXTS), [], shards.count_tokens
 
     def killed(*arguments: Any, **options: Any) -> Any:
         if len(calls) == 3:
@@ -60,10 +61,10 @@ def test_count(tmp_path: Path, watched: list[Lines], monkeypatch: pytest.MonkeyP
         calls.append(1)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(counting, "count_tokens", killed)
+    monkeypatch.setattr(shards, "count_tokens", killed)
     with pytest.raises(KeyboardInterrupt):
         COUNT.run(counts.context(tmp_path, corpus, shard_bytes=500))
-    monkeypatch.setattr(counting, "count_tokens", real)
+    monkeypatch.setattr(shards, "count_tokens", real)
     COUNT.run(counts.context(tmp_path, corpus, shard_bytes=500))
     first, second = (lines.tally for lines in watched)
     assert (first.kept, second.done) == (0, sum(len(text.encode()) for text in counts.TEXTS))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafters.affinity import AffinityPrior
+from drafters.affinity.prior import AffinityPrior
 from drafters.vocab.alignment import VocabMap
 
 LARGEST_MATRIX = 2**30  # bytes of M in fp64

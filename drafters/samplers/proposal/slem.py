@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins
+from drafters.rng.coins import Coins
 from drafters.samplers.draft import ABSENT, MISS, Draft, Session
 from drafters.vocab.texts import Texts
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from drafters.samplers.relabel import Relabelling
+from drafters.samplers.many_to_one import Relabelling
 
 
 class SLRS(Relabelling):

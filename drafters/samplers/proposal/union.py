@@ -6,7 +6,7 @@ have is rejected. Its acceptance, sum of min(p, q) over the intersection, is nev
 
 from __future__ import annotations
 
-from drafters.samplers.relabel import Relabelling
+from drafters.samplers.many_to_one import Relabelling
 from drafters.vocab.alignment import VocabMap
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import Draft, Verdict, Verifier
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import Draft, Verdict, Verifier
-from drafters.samplers.siblings import WithReplacement
-from drafters.samplers.walk import Walk
+from drafters.samplers.tree.siblings import WithReplacement
+from drafters.samplers.tree.walk import Walk
 
 HALVINGS = 32  # of [1, k]: acceptance to 1e-9. Any rho above the root is lossless, so precision costs acceptance only
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
 from drafters.probs import picked, residual
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import Draft, Verdict, Verifier
 
 

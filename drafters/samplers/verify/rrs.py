@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from drafters.coins import Coins, Key
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import Draft, Verdict, Verifier
-from drafters.samplers.siblings import Siblings, WithReplacement
-from drafters.samplers.walk import recursive_rejection
+from drafters.samplers.tree.siblings import Siblings, WithReplacement
+from drafters.samplers.tree.walk import recursive_rejection
 
 
 @dataclass(frozen=True)

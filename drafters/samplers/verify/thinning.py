@@ -12,8 +12,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
 from drafters.probs import residual
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import Draft, Laws, Verdict, Verifier
 
 

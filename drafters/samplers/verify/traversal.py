@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drafters.coins import Coins, Key
 from drafters.probs import NEGLIGIBLE
+from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import ROOT, Draft, Verdict, Verifier
-from drafters.samplers.siblings import OneDrawnThenTop, Siblings
-from drafters.samplers.walk import families
+from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings
+from drafters.samplers.tree.walk import families
 
 _TINY = torch.finfo(torch.float64).tiny
 

@@ -5,11 +5,11 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from drafters.engine.cache import TransformersModel
-from drafters.engine.compiled import Steps
-from drafters.engine.direct import Recorder
-from drafters.engine.session import TransformersPair
-from drafters.prune import prune_head
+from drafters.engine.cache.cached_model import TransformersModel
+from drafters.engine.compiled.compiled_forward import Steps
+from drafters.engine.compiled.without_dynamo import Recorder
+from drafters.engine.transformers_pair import TransformersPair
+from drafters.models.prune import prune_head
 from drafters.vocab.alignment import VocabMap, identity, restrict
 from drafters.vocab.feed import FeedTable
 

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from drafters.coins import KeyedCoins
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.session import TransformersPair
+from drafters.engine.transformers_pair import TransformersPair
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
-from eval.tables import foreign_pair
+from eval.lossless.toys.table_models import foreign_pair
 
 V = 61
 LONG = torch.arange(60) % V

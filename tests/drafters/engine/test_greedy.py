@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from drafters.coins import KeyedCoins
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 
 NEW = 14
 GREEDY = Limits(NEW, Sampling(0.0))

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from drafters.coins import KeyedCoins
-from drafters.engine.cache import TransformersModel
+from drafters.engine.cache.cached_model import TransformersModel
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.opening import RequestError
-from drafters.enumeration import branches
+from drafters.engine.prefill import RequestError
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
-from drafters.stop.static import Static
-from eval.tables import full_pair
+from drafters.stop.policies.static import Static
+from eval.lossless.exact.enumeration import branches
+from eval.lossless.toys.table_models import full_pair
 
 NEW = 9
 CASES = [("tli", "pruned"), ("tli", "foreign"), ("exact_match", "full"), ("rrs", "full")]

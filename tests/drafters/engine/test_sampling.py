@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from drafters.coins import KeyedCoins
 from drafters.engine.decode import Autoregressive, Speculative, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 
 LIMITS = Limits(12, Sampling(1.0, top_k=30, top_p=0.95))
 REQUESTS = [7, 3, 1_000_003, 0]

@@ -5,21 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from drafters.coins import KeyedCoins
 from drafters.engine import decode
 from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.stop.catalog import CATALOG, build
-from drafters.stop.confidence import Confidence
 from drafters.stop.features import RECENT, STEP
+from drafters.stop.policies.confidence import Confidence
+from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopError, StopPolicy
-from drafters.stop.static import Static
-from eval.law import exact_law, largest_error, reference_law, total_variation
-from eval.losslessness.mutants.engine import dropping
-from eval.losslessness.toys import TOYS, blocks
-from eval.replay import replay
-from pipeline.disco.tracing import forced, trace, traced
+from eval.lossless.exact.exact_law import exact_law, largest_error, reference_law, total_variation
+from eval.lossless.mutants.engine import dropping
+from eval.lossless.toys.toy_pairs import TOYS, blocks
+from eval.stop.replay import replay
+from pipeline.disco.traces.trace import forced, trace, traced
 from tests.drafters.stop.conftest import make_trained as _make_trained
 
 make_trained = _make_trained  # the fixture of tests/drafters/stop
@@ -74,11 +74,11 @@ class Noted(StopPolicy):
 
 def test_a_policy_with_a_shortest_round_is_not_told_of_the_draws_before_it(pairs, prompts, monkeypatch):
     pair, vocab = pairs("same", dtype=torch.float64)  # every draft is accepted: rounds of 6, 6 and 4 tokens
-    from drafters.engine import propose
+    from drafters.engine.drafting import chain
     from drafters.samplers.catalog import build as build_sampler
 
-    described, describe = [], propose.describe
-    monkeypatch.setattr(propose, "describe", lambda *given: described.append(given[3][0].tolist()) or describe(*given))
+    described, describe = [], chain.describe
+    monkeypatch.setattr(chain, "describe", lambda *given: described.append(given[3][0].tolist()) or describe(*given))
     stop, coins = Noted(), KeyedCoins(1, torch.tensor([0]))
     speculative(pair, build_sampler("standard", vocab), stop, [prompts[0]], coins, Limits(16))
     whole = [(False, 0), (True, 3), (True, 4), "verified"]

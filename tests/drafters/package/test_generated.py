@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drafters.package import privacy
-from drafters.package.artifact import load
-from drafters.package.errors import PackageError
-from drafters.package.hub import Source
+from drafters.io import secrets
+from drafters.io.hub import Source
+from drafters.io.json_rules import check_description, check_patterns, check_stop_config
+from drafters.io.safe_load import read_header, read_json, read_tensors
+from drafters.models.model_folder import check_model_folder
 from drafters.package.inspection import inspect_folder
-from drafters.package.model_folder import check_model_folder
-from drafters.package.safe_load import read_header, read_json, read_tensors
-from drafters.package.schema import check_description, check_patterns, check_stop_config
-from drafters.package.sealed import verify
+from drafters.package.integrity import verify
+from drafters.package.reader import load
+from drafters.package_error import PackageError
 
 SECONDS = 1.0  # of the processor: a busy machine is not a slow answer
 
@@ -213,7 +213,7 @@ def attempt(folder: Path) -> tuple[list[str], bool]:
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(filter(None, place)))
 def test_no_payload_runs_anywhere(package, tools, tmp_path, place, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a hundred manifests
-    monkeypatch.setattr(privacy, "_detectors", lambda text: ())
+    monkeypatch.setattr(secrets, "_detectors", lambda text: ())
     name, field = place
     mark = tmp_path / "ran"
     good = (package / name).read_text()

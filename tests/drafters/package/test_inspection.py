@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from drafters.package.hub import Source
+from drafters.io.hub import Source
 from drafters.package.inspection import MODEL, PACKAGE, inspect_folder
-from drafters.package.recommendation import NAME, write_recommendation
+from drafters.package.recommendation.recommended_json import NAME, write_recommendation
 from pipeline.inspect import main as inspect
 
 
@@ -22,8 +22,8 @@ def test_a_good_package(original, monkeypatch):
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", built)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", built)
-    monkeypatch.setattr("drafters.package.artifact.load_pruned", built)
-    monkeypatch.setattr("drafters.package.artifact.open_tokenizer", built)
+    monkeypatch.setattr("drafters.package.reader.load_pruned", built)
+    monkeypatch.setattr("drafters.package.reader.open_tokenizer", built)
     found = lines(original)
     assert list(found) == [name for name, _ in PACKAGE]
     assert all(line.passed for line in found.values())

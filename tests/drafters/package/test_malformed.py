@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from drafters.package import artifact, sealed
-from drafters.package.artifact import load
-from drafters.package.errors import PackageError
+from drafters.package import integrity, reader
+from drafters.package.reader import load
+from drafters.package_error import PackageError
 
 
 def refused(directory: Path, file: str, field: str) -> PackageError:
@@ -56,7 +56,7 @@ def test_a_flipped_bit_is_found_in_every_file(package):
 
 def test_without_the_hash_check_the_flip_would_pass(package, monkeypatch):
     """The planted bug: if this loader went by, the test above would prove nothing."""
-    monkeypatch.setattr(sealed.hashlib, "file_digest", lambda file, name: _Agreeing(file))
+    monkeypatch.setattr(integrity.hashlib, "file_digest", lambda file, name: _Agreeing(file))
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         test_a_flipped_bit_is_found_in_every_file(package)
 
@@ -132,7 +132,7 @@ def test_a_newer_format_says_upgrade(package):
 
 
 def test_a_manifest_is_read_up_to_a_cap(package, monkeypatch):
-    monkeypatch.setattr(sealed, "MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr(integrity, "MAX_MANIFEST_BYTES", 100)
     refused(package, "manifest.json", "size")
 
 
@@ -379,7 +379,7 @@ def test_model_configs(package, tools, change, field):
 def test_a_config_of_a_bigger_model_allocates_nothing(package, tools, monkeypatch):
     edit_json(package / "config.json", hidden_size=1 << 16, intermediate_size=1 << 18, head_dim=1 << 15)
     tools.reseal(package)
-    monkeypatch.setattr(artifact, "load_pruned", lambda *args, **kwargs: pytest.fail("the weights were loaded"))
+    monkeypatch.setattr(reader, "load_pruned", lambda *args, **kwargs: pytest.fail("the weights were loaded"))
     refused(package, "model.safetensors", "size")
 
 

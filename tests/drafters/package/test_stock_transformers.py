@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from drafters.package.artifact import load
-from drafters.package.schema import FORMAT_VERSION
+from drafters.io.json_rules import FORMAT_VERSION
+from drafters.package.reader import load
 from drafters.rounding import excess, logits_bound
 
 FORMATS = Path(__file__).parent / "formats"

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from drafters.samplers.catalog import CATALOG, applies, build, check_options
-from drafters.samplers.guard import LossyError
+from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.needs import is_identity
 from drafters.vocab.alignment import VocabMap, identity, restrict
 

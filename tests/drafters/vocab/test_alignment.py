@@ -21,7 +21,7 @@ from drafters.vocab.alignment import (
     same_vocabulary,
     validate,
 )
-from drafters.vocab.bytes import Spelling, spelling
+from drafters.vocab.spelling import Spelling, spelling
 from tests.data import shared_path
 
 GPT2, NEOX = "tokenizers/gpt2", "tokenizers/gpt-neox-20b"

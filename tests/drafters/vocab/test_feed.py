@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from drafters.vocab.bytes import Scheme, Spelling, spelling
 from drafters.vocab.feed import Speller, feed_table
+from drafters.vocab.spelling import Scheme, Spelling, spelling
 from tests.data import shared_path
 
 

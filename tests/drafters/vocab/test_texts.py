@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from drafters.vocab.bytes import Spelling
+from drafters.vocab.spelling import Spelling
 from drafters.vocab.texts import Texts, read_texts, spelled_texts
 from tests.data import shared_path
 

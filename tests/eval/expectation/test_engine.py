@@ -6,17 +6,17 @@ import math
 import pytest
 import torch
 
-from drafters.coins import KeyedCoins
 from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.draft import Chain
-from drafters.stop.static import Static
-from eval.contenders import Drafter
+from drafters.stop.policies.static import Static
+from eval.expectation.common_text import Continuation, common_text, drafted, drafter_logits, readable, target_logits
 from eval.expectation.expect import expectations, survival_of
-from eval.expectation.rounds import Followed, expected_rounds
-from eval.expectation.text import Continuation, common_text, drafted, drafter_logits, readable, target_logits
-from eval.losslessness.toys import TOYS, small
+from eval.expectation.expected_rounds import Followed, expected_rounds
+from eval.lossless.toys.toy_pairs import TOYS, small
+from eval.run.configurations import Drafter
 
 RUNS, FALSE_ALARM = 4000, 5.0
 LIMITS = Limits(5, Sampling(1.0))

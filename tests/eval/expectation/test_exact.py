@@ -7,15 +7,15 @@ import torch
 
 from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
-from drafters.enumeration import branches
 from drafters.probs import Sampling
 from drafters.samplers.draft import Sampler
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
+from eval.expectation.common_text import Continuation, drafter_logits, readable, target_logits
 from eval.expectation.expect import survival_of
-from eval.expectation.rounds import Followed, expected_rounds
-from eval.expectation.text import Continuation, drafter_logits, readable, target_logits
-from eval.law import reference_law
-from eval.losslessness.toys import TOYS, small
+from eval.expectation.expected_rounds import Followed, expected_rounds
+from eval.lossless.exact.enumeration import branches
+from eval.lossless.exact.exact_law import reference_law
+from eval.lossless.toys.toy_pairs import TOYS, small
 
 COUNTS = ("tokens", "target_forwards", "accepted", "verified")
 CHAINS = [

@@ -9,19 +9,19 @@ from drafters.probs import Sampling
 from drafters.samplers.catalog import CATALOG, build
 from drafters.samplers.draft import Chain
 from drafters.vocab.alignment import identity
-from eval.acceptance import acceptance_rrs_without_replacement
-from eval.expectation import chains, trees
+from eval.acceptance.race_ranks import rank_law
+from eval.acceptance.verifier_formulas import acceptance_rrs_without_replacement
+from eval.expectation import chain_chances, tree_chances
 from eval.expectation.expect import has_rule, survival_of, target_law
-from eval.rank_law import rank_law
 
 A = (0.5, 0.3, 0.2), (0.2, 0.3, 0.5)
 B = (0.618, 0.354, 0.028), (0.373, 0.58, 0.047)
 C = (0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4)
 # Cumulative acceptance with 1, 2, 3 drafts, from exact enumeration and linear programs of the literature's rules.
 PUBLISHED = {
-    trees.independent: {"A": (0.7, 0.76, 0.808), "B": (0.755, 0.846385, 0.9036834), "C": (0.6, 0.72, 0.768)},
-    trees.tested_together: {"A": (0.7, 0.79135529, 0.85851861), "C": (0.6, 0.75, 0.79394997)},
-    trees.drawn_then_certain: {"A": (0.7, 0.9, 1.0), "C": (0.6, 0.76666667, 0.93333333)},
+    tree_chances.independent: {"A": (0.7, 0.76, 0.808), "B": (0.755, 0.846385, 0.9036834), "C": (0.6, 0.72, 0.768)},
+    tree_chances.tested_together: {"A": (0.7, 0.79135529, 0.85851861), "C": (0.6, 0.75, 0.79394997)},
+    tree_chances.drawn_then_certain: {"A": (0.7, 0.9, 1.0), "C": (0.6, 0.76666667, 0.93333333)},
 }
 LAWS = {"A": A, "B": B, "C": C}
 RHO = {"A": (0.63076923, 0.25796079, 0.11126997), "C": (0.54285714, 0.23333333, 0.14285714, 0.08095238)}
@@ -62,13 +62,13 @@ def test_rules_of_siblings_have_the_published_acceptance(rule):
 @pytest.mark.parametrize("name", RACE)
 def test_a_race_has_the_same_winner_as_often_as_published(name):
     p, q, x, weight = over_text(name)
-    assert float(weight @ chains.same_winner(p, q, x)) == pytest.approx(RACE[name], abs=6e-9)
+    assert float(weight @ chain_chances.same_winner(p, q, x)) == pytest.approx(RACE[name], abs=6e-9)
 
 
 @pytest.mark.parametrize("name", RHO)
 def test_arrivals_have_the_published_law_of_ranks(name):
     count = len(RHO[name])
-    found, error = sampled(trees.arrivals, LAWS[name], count)
+    found, error = sampled(tree_chances.arrivals, LAWS[name], count)
     exact = rank_law(*(torch.tensor(law) for law in LAWS[name]), count)
     torch.testing.assert_close(exact, torch.tensor(RHO[name], dtype=torch.float64), rtol=0, atol=1e-8)
     assert bool(((found - exact).abs() < FALSE_ALARM * error).all())
@@ -85,11 +85,14 @@ def arrivals_of_other_noise(p, q, tokens, count, generator):
 
 def exclusive_drawn_afresh(p, q, tokens, count, generator):
     """The planted bug: earlier draws as they are drawn, not as they are given that they were rejected."""
-    real, trees._draw = trees._draw, lambda weights, generator: torch.multinomial(q, 1, generator=generator).squeeze(-1)
+    real, tree_chances._draw = (
+        tree_chances._draw,
+        lambda weights, generator: torch.multinomial(q, 1, generator=generator).squeeze(-1),
+    )
     try:
-        return trees.exclusive(p, q, tokens, count, generator)
+        return tree_chances.exclusive(p, q, tokens, count, generator)
     finally:
-        trees._draw = real
+        tree_chances._draw = real
 
 
 @pytest.mark.parametrize(("planted", "exact"), [
@@ -109,7 +112,7 @@ def test_children_without_replacement_are_unbiased(laws, count):
     p, q = (torch.tensor(law, dtype=torch.float64) for law in laws)
     generator = torch.Generator().manual_seed(count)
     x = torch.multinomial(p, DRAWS, replacement=True, generator=generator)
-    found = trees.exclusive(p.expand(DRAWS, -1), q.expand(DRAWS, -1), x, count, generator).sum(-1)
+    found = tree_chances.exclusive(p.expand(DRAWS, -1), q.expand(DRAWS, -1), x, count, generator).sum(-1)
     exact = float(acceptance_rrs_without_replacement(p, q, count))
     error = float(found.std()) / math.sqrt(DRAWS)
     assert abs(float(found.mean()) - exact) <= FALSE_ALARM * error + 1e-12
@@ -173,7 +176,7 @@ def test_what_has_no_rule():
 
 def test_a_token_that_the_drafter_never_says_is_none_of_its_arrivals():
     laws = ((0.25,) * 4, (0.7, 0.3, 0.0, 0.0))  # with more children than the drafter has tokens
-    found, error = sampled(trees.arrivals, laws, 3)
+    found, error = sampled(tree_chances.arrivals, laws, 3)
     exact = rank_law(*(torch.tensor(law) for law in laws), 3)
     assert bool(((found - exact).abs() <= FALSE_ALARM * error + 1e-12).all())
     assert float(found.sum()) == pytest.approx(0.5, abs=0.02)

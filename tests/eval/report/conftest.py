@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from eval import metrics
-from eval.costs import Costs, Timing, cost_report
-from eval.records import AUTOREGRESSIVE, PACKAGE, SPECULATIVE, UNPRUNED, Configuration, Record, histogram
+from eval.costs.forwards import Costs, Timing, cost_report
 from eval.report import rounds
 from eval.report.write import assemble
+from eval.run import metrics
+from eval.run.records import AUTOREGRESSIVE, PACKAGE, SPECULATIVE, UNPRUNED, Configuration, Record, histogram
 
 COSTS = Costs(
     target={n: Timing(1.0 + 0.1 * (n - 1), 1.0, 1.0, 5) for n in range(1, 7)},

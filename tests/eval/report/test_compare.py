@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.metrics import interval
 from eval.report.compare import compare, lost_for_sure, main, show
 from eval.report.shapes import ReportError
+from eval.run.metrics import interval
 from tests.eval.report.conftest import EXPECTED
 
 TLI = 6  # row of the fixture: the packaged drafter with sampler tli at T = 1

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.costs import Costs, Timing
-from eval.records import PACKAGE, SPECULATIVE, Configuration, Record, histogram
+from eval.costs.forwards import Costs, Timing
 from eval.report.rounds import by_round, oracle, positions
+from eval.run.records import PACKAGE, SPECULATIVE, Configuration, Record, histogram
 
 KEY = Configuration(PACKAGE, "tli", SPECULATIVE, "static", 1.0, 25, "tli")
 COSTS = Costs(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.config import load
-from pipeline.discovery import load_stage
+from pipeline.config.hydra_config import load
+from pipeline.runner.discovery import load_stage
 
 
 @pytest.mark.parametrize("name", ["disco_mbpp", "disco_cnn_dm", "disco_alpaca"])

@@ -11,12 +11,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from pipeline import counting, generations
-from pipeline.corpus import is_heldout
+from pipeline.count import shards
 from pipeline.errors import ConfigError
-from pipeline.stage import Context, write_atomic
+from pipeline.runner.stage import Context, write_atomic
 from pipeline.stages import count
 from pipeline.stages.count import STAGE, CountConfig
+from pipeline.text import generations
+from pipeline.text.corpus import is_heldout
 
 ZOO = Path(__file__).resolve().parents[3] / "drafters" / "zoo" / "pycode"
 TEXTS = [f"def function_{i}(x):\n    return x + {i}  # caf\u00e9\n" for i in range(60)]
@@ -98,7 +99,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(tmp_path, corpus_file, monkeypa
     (tmp_path / "whole").mkdir()
     whole, report, _ = run(context(tmp_path / "whole", corpus_file, shard_bytes=500))
     calls = []
-    real = counting.count_tokens
+    real = shards.count_tokens
 
     def killed(tokenizer, texts, **options):
         if len(calls) == 3:
@@ -106,13 +107,13 @@ def test_a_killed_run_goes_on_and_gives_the_same(tmp_path, corpus_file, monkeypa
         calls.append(1)
         return real(tokenizer, texts, **options)
 
-    monkeypatch.setattr(counting, "count_tokens", killed)
+    monkeypatch.setattr(shards, "count_tokens", killed)
     with pytest.raises(KeyboardInterrupt):
         STAGE.run(context(tmp_path, corpus_file, shard_bytes=500))
     parts = sorted((tmp_path / "out").glob(".part-*"))
     assert len(parts) == 3
     left = []
-    monkeypatch.setattr(counting, "count_tokens", lambda *args, **options: left.append(1) or real(*args, **options))
+    monkeypatch.setattr(shards, "count_tokens", lambda *args, **options: left.append(1) or real(*args, **options))
     tensors, again, _ = run(context(tmp_path, corpus_file, shard_bytes=500))
     assert again == report
     assert all(tensors[name].equal(whole[name]) for name in whole)
@@ -161,7 +162,7 @@ def test_no_text_is_an_error(tmp_path):
 
 
 def test_a_column_of_identifiers_is_no_domain(tmp_path, corpus_file, monkeypatch):
-    monkeypatch.setattr(counting, "MAX_DOMAINS", 2)
+    monkeypatch.setattr(shards, "MAX_DOMAINS", 2)
     with pytest.raises(ConfigError, match=r"corpus\.domain: more than 2 different values"):
         STAGE.run(context(tmp_path, corpus_file))
 

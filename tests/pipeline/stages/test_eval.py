@@ -12,16 +12,15 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from drafters.samplers import catalog
 from drafters.samplers.draft import Sampler, Verdict
-from drafters.samplers.guard import LossyError
+from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.rejection import Rejection
-from eval.records import parse
 from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
-from pipeline import evaluating, measuring
-from pipeline.config import load
+from eval.run.records import parse
+from pipeline.config.hydra_config import load
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluate import common_text, judge
-from pipeline.runner import Runner
+from pipeline.evaluate import cells, setup, text_expectations, verdict_run
+from pipeline.runner.runner import Runner
 from pipeline.stages import eval as stage
 
 TOKENS = ["</s>", *"abcdefghijkl"]
@@ -173,13 +172,19 @@ def test_a_killed_run_keeps_its_prices_its_expectations_and_what_was_confirmed(p
         calls.append(task.number)
         return real(self, task, repeat, on_done)
 
-    more = ("seed=11", "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.rows=few")
+    more = (
+        "seed=11",
+        "eval.samplers=[tli,rrs,kseq]",
+        "eval.temperatures=[1.0]",
+        "eval.repeats=1",
+        "eval.suites.dataset_rows=few",
+    )
     monkeypatch.setattr(stage.Harness, "trial", counted)
     with pytest.raises(KeyboardInterrupt):
         run(place, *more)
     calls.clear()
     monkeypatch.setattr(stage, "measure_costs", lambda *a: measured.append("costs"))
-    monkeypatch.setattr(common_text, "expectations", lambda *a: measured.append("laws"))
+    monkeypatch.setattr(text_expectations, "expectations", lambda *a: measured.append("laws"))
     out, _ = run(place, *more)
     assert (calls, measured) == ([2], [])  # of the confirming
     report = json.loads((out / "report.json").read_text())
@@ -208,7 +213,7 @@ def test_the_verdict_and_what_it_rests_on(place, done):
 
 
 def test_stop_policies_that_are_measured_can_be_recommended(place, monkeypatch):
-    monkeypatch.setattr(judge, "CONFIRMED", 20)
+    monkeypatch.setattr(verdict_run, "CONFIRMED", 20)
     more = (
         "seed=15",
         "eval.samplers=[tli]",
@@ -342,8 +347,8 @@ def test_a_killed_run_keeps_its_laws(place, monkeypatch):
             raise KeyboardInterrupt
         return real(self, contender)
 
-    real = measuring.Laws.optimum
-    monkeypatch.setattr(measuring.Laws, "optimum", cut)
+    real = cells.Laws.optimum
+    monkeypatch.setattr(cells.Laws, "optimum", cut)
     with pytest.raises(KeyboardInterrupt):
         run(place, *more)
     run(place, *more)
@@ -358,10 +363,10 @@ def test_a_relaxed_acceptance_in_a_generation_config_is_refused_and_what_is_not_
     class Pair:
         target, drafter = Model(repetition_penalty=1.2, temperature=0.5), Model()
 
-    assert evaluating._generation_settings(Pair) == {"repetition_penalty": 1.2}
+    assert setup._generation_settings(Pair) == {"repetition_penalty": 1.2}
     Pair.drafter = Model(assistant_ensemble_weight=0.5)
     with pytest.raises(LossyError, match=r"the drafter's generation_config.json: assistant_ensemble_weight=0.5"):
-        evaluating._generation_settings(Pair)
+        setup._generation_settings(Pair)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,20 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from drafters.package.errors import PackageError
-from drafters.package.export.common import ExportError
-from drafters.package.manifest import read_manifest
-from drafters.package.recommendation import Choice, Rated, Recommendation, Speedup, Target, Use, write_recommendation
+from drafters.export.common import ExportError
+from drafters.io.manifest import read_manifest
+from drafters.package.recommendation.recommended_json import (
+    Choice,
+    Rated,
+    Recommendation,
+    Speedup,
+    Target,
+    Use,
+    write_recommendation,
+)
 from drafters.package.writer import folder_revision
-from pipeline.stage import Context
+from drafters.package_error import PackageError
+from pipeline.runner.stage import Context
 from pipeline.stages import export as stage
 
 ROOT = Path(__file__).parents[3]

@@ -9,19 +9,19 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import drafters
-from drafters.pair import load_pair
-from drafters.prune import save_pruned
+from drafters.models.pair import load_pair
+from drafters.models.prune import save_pruned
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from drafters.vocab.alignment import identity, restrict
 from eval.report.sources import further
-from pipeline import config
+from pipeline.config import hydra_config
 from pipeline.errors import ConfigError
-from pipeline.reading import open_reading
-from pipeline.stage import Context
+from pipeline.fit import trainer
+from pipeline.fit.early_stopping import Best
+from pipeline.fit.text_and_models import open_reading
+from pipeline.runner.stage import Context
 from pipeline.stages import affinity, distill, package, sweep, tail
-from pipeline.tails import training
-from pipeline.tails.best import Best
 from tests.data import DATA, needs
 
 TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
@@ -52,10 +52,10 @@ def inputs(pair, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cfg(pair, tmp_path_factory):
     """The target's own text as a corpus: what it was trained on it says best."""
-    from drafters.coins import KeyedCoins
     from drafters.engine.decode import autoregressive
     from drafters.engine.limits import Limits
-    from drafters.engine.session import TransformersPair
+    from drafters.engine.transformers_pair import TransformersPair
+    from drafters.rng.coins import KeyedCoins
 
     one = TransformersPair(pair.target, pair.target, ())
     said = autoregressive(one, [torch.tensor([1])] * 48, KeyedCoins(0, torch.arange(48)), Limits(100)).tokens
@@ -75,7 +75,7 @@ def run(stage, cfg, inputs, out, *changes):
     """The stage's output folder, what it said, and its configuration."""
     out.mkdir(exist_ok=True)
     console = Console(record=True, width=200)
-    settings = config.load([*cfg, *changes])
+    settings = hydra_config.load([*cfg, *changes])
     stage.STAGE.check(settings)
     stage.run(Context(settings, inputs, out, console))
     return console.export_text(), settings
@@ -122,8 +122,8 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tailed, cfg, inputs, tmp_pa
     """Killed twice between two checkpoints: the weights are those of a run in one go."""
     settings = ["tail.steps=12", "tail.rank=8"]
     run(tail, cfg, inputs, tmp_path / "whole", *settings)
-    clean, real = training.Fitting.training_step, training.ModelCheckpoint
-    monkeypatch.setattr(training, "ModelCheckpoint", lambda **more: real(**{**more, "every_n_train_steps": 3}))
+    clean, real = trainer.Fitting.training_step, trainer.ModelCheckpoint
+    monkeypatch.setattr(trainer, "ModelCheckpoint", lambda **more: real(**{**more, "every_n_train_steps": 3}))
     for last in (5, 10):
 
         def killed(self, batch, index, last=last):
@@ -131,11 +131,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tailed, cfg, inputs, tmp_pa
                 raise KeyboardInterrupt
             return clean(self, batch, index)
 
-        monkeypatch.setattr(training.Fitting, "training_step", killed)
+        monkeypatch.setattr(trainer.Fitting, "training_step", killed)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             run(tail, cfg, inputs, tmp_path / "parts", *settings)
         assert (tmp_path / "parts" / ".training" / "last.ckpt").exists()
-    monkeypatch.setattr(training.Fitting, "training_step", clean)
+    monkeypatch.setattr(trainer.Fitting, "training_step", clean)
     run(tail, cfg, inputs, tmp_path / "parts", *settings)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
@@ -184,7 +184,7 @@ def test_at_temperature_zero_there_is_no_prior(cfg, inputs, tmp_path):
 
 def test_the_package_drafts_with_the_tail(pair, tailed, inputs, tmp_path):
     """Through the user's call: greedy output is the target's own, and sampled drafts are accepted more often than TLI's."""
-    from drafters.package.manifest import write_manifest
+    from drafters.io.manifest import write_manifest
 
     out, _, settings = tailed
     (tmp_path / "package").mkdir()
@@ -290,22 +290,22 @@ def test_a_training_without_gain_is_stopped_and_changes_nothing(cfg, inputs, tmp
 @pytest.mark.slow("three trainings, 3 to 5 s")
 def test_a_killed_healing_goes_on_to_the_same_bytes(cfg, inputs, tmp_path, monkeypatch):
     run(distill, cfg, inputs, tmp_path / "whole", *HEAL)
-    clean, real = training.Fitting.training_step, training.ModelCheckpoint
-    monkeypatch.setattr(training, "ModelCheckpoint", lambda **more: real(**{**more, "every_n_train_steps": 3}))
+    clean, real = trainer.Fitting.training_step, trainer.ModelCheckpoint
+    monkeypatch.setattr(trainer, "ModelCheckpoint", lambda **more: real(**{**more, "every_n_train_steps": 3}))
 
     def killed(self, batch, index):
         if self.global_step == 14:
             raise KeyboardInterrupt
         return clean(self, batch, index)
 
-    monkeypatch.setattr(training.Fitting, "training_step", killed)
+    monkeypatch.setattr(trainer.Fitting, "training_step", killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(distill, cfg, inputs, tmp_path / "parts", *HEAL)
-    monkeypatch.setattr(training.Fitting, "training_step", clean)
+    monkeypatch.setattr(trainer.Fitting, "training_step", clean)
     run(distill, cfg, inputs, tmp_path / "parts", *HEAL)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
 def test_healing_refuses_settings_that_cannot_work(cfg):
     with pytest.raises(ConfigError, match="patience from 1"):
-        distill.STAGE.check(config.load([*cfg, "distill.patience=0"]))
+        distill.STAGE.check(hydra_config.load([*cfg, "distill.patience=0"]))

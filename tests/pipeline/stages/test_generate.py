@@ -10,11 +10,12 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline import generating, generations
 from pipeline.errors import ConfigError
-from pipeline.stage import Context
+from pipeline.generate import target
+from pipeline.runner.stage import Context
 from pipeline.stages import generate
 from pipeline.stages.generate import STAGE, GenerateConfig, write_shards
+from pipeline.text import generations
 
 TARGET = Path(__file__).resolve().parents[3] / "drafters" / "zoo" / "pycode" / "target"
 SMALL = {"requests": 5, "prefix_tokens": 6, "max_new_tokens": 5, "shard_size": 2, "batch_size": 2}
@@ -67,7 +68,7 @@ def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpu
     STAGE.run(context(tmp_path / "other", corpus_file, seed=4))
     assert shards(tmp_path / "whole") != shards(tmp_path / "other")
 
-    real, calls = generating.autoregressive, []
+    real, calls = target.autoregressive, []
 
     def killed(*args):
         calls.append(1)
@@ -75,7 +76,7 @@ def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpu
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(generating, "autoregressive", killed)
+    monkeypatch.setattr(target, "autoregressive", killed)
     with pytest.raises(KeyboardInterrupt):
         STAGE.run(context(tmp_path / "out", corpus_file, seed=3))
     assert list(shards(tmp_path / "out")) == ["shard-00000.safetensors"]
@@ -104,7 +105,7 @@ def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_fi
 
     def make(work, done):
         for index, (chosen, requests) in reversed(list(enumerate(work))):  # they may come in any order
-            yield index, generating.shard(decode, chosen, requests, 3, done)
+            yield index, target.shard(decode, chosen, requests, 3, done)
 
     write_shards(made, prompts, make)
     assert seen == [[4, 5, 6], [0, 1, 2], [3]]

@@ -10,12 +10,12 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 import drafters
-from drafters.package.errors import PackageError
-from drafters.pair import load_pair, pair_settings
-from drafters.prune import save_pruned
+from drafters.models.pair import load_pair, pair_settings
+from drafters.models.prune import save_pruned
+from drafters.package_error import PackageError
 from drafters.vocab.alignment import identity, restrict
-from pipeline import config
-from pipeline.stage import Context
+from pipeline.config import hydra_config
+from pipeline.runner.stage import Context
 from pipeline.stages import package as stage
 from tests.data import DATA, needs
 
@@ -64,7 +64,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.floats
 @needs_models
 def test_the_package_loads_and_says_what_it_is(pruned, tmp_path):
-    from drafters.package.manifest import write_manifest
+    from drafters.io.manifest import write_manifest
 
     folder, cfg, kept, foreign = pruned
     said = run(folder, cfg, tmp_path / "out")
@@ -108,7 +108,7 @@ def test_a_crash_midway_is_overwritten(pruned, tmp_path):
 @needs_models
 def test_a_package_whose_logits_differ_is_not_finished(pruned, tmp_path, monkeypatch):
     """The planted bug: head rows scattered in another order than they were kept."""
-    from drafters.heads import PrunedHead
+    from drafters.models.heads import PrunedHead
 
     folder, cfg, *_ = pruned
 
@@ -172,7 +172,7 @@ def test_the_key_does_not_depend_on_where_folders_lie():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_compose_and_fail_clearly_without_their_models(name):
     overrides = ["pair.target=/nowhere/t", "pair.drafter=/nowhere/d"] if name == "local" else []
-    cfg = config.load(["stage=package", f"pair={name}", *overrides])
+    cfg = hydra_config.load(["stage=package", f"pair={name}", *overrides])
     settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))
     assert settings["name"] == name
     if name.startswith("pycode"):
@@ -186,6 +186,6 @@ def test_presets_compose_and_fail_clearly_without_their_models(name):
 def test_local_needs_both_folders():
     from omegaconf import MissingMandatoryValue
 
-    cfg = config.load(["stage=package", "pair=local"])
+    cfg = hydra_config.load(["stage=package", "pair=local"])
     with pytest.raises(MissingMandatoryValue, match=r"pair\.target"):
         load_pair(cfg.pair)

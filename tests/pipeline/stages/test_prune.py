@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from drafters.prune import load_pruned
+from drafters.models.prune import load_pruned
 from drafters.rounding import excess, logits_bound
 from drafters.vocab.alignment import VocabMap, validate
 from drafters.vocab.keep import BelowProtected, CountMismatch, EmptyCounts, KeepError, TooManyTokens
 from pipeline.errors import ConfigError
-from pipeline.stage import Context
+from pipeline.runner.stage import Context
 from pipeline.stages.prune import STAGE, PruneConfig
 
 TARGET = ["<s>", "</s>", "<|user|>", *"abcdefgh"]  # 11 tokens

@@ -9,15 +9,22 @@ from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from drafters.package.artifact import load
-from drafters.package.errors import PackageError
-from drafters.package.licences import LicenceError
-from drafters.package.manifest import read_manifest
-from drafters.package.privacy import SecretFound
-from drafters.package.recommendation import Choice, Recommendation, Speedup, Target, Use, write_recommendation
-from drafters.package.upload import Receipt
+from drafters.io.manifest import read_manifest
+from drafters.io.secrets import SecretFound
+from drafters.package.reader import load
+from drafters.package.recommendation.recommended_json import (
+    Choice,
+    Recommendation,
+    Speedup,
+    Target,
+    Use,
+    write_recommendation,
+)
+from drafters.package_error import PackageError
+from drafters.publish.licences import LicenceError
+from drafters.publish.upload import Receipt
 from pipeline.errors import ConfigError
-from pipeline.stage import Context
+from pipeline.runner.stage import Context
 from pipeline.stages import publish as stage
 
 PACKAGE = Path(__file__).parents[2] / "drafters" / "package" / "formats" / "v1"

@@ -12,10 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import drafters
 from drafters.generation import generate
-from pipeline.config import load
-from pipeline.disco import arrow
+from pipeline.config.hydra_config import load
+from pipeline.disco.traces import trace_files
 from pipeline.errors import ConfigError
-from pipeline.runner import Runner
+from pipeline.runner.runner import Runner
 from pipeline.stages import eval as eval_stage
 from pipeline.stages import traces as stage
 
@@ -87,7 +87,7 @@ def test_traces_go_on_after_the_last_whole_shard(place, monkeypatch):
     out, _ = run(place, "traces", "seed=5")
     assert made[0][0] == 10  # the third shard of temperature 0: two are kept
     assert len(made) == 4
-    requests = arrow.read_shards(out)
+    requests = trace_files.read_shards(out)
     assert [item.number for item in requests] == [*range(12), *range(12)]
     by_split = {name: {r.group for r in requests if r.split == name} for name in ("train", "validation", "test")}
     assert all(by_split.values())

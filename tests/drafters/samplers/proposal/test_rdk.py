@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from drafters.affinity import AffinityPrior
-from drafters.engine import propose
+from drafters.affinity.prior import AffinityPrior
+from drafters.engine.drafting import chain
 from drafters.engine.limits import Limits
 from drafters.samplers.catalog import build
 from drafters.samplers.proposal import rdk
 from drafters.samplers.proposal.rdk import RDK, RDKExact
 from drafters.samplers.proposal.tli import TLI
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import VocabMap, identity, restrict
-from eval.law import exact_law, largest_error, reference_law, total_variation
-from eval.losslessness.toys import TOYS, random_prior
+from eval.lossless.exact.exact_law import exact_law, largest_error, reference_law, total_variation
+from eval.lossless.toys.toy_pairs import TOYS, random_prior
 
 VOCAB = restrict(identity(6), torch.arange(3))
 P = torch.tensor([0.40, 0.20, 0.10, 0.15, 0.10, 0.05], dtype=torch.float64)
@@ -90,13 +90,13 @@ def test_the_prior_applied_after_the_draw_shows(monkeypatch):
     law = exact_law(sampler, lambda: Static(1), toy.pair, toy.prompt, limits)
     reference = reference_law(toy.pair, toy.prompt, limits)
     assert largest_error(law, reference) <= 1e-12
-    clean = propose.draw_children
+    clean = chain.draw_children
 
     def moves_after(q, sampler, coins, key, count=1):
         law, _ = clean(q, sampler, coins, key.at(draw=7), count)
         return law, sampler.verifier.draw(TLI(toy.pair.vocab).lift(q), coins, key, count)
 
-    monkeypatch.setattr(propose, "draw_children", moves_after)
+    monkeypatch.setattr(chain, "draw_children", moves_after)
     law = exact_law(sampler, lambda: Static(1), toy.pair, toy.prompt, limits)
     assert total_variation(law, reference) >= 1e-3
 

@@ -5,20 +5,20 @@ from itertools import product
 import pytest
 import torch
 
-from drafters.coins import Key, KeyedCoins
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling, residual
+from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.samplers.draft import Draft, Sampler
 from drafters.samplers.proposal.slrs_units import SLRSUnits
 from drafters.samplers.verify.rejection import Rejection
 from drafters.samplers.verify.thinning import Thinning
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
 from drafters.vocab.texts import spelled_texts
 from drafters.vocab.units import Units
-from eval.law import exact_law, largest_error, reference_law, total_variation
-from eval.worded_tables import END, spelled, worded_pair
+from eval.lossless.exact.exact_law import exact_law, largest_error, reference_law, total_variation
+from eval.lossless.toys.text_table_models import END, spelled, worded_pair
 
 VOCABULARIES = [
     (["a", "b", "ab", "abb"], ["a", "b"]),

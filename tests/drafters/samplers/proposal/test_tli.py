@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drafters.engine.propose import drafting_law
+from drafters.engine.drafting.chain import drafting_law
 from drafters.probs import Sampling, warp
 from drafters.samplers.catalog import build
 from drafters.samplers.proposal.tli import TLI

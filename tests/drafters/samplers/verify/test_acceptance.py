@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from drafters.samplers.siblings import OneDrawnThenTop, Siblings, WithoutReplacement, WithReplacement
+from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings, WithoutReplacement, WithReplacement
 from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.greedy import Greedy
 from drafters.samplers.verify.kseq import KSeq, solve_rho
 from drafters.samplers.verify.rejection import Rejection
 from drafters.samplers.verify.rrs import RRS
 from drafters.samplers.verify.traversal import Traversal
-from eval.bounds import optimal_acceptance
-from eval.one_round import one_round, random_laws
+from eval.acceptance.optimal import optimal_acceptance
+from eval.lossless.exact.one_round import one_round, random_laws
 
 LAWS = {
     "A": ((0.5, 0.3, 0.2), (0.2, 0.3, 0.5)),

@@ -2,7 +2,7 @@
 
 import torch
 
-from drafters.coins import Key, KeyedCoins
+from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.draft import ABSENT, MISS, ROOT, Draft, DrawnLaws
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.verify.exact_match import ExactMatch

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from drafters.coins import Key, KeyedCoins
+from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.catalog import CATALOG
 from drafters.samplers.draft import ABSENT, Draft, DrawnLaws
 from drafters.samplers.proposal.identity import Identity
-from eval.losslessness.sampled import subject
+from eval.lossless.sampled import subject
 
 ROWS, V = 64, 4
 

@@ -5,19 +5,19 @@ import random
 import pytest
 import torch
 
-from drafters.coins import Key, KeyedCoins
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling, warp
+from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.draft import ROOT, Chain, Sampler, Tree
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.tli import TLI
-from drafters.samplers.tunstall import tunstall
+from drafters.samplers.tree.tunstall import tunstall
 from drafters.samplers.verify.race import Race
+from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopPolicy
-from drafters.stop.static import Static
 from drafters.vocab.alignment import identity
-from eval.tables import Table, TablePair, foreign_pair, full_pair, pruned_pair
+from eval.lossless.toys.table_models import Table, TablePair, foreign_pair, full_pair, pruned_pair
 
 SEEDS = 300  # rows of one batch: requests have noise of their own
 NEW = 8

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 import drafters
-from drafters.coins import KeyedCoins
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.session import full_map, pair_of
-from drafters.pair import load_pair
+from drafters.engine.transformers_pair import full_map, pair_of
+from drafters.models.pair import load_pair
+from drafters.models.prune import prune_head
 from drafters.probs import Sampling, warp
-from drafters.prune import prune_head
+from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.samplers.verify.race import Race
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import restrict
 
 ZOO = Path(drafters.__file__).parent / "zoo" / "pycode"

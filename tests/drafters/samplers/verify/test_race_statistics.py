@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from drafters.coins import Key, KeyedCoins
 from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
+from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.draft import Chain, Sampler, Tree
 from drafters.samplers.proposal.identity import Identity
-from drafters.samplers.tunstall import expected_accepted, tunstall
+from drafters.samplers.tree.tunstall import expected_accepted, tunstall
 from drafters.samplers.verify.race import Race
-from drafters.stop.static import Static
+from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
-from eval.bounds import race_acceptance
-from eval.chi_square import ALPHA, p_value
-from eval.law import reference_law
-from eval.rank_law import rank_law
-from eval.tables import Table, TablePair, full_pair
+from eval.acceptance.optimal import race_acceptance
+from eval.acceptance.race_ranks import rank_law
+from eval.lossless.exact.exact_law import reference_law
+from eval.lossless.toys.table_models import Table, TablePair, full_pair
+from eval.stats.chi_square import ALPHA, p_value
 from tests.tiers import slow_but
 
 A = (0.5, 0.3, 0.2), (0.2, 0.3, 0.5)

@@ -10,16 +10,16 @@ from drafters.probs import Sampling
 from drafters.samplers.draft import Chain, Sampler, Tree
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.tli import TLI
-from drafters.samplers.siblings import WithoutReplacement, WithReplacement
+from drafters.samplers.tree.siblings import WithoutReplacement, WithReplacement
 from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.greedy import Greedy
 from drafters.samplers.verify.kseq import KSeq
 from drafters.samplers.verify.rrs import RRS
 from drafters.samplers.verify.traversal import Traversal
+from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopPolicy
-from drafters.stop.static import Static
-from eval.law import exact_law, largest_error, reference_law
-from eval.tables import Table, full_pair, pruned_pair
+from eval.lossless.exact.exact_law import exact_law, largest_error, reference_law
+from eval.lossless.toys.table_models import Table, full_pair, pruned_pair
 
 TOLERANCE = 1e-12
 TREES = {

@@ -1,0 +1,1 @@
+"""Where servers run: threads of this process, or Ray actors."""

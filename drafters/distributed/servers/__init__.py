@@ -1,0 +1,1 @@
+"""The drafter's and the target's side of distributed decoding."""

@@ -1,0 +1,1 @@
+"""Compiled forwards: the only place that touches private parts of torch."""

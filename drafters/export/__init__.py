@@ -1,0 +1,1 @@
+"""What other engines read, derived from a package."""

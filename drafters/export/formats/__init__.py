@@ -1,0 +1,1 @@
+"""The formats of other engines: one engine, one file."""

@@ -1,0 +1,45 @@
+"""speculators (vLLM's trainer of EAGLE-3, DFlash, P-EAGLE heads): the vocabulary maps to train a head with."""
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from drafters.export.common import Exported, Format, Request
+from drafters.export.kept_ids import from_mask, from_offsets, target_ids, to_mask, to_offsets
+
+D2T, T2D, TENSORS = "d2t.npy", "t2d.npy", "maps.safetensors"
+
+
+def _map(request: Request) -> Exported:
+    vocabulary = request.package.description["target"]["vocabulary"]
+    ids = target_ids(request.package)
+    d2t, t2d = to_offsets(ids), to_mask(ids, vocabulary)
+    np.save(request.out / D2T, d2t.numpy())
+    np.save(request.out / T2D, t2d.numpy())
+    # The keys under which a trained checkpoint of this format carries the same two tensors.
+    save_file({"d2t": d2t, "t2d": t2d}, request.out / TENSORS, metadata={"format": "pt"})
+    _check(request, ids, vocabulary)
+    return Exported(
+        serve=f"train with --d2t-path DIR/{D2T} --t2d-path DIR/{T2D}, then: vllm serve TRAINED_CHECKPOINT",
+        limits=(
+            f"Maps only: d2t int64 ({len(ids)},) in offset form (target id = i + d2t[i]), t2d bool ({vocabulary},).",
+            "The head is yours to train; a standalone drafter has no model type in speculators.",
+        ),
+        checked=f"{len(ids):,} ids, the same from d2t, from t2d and from {TENSORS}",
+    )
+
+
+def _check(request: Request, ids: torch.Tensor, vocabulary: int) -> None:
+    d2t = torch.from_numpy(np.load(request.out / D2T, allow_pickle=False))
+    t2d = torch.from_numpy(np.load(request.out / T2D, allow_pickle=False))
+    both = load_file(request.out / TENSORS)
+    same = all(torch.equal(found, ids) for found in (from_offsets(d2t), from_mask(t2d), from_offsets(both["d2t"])))
+    if not same or len(t2d) != vocabulary or not torch.equal(both["t2d"], t2d):
+        raise RuntimeError(f"{D2T}, {T2D} and {TENSORS} do not give back the {len(ids)} ids that were written")
+
+
+NO_TYPE = (
+    "speculators has no model type for a standalone language model, so `vllm serve` cannot open one in this format; "
+    "use to=vllm, or form=map to train an EAGLE-3 head with this vocabulary"
+)
+FORMAT = Format("speculators", {"map": _map}, {"full": NO_TYPE, "padded": NO_TYPE})

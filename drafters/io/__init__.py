@@ -1,0 +1,1 @@
+"""Files that others wrote, manifests, and where models and packages lie."""

@@ -1,0 +1,1 @@
+"""A package on the Hub: its card, its licence, its upload."""

@@ -1,0 +1,1 @@
+"""Randomness named by keys: nothing else in the library draws."""

@@ -1,0 +1,1 @@
+"""Stop policies. One rule, one file."""

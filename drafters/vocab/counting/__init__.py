@@ -1,0 +1,1 @@
+"""Exact token counts of a stream of texts."""

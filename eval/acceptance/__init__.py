@@ -1,0 +1,1 @@
+"""What could be accepted, by formula, and what was, by the laws that rounds logged."""

@@ -1,0 +1,1 @@
+"""What decoding costs: forwards, stop decisions, the time outside of forwards."""

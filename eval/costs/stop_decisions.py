@@ -1,0 +1,55 @@
+"""Seconds that a stop policy takes per draft: the features of the drawn token and the decision.
+
+Again and again in a loop, it finds its code and its numbers in the caches; behind a forward, as decoding has it, the forward's weights
+took their place, and the same decision takes two to three times as long.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from drafters.stop.features import describe
+from drafters.stop.policy import StopPolicy, reads_features
+from eval.run.trials import synchronise
+
+WARM_UP = 5
+
+
+@torch.inference_mode()  # as decoding does
+def decision_seconds(
+    stop: StopPolicy,
+    columns: int,
+    runs: int,
+    device: torch.device,
+    greedy: bool = False,
+    before: Callable[[], object] = lambda: None,
+) -> float:
+    """Median seconds of one decision at B = 1 with a law over `columns` drafter tokens; of a policy without features, its own.
+
+    `greedy`: with the softmax that temperature 0 needs besides its point. `should_continue` is timed as in the second draw of a
+    round, the state of which is set up outside the clock. `before`: run ahead of each decision, outside the clock, e.g. a forward.
+    """
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(1, columns, generator=generator)).to(device)
+    law, drawn = logits.softmax(-1), torch.full((1,), 0.5, device=device)
+    none, one = torch.zeros(1, dtype=torch.int64, device=device), torch.ones(1, dtype=torch.int64, device=device)
+    streak = torch.zeros(1, device=device)
+    stop.reset(torch.zeros(1, dtype=torch.int64))
+    taken = []
+    for _ in range(runs + WARM_UP):
+        stop.should_continue(None, none)
+        before()
+        synchronise(device)
+        begin = time.perf_counter()
+        features = None
+        if reads_features(stop):
+            shown = logits.softmax(-1) if greedy else law
+            features = describe(shown, drawn, one, (none, streak, drawn), float(not greedy))
+        stop.should_continue(features, one)
+        synchronise(device)
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken[WARM_UP:])

@@ -1,0 +1,1 @@
+"""Distributed speculative inference on paper, in virtual time, on real clocks and under faults."""

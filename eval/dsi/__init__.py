@@ -1,1 +1,0 @@
-"""Distributed speculative inference on paper and in virtual time."""

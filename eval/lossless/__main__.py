@@ -1,0 +1,104 @@
+"""`python -m eval.lossless`: prove every sampler of the catalog, write the certificate, exit with 1 if anything failed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from drafters.io.manifest import write_manifest
+from drafters.models.devices import choose_device
+from drafters.samplers.catalog import CATALOG
+from eval.lossless import gate
+from eval.lossless.certificate import NAME, certificate, code_hash
+from eval.lossless.mutants.matrix import MUTANTS
+from eval.lossless.verdict_table import show
+from eval.run.progress import Lines, ticking
+
+Advance = Callable[[int], None]
+DTYPE = "float64"  # of all toy laws
+
+
+Bar = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+def prove(device: str, workers: int, console: Console, bar: Bar) -> tuple[dict[str, Any], bool]:
+    """Run the whole gate and print it: the certificate, and whether everything passed."""
+    size = gate.size()
+    console.print(
+        f"proving {len(CATALOG)} samplers by exact laws, samples and {len(MUTANTS)} planted bugs: "
+        f"{size} tasks on {workers} processes, about {'three' if workers > 1 else 'six'} minutes"
+    )
+    start = time.monotonic()
+    with bar("Proving", size) as advance:
+        verdicts = gate.run(None, device, workers, advance)
+    show(verdicts, console)
+    proofs = verdicts.proofs.values()
+    cells = sum(proof.cells for proof in proofs)
+    worst = max((proof.exact_error or 0.0 for proof in proofs), default=0.0)
+    paths = sum(proof.path_cells for proof in proofs)
+    console.print(
+        f"{cells} exact cells, largest error {worst:.1e}; {paths} pathwise cells; "
+        f"{len(verdicts.findings)} findings on {len(MUTANTS)} planted bugs; {time.monotonic() - start:.0f} s"
+    )
+    console.print("every sampler is lossless" if verdicts.passed else "[red]NOT lossless: see the red lines[/red]")
+    matrix = [
+        {"source": MUTANTS[f.mutant].source, "bug": MUTANTS[f.mutant].title, "test": f.kind, "found": f.passed}
+        for f in verdicts.findings
+    ]
+    samplers = {name: proof.entry() for name, proof in verdicts.proofs.items()}
+    return certificate(samplers, device, DTYPE, matrix=matrix), verdicts.passed
+
+
+def save(found: dict[str, Any], folder: Path) -> Path:
+    """Write the certificate into `folder`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{NAME}.{os.getpid()}"
+    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / NAME)
+    return folder / NAME
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m eval.lossless", description=__doc__)
+    parser.add_argument("--device", default="cpu", help="where samples are drawn: auto, cpu, cuda or mps")
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the certificate goes to RUNS/lossless/<key>/")
+    chosen = parser.parse_args(arguments)
+    device, console = choose_device(chosen.device).type, Console()
+    found, passed = prove(device, chosen.workers, console, _bar(console))
+    key = code_hash()[:16]
+    folder = chosen.runs / "lossless" / (key if device == "cpu" else f"{key}-{device}")
+    path = save(found, folder)
+    write_manifest(folder, kind="lossless", key=folder.name, config={"device": device}, inputs={})
+    console.print(f"certificate: {path.resolve()}", soft_wrap=True)
+    return 0 if passed else 1
+
+
+def _bar(console: Console) -> Bar:
+    @contextmanager
+    def bar(description: str, total: int) -> Any:
+        if not console.is_terminal:
+            with ticking(Lines(description, total, lambda text: console.print(text, highlight=False))) as lines:
+                yield lines.advance
+            return
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(description, total=total)
+            yield lambda done: progress.advance(task, done)
+
+    return bar
+
+
+if __name__ == "__main__":
+    sys.exit(main())

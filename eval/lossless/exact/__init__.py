@@ -1,0 +1,1 @@
+"""Exact laws of the production engine, with every branch taken."""

@@ -1,0 +1,1 @@
+"""Checks of outputs on real weights: greedy identity, likelihood, identity of races."""

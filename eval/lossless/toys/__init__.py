@@ -1,0 +1,1 @@
+"""Toy models and policies of the gate: small enough that every branch can be run."""

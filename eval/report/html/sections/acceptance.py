@@ -1,0 +1,204 @@
+"""How much of what is drafted is accepted: by sampler, by position, and against what is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.report.html.charts import Line, Mark, Point, Scale, intervals, lines
+from eval.report.html.parts import Cell, Figure, Missing, Part, Section, Table, number, words
+from eval.report.html.svg import two
+from eval.report.row_names import Row, drafters, fastest, identity, is_plain, label, sorted_by_drafter, temperatures
+from eval.run.records import PACKAGE, UNPRUNED
+
+COMMAND = 'make eval ARGS="..."'
+
+
+def by_sampler(report: Mapping[str, Any]) -> Section:
+    """Acceptance rate, block efficiency and speed-up of every row, with intervals."""
+    rows = report["rows"]
+    names = drafters(rows)
+    figures = []
+    for temperature in temperatures(rows):
+        here = [row for row in rows if row["temperature"] == temperature and not is_plain(row)]
+        here = sorted_by_drafter(sorted(here, key=_tokens_per_forward), names)
+        for field, unit, reference in (
+            ("acceptance_rate", "acceptance", None),
+            ("block_efficiency", "tokens per target forward", 1.0),
+            ("speedup_vs_autoregressive", "speed-up over plain decoding", 1.0),
+        ):
+            title = f"{unit.capitalize()}, T = {temperature:g}"
+            marks = [_mark(row, field, names, rows) for row in here]
+            figures.append(Figure(title, intervals(marks, title, unit, two, reference)))
+    return Section(
+        "samplers",
+        "Acceptance, block efficiency and speed by sampler",
+        f"{_what_is_shown(rows)} Lines are 95 % intervals over prompts. Look first at tokens per target forward: it is what the "
+        "sampler earns; the speed-up is what is left after the drafter and the verification are paid. A line that crosses the "
+        "dashed one: nothing is gained for sure.",
+        legend=list(enumerate(names)),
+        figures=figures,
+    )
+
+
+EXPECTED = {"acceptance_rate": "acceptance", "block_efficiency": "tokens_per_forward"}  # of a measured figure
+
+
+def _what_is_shown(rows: Sequence[Row]) -> str:
+    if not any(row.get("acceptance") is not None for row in rows):
+        return "Dots are measured."
+    return (
+        "Acceptance and tokens per forward are expected, on the same text for all (measured where the note says so); speed-ups are "
+        "measured."
+    )
+
+
+def _tokens_per_forward(row: Row) -> float:
+    return -(row.get("tokens_per_forward") or row["block_efficiency"] or 0.0)
+
+
+def _mark(row: Row, field: str, names: list[str], rows: Sequence[Row]) -> Mark:
+    name, note = field, f"[{row['drafter']}]"
+    if field in EXPECTED and any(other.get(EXPECTED[field]) is not None for other in rows):
+        if row.get(EXPECTED[field]) is not None:
+            name = EXPECTED[field]
+        else:
+            note += " measured"
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return Mark(label(row, rows), row[name], low, high, names.index(row["drafter"]), note=note)
+
+
+def by_position(report: Mapping[str, Any]) -> Part:
+    """Acceptance at the 1st, 2nd, ... drafted position: three rows as lines, all as a table."""
+    title, entries = "Acceptance by position", [item for item in (report.get("rounds") or []) if item["positions"]]
+    if not entries:
+        return Missing("positions", title, "this report holds nothing about single rounds", [COMMAND])
+    rows, found = report["rows"], {identity(item): item["positions"] for item in entries}
+    figures = []
+    for temperature in temperatures(entries):
+        chosen = [row for row in _chosen(rows, temperature) if identity(row) in found]
+        if not chosen:
+            continue
+        series = [Line(_name(row, rows), _points(found[identity(row)]), number) for number, row in enumerate(chosen)]
+        heading = f"Accepted, given that it was tested, T = {temperature:g}"
+        chart = lines(
+            series, heading, Scale("position in the draft"), Scale("accepted / tested", two, top=1.0), apart=4.0
+        )
+        figures.append(Figure(heading, chart, [(line.series, line.name) for line in series]))
+    return Section(
+        "positions",
+        title,
+        "A draft is tested only if all before it were accepted. A rate that falls with the position is an argument for drafting "
+        "less, or for a stop policy. The charts show the packaged row with most tokens per target forward, the unpruned "
+        "reference and the fastest row, where they differ.",
+        figures=figures,
+        tables=[_positions(entries, rows)],
+    )
+
+
+def _chosen(rows: Sequence[Row], temperature: float) -> list[Row]:
+    """Most tokens per forward, the unpruned reference, the fastest; each once."""
+    here = [row for row in rows if row["temperature"] == temperature and not is_plain(row)]
+    best = max(
+        (row for row in here if row["drafter"] == PACKAGE), key=lambda row: row["block_efficiency"] or 0.0, default=None
+    )
+    reference = next((row for row in here if row["drafter"] == UNPRUNED), None)
+    found: list[Row] = []
+    for row in (best, reference, fastest(rows, temperature)):
+        if row is not None and row not in found:
+            found.append(row)
+    return found
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    return f"{label(row, rows)} ({row['drafter']})"
+
+
+def _points(positions: Sequence[Mapping[str, Any]]) -> list[Point]:
+    return [
+        Point(item["position"], item["rate"], item["low"], item["high"])
+        for item in positions
+        if item["rate"] is not None
+    ]
+
+
+def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> Table:
+    most = max(len(item["positions"]) for item in entries)
+    columns = ("T", "sampler", "drafter", *map(str, range(1, most + 1)))
+    cells = []
+    for item in entries:
+        first: list[Cell] = [number(item["temperature"], "{:g}"), words(label(item, rows)), words(item["drafter"])]
+        rates = [
+            number(place["rate"], tint=place["rate"], note=f"{place['accepted']:,} of {place['verified']:,} accepted")
+            for place in item["positions"]
+        ]
+        cells.append([*first, *rates, *[words("")] * (most - len(rates))])
+    return Table(
+        columns, cells, "Share accepted at each position of a round.", dense=True, folded="All rows as a table"
+    )
+
+
+def against_optimum(report: Mapping[str, Any]) -> Part:
+    """Each verifier beside the best lossless one for the way its drafts are drawn."""
+    title, every = "Gap to the optimal transport", report["rows"]
+    # At temperature 0 laws are one-hot and every lossless verifier is optimal.
+    rows = [row for row in every if row.get("optimal_acceptance") is not None and row["temperature"] > 0]
+    if not rows:
+        reason = "no laws (p, q) were logged at a temperature above 0"
+        return Missing("optimum", title, reason, ['make eval ARGS="eval.law_rounds=48 eval.temperatures=[1]"'])
+    names = drafters(every)
+    figures = []
+    for temperature in temperatures(rows):
+        here = sorted_by_drafter([row for row in rows if row["temperature"] == temperature], names)
+        marks = [_optimum_mark(row, names, every) for row in here]
+        heading = f"Acceptance at one node, T = {temperature:g}"
+        drawn = intervals(marks, heading, "probability that one of the k drafts is accepted", two)
+        figures.append(Figure(heading, drawn))
+    return Section(
+        "optimum",
+        title,
+        "The dot is the verifier's own probability to accept one of the drafts at a node, the diamond the highest that any lossless "
+        "verifier could reach with drafts drawn like these, both computed on the same logged laws. What lies between them can be "
+        "won by a better verifier; what lies between the diamond and 1 only by a better drafter or more drafts.",
+        legend=list(enumerate(names)),
+        figures=figures,
+        tables=[_optimum_table(rows, every)],
+    )
+
+
+def _optimum_mark(row: Row, names: list[str], rows: Sequence[Row]) -> Mark:
+    best = row["optimal_acceptance"]
+    note = f"optimum {best:.3f}, k = {row['drafts_at_root']} [{row['drafter']}]"
+    return Mark(label(row, rows), row["expected_acceptance"], series=names.index(row["drafter"]), best=best, note=note)
+
+
+def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
+    columns = ("T", "sampler", "drafter", "k", "expected", "optimum", "gap", "laws", "measured at the root", "rounds")
+    cells = [
+        [
+            number(row["temperature"], "{:g}"),
+            words(label(row, every)),
+            words(row["drafter"]),
+            number(row["drafts_at_root"], "{:d}"),
+            number(row["expected_acceptance"], "{:.3f}"),
+            number(row["optimal_acceptance"], "{:.3f}"),
+            number(_gap(row), "{:.3f}"),
+            number(row["common_laws"], "{:,d}"),
+            number(row["measured_at_root"], "{:.3f}"),
+            number(row["law_rounds"], "{:,d}"),
+        ]
+        for row in rows
+    ]
+    return Table(
+        columns,
+        cells,
+        "A row without expected value: its verifier has no closed form. Measured: share of the sampler's own rounds in which one of "
+        "the root's children was accepted.",
+        folded="The same as a table",
+    )
+
+
+def _gap(row: Row) -> float | None:
+    """Without the minus sign of rounding."""
+    gap = row["gap_to_optimum"]
+    return gap if gap is None or abs(gap) >= 5e-4 else 0.0

@@ -1,0 +1,203 @@
+"""Where the time goes: the parts of a cycle, and how far stop policies are from an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.report.html.charts import Bar, Mark, bars, intervals
+from eval.report.html.parts import Figure, Missing, Part, Section, Table, number, words
+from eval.report.html.svg import two
+from eval.report.row_names import Row, drafters, identity, is_plain, label, sorted_by_drafter, temperatures
+
+DRAFTING, VERIFYING, OTHER = 0, 1, 5
+COMMAND = 'make eval ARGS="..."'
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Mean seconds of one round: one target forward and the drafts it verifies."""
+
+    measured: float
+    drafting: float
+    verifying: float
+
+    @property
+    def other(self) -> float:
+        """Sampling, caches, bookkeeping and the prompt's share; below 0 where forwards alone were timed too slow."""
+        return self.measured - self.drafting - self.verifying
+
+
+def cycle(row: Row, drafter_forwards: int | None, costs: Mapping[str, Any]) -> Cycle | None:
+    """The row's mean round; None where drafter forwards were not counted or nothing was timed.
+
+    t(n) is taken at the mean number of drafts, linear between the measured n; None beyond the longest measured forward.
+    """
+    prices = {item["drafter"]: item["median"] for item in costs.get("d", [])}
+    times = {item["n"]: item["median"] for item in costs.get("t_n", [])}
+    seconds, forwards = row.get("seconds"), row["target_forwards"]
+    if not times or not seconds or not forwards or drafter_forwards is None:
+        return None
+    drafted = drafter_forwards / forwards
+    if drafted + 1 > max(times) or (drafted and row["drafter"] not in prices):
+        return None
+    verifying = float(np.interp(drafted + 1, sorted(times), [times[n] for n in sorted(times)]))
+    drafting = drafted * prices[row["drafter"]] if drafted else 0.0
+    return Cycle(seconds / forwards, drafting, verifying)
+
+
+def cycles(report: Mapping[str, Any]) -> Part:
+    """Bars of drafting, verifying and the rest, per token and per round."""
+    title = "Cost of a cycle"
+    rows, entries = report["rows"], {identity(item): item for item in (report.get("rounds") or [])}
+    found = []
+    for row in rows:
+        counted = 0 if is_plain(row) else entries.get(identity(row), {}).get("drafter_forwards")
+        if (made := cycle(row, counted, report["costs"])) is not None:
+            found.append((row, made))
+    if not any(not is_plain(row) for row, _ in found):
+        return Missing("cycle", title, "this report holds nothing about single rounds", [COMMAND])
+    figures = []
+    for temperature in temperatures(row for row, _ in found):
+        chosen = [(row, made) for row, made in found if row["temperature"] == temperature]
+        heading = f"Milliseconds per emitted token, T = {temperature:g}"
+        figures.append(
+            Figure(heading, bars([_bar(*item, rows) for item in chosen], heading, "ms per token", "{:.2f} ms".format))
+        )
+    return Section(
+        "cycle",
+        title,
+        "What one emitted token costs: forwards of the drafter and of the target as timed alone, and the rest of the measured time "
+        "(sampling, caches, the prompt). The shorter the bar, the faster. Trees and string-level samplers, whose drafter forwards "
+        "are not counted, are left out.",
+        legend=[(DRAFTING, "drafting"), (VERIFYING, "target forward"), (OTHER, "everything else")],
+        figures=figures,
+        tables=[_cycle_table(found, rows)],
+        notes=_notes(found, rows),
+    )
+
+
+def _bar(row: Row, made: Cycle, rows: Sequence[Row]) -> Bar:
+    scale = 1e3 * row["target_forwards"] / row["tokens"]
+    parts = (
+        (DRAFTING, made.drafting, "drafting"),
+        (VERIFYING, made.verifying, "target forward"),
+        (OTHER, made.other, "else"),
+    )
+    name = label(row, rows) if is_plain(row) else f"{label(row, rows)} \u00b7 {row['drafter']}"
+    return Bar(name, [(series, max(0.0, seconds) * scale, what) for series, seconds, what in parts])
+
+
+def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> Table:
+    columns = (
+        "T",
+        "sampler",
+        "drafter",
+        "drafts",
+        "drafting ms",
+        "target ms",
+        "else ms",
+        "round ms",
+        "tokens",
+        "ms/token",
+    )
+    cells = []
+    for row, made in found:
+        tokens = row["tokens"] / row["target_forwards"]
+        cells.append(
+            [
+                number(row["temperature"], "{:g}"),
+                words(label(row, rows)),
+                words(row["drafter"]),
+                number(row["drafted"] / row["target_forwards"], "{:.2f}"),
+                *(number(1e3 * part) for part in (made.drafting, made.verifying, made.other, made.measured)),
+                number(tokens),
+                number(1e3 * made.measured / tokens),
+            ]
+        )
+    return Table(columns, cells, "Means over rounds.", folded="The same as a table")
+
+
+def _notes(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> list[str]:
+    below = [f"{label(row, rows)} at T = {row['temperature']:g}" for row, made in found if made.other < 0]
+    if not below:
+        return []
+    return [
+        "In these rows the forwards, timed alone, add up to more than the measured time (a machine that was busier then, or too few "
+        f"runs: eval.cost_runs); their rest is drawn as 0: {', '.join(below)}."
+    ]
+
+
+def policies(report: Mapping[str, Any]) -> Part:
+    """Every row's speed-up by costs beside that of an oracle that makes no draft in vain."""
+    title = "Stop policies against an oracle"
+    rows = report["rows"]
+    oracles = {
+        identity(item): item["oracle_by_costs"]
+        for item in report.get("rounds") or []
+        if item["drafter_forwards"] is not None
+    }
+    shown = [row for row in rows if row.get("speedup_by_costs") is not None and oracles.get(identity(row)) is not None]
+    if not shown:
+        return Missing("policies", title, "this report holds nothing about single rounds", [COMMAND])
+    names = drafters(rows)
+    figures = []
+    for temperature in temperatures(shown):
+        here = sorted_by_drafter([row for row in shown if row["temperature"] == temperature], names)
+        marks = [_against(row, oracles[identity(row)], names, rows) for row in here]
+        heading = f"Speed-up by costs, T = {temperature:g}"
+        figures.append(Figure(heading, intervals(marks, heading, "speed-up over plain decoding", two, 1.0)))
+    stops = sorted({str(row["stop"]) for row in shown})
+    note = (
+        f'Only one policy was measured ({stops[0]}); measure others with make eval ARGS="stop=...".'
+        if len(stops) == 1
+        else ""
+    )
+    return Section(
+        "policies",
+        title,
+        "The dot is the speed-up that this row's rounds would have if forwards were all the work, the diamond the same if the "
+        "policy had known which drafts will be accepted and made no others (DISCO's oracle, arXiv 2405.04304, within the drafts "
+        "that were made). The distance is what a better stop policy can win at most. Chains of token-level samplers only.",
+        legend=list(enumerate(names)),
+        figures=figures,
+        tables=[_policy_table(shown, oracles, rows)],
+        notes=[note] if note else [],
+    )
+
+
+def _against(row: Row, oracle: float, names: list[str], rows: Sequence[Row]) -> Mark:
+    note = f"oracle {oracle:.2f} [{row['drafter']}]"
+    return Mark(label(row, rows), row["speedup_by_costs"], series=names.index(row["drafter"]), best=oracle, note=note)
+
+
+def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequence[Row]) -> Table:
+    columns = (
+        "T",
+        "sampler",
+        "drafter",
+        "policy",
+        "drafts per round",
+        "in vain",
+        "by costs",
+        "oracle",
+        "share of oracle",
+    )
+    cells = [
+        [
+            number(row["temperature"], "{:g}"),
+            words(label(row, rows)),
+            words(row["drafter"]),
+            words(row["stop"]),
+            number(row["drafted"] / row["target_forwards"]),
+            number(100 * (1 - row["accepted"] / row["drafted"]) if row["drafted"] else None, "{:.0f} %"),
+            number(row["speedup_by_costs"], "{:.2f}\u00d7"),
+            number(oracles[identity(row)], "{:.2f}\u00d7"),
+            number(100 * row["speedup_by_costs"] / oracles[identity(row)], "{:.0f} %"),
+        ]
+        for row in shown
+    ]
+    return Table(columns, cells, "In vain: drafted tokens that did not become output.", folded="The same as a table")

@@ -1,0 +1,112 @@
+"""What other commands measure: the kept-size curve, the timeline of distributed decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.report.html.charts import Lane, Line, Point, Scale, lines, timeline
+from eval.report.html.parts import Figure, Missing, Part, Section, Table, number, spread, words
+from eval.report.html.svg import two
+from eval.report.row_names import temperatures
+from eval.report.sources import CURVE_COMMAND, DSI_COMMAND
+
+RENDER = "make report"
+KINDS = {"draft": 0, "verify": 2, "stale": 5}
+
+
+def _count(value: float) -> str:
+    return f"{value / 1e3:g}k" if value >= 1000 and value % 100 == 0 else f"{value:,.0f}"
+
+
+def kept_size(curve: Mapping[str, Any] | None) -> Part:
+    """Acceptance by the number of kept tokens, one line per variant, the chosen size marked."""
+    title = "How many tokens to keep"
+    if curve is None or not curve["points"]:
+        return Missing("curve", title, "acceptance by kept vocabulary was not measured", [CURVE_COMMAND, RENDER])
+    variants = list(dict.fromkeys(point["variant"] for point in curve["points"]))
+    knee = curve.get("knee")
+    figures = []
+    for temperature in temperatures(curve["points"]):
+        here = [point for point in curve["points"] if point["temperature"] == temperature]
+        series = [_variant(here, name, variants.index(name)) for name in variants]
+        heading = f"Acceptance by kept tokens, T = {temperature:g}"
+        marked = None if knee is None else (float(knee["kept"]), f"{knee['kept']:,} kept")
+        across = Scale("tokens kept (logarithmic)", _count, logarithmic=True)
+        drawn = lines(
+            [line for line in series if line.points], heading, across, Scale("acceptance rate", two), vertical=marked
+        )
+        figures.append(Figure(heading, drawn))
+    reason = "" if knee is None else f" The marked size of {knee['kept']:,} tokens is the chosen one: {knee['reason']}."
+    return Section(
+        "curve",
+        title,
+        f"A smaller vocabulary makes the drafter cheaper and its drafts worse. Look where the lines begin to fall.{reason}",
+        legend=list(enumerate(variants)),
+        figures=figures,
+        tables=[_curve_table(curve["points"])],
+    )
+
+
+def _variant(points: list[Mapping[str, Any]], name: str, series: int) -> Line:
+    own = sorted((point for point in points if point["variant"] == name), key=lambda point: point["kept"])
+    places = [
+        Point(
+            point["kept"], point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high")
+        )
+        for point in own
+    ]
+    return Line(name, places, series)
+
+
+def _curve_table(points: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        [
+            number(point["temperature"], "{:g}"),
+            words(point["variant"]),
+            number(point["kept"], "{:,}"),
+            spread(
+                point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high"), "{:.3f}"
+            ),
+            number(point.get("speedup"), "{:.2f}\u00d7"),
+        ]
+        for point in points
+    ]
+    return Table(("T", "variant", "kept", "acceptance rate", "speed-up"), rows, folded="The same as a table")
+
+
+def dsi(found: Mapping[str, Any] | None) -> Part:
+    """Who computed what when, one timeline per run on the same axis."""
+    title = "Distributed speculative inference: who works when"
+    spans = [span for run in (found or {"runs": []})["runs"] for lane in run["lanes"] for span in lane["spans"]]
+    if found is None or not spans:
+        return Missing("dsi", title, "no timeline was recorded", [DSI_COMMAND, RENDER])
+    end = max(span["end"] for span in spans)
+    figures = []
+    for run in found["runs"]:
+        last = max((span["end"] for lane in run["lanes"] for span in lane["spans"]), default=0.0)
+        heading = f"{run['name']}: {run['tokens']:,} tokens in {last:,.1f} {found['unit']}"
+        lanes = [
+            Lane(
+                lane["label"],
+                [
+                    (
+                        span["begin"],
+                        span["end"],
+                        KINDS.get(span["kind"], 4),
+                        f"{span['kind']} {span['begin']:g} to {span['end']:g}",
+                    )
+                    for span in lane["spans"]
+                ],
+            )
+            for lane in run["lanes"]
+        ]
+        figures.append(Figure(heading, timeline(lanes, heading, f"time ({found['unit']})", end)))
+    return Section(
+        "dsi",
+        title,
+        "All timelines share one axis: the one that ends first is the fastest. Grey is work for a branch that was rejected "
+        "meanwhile.",
+        legend=[(KINDS["draft"], "draft"), (KINDS["verify"], "verify"), (KINDS["stale"], "rejected meanwhile")],
+        figures=figures,
+    )

@@ -1,0 +1,1 @@
+"""Stop policies replayed and compared, with the oracle that bounds them."""

@@ -1,0 +1,109 @@
+"""Stop policies side by side: replayed on the same requests, and as they really ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from drafters.stop.policies.static import Static
+from drafters.stop.policy import StopPolicy
+from eval.run.records import Record
+from eval.stop.oracle import Oracle
+from eval.stop.replay import Outcome, Prices, Trace, replay
+
+LONGEST_STATIC = 12
+ORACLE = "oracle"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy on one suite at one temperature."""
+
+    policy: str
+    speed: float  # tokens per t(1) by measured costs, against plain decoding
+    tokens_per_forward: float
+    drafted_per_round: float
+    wasted: float | None  # share of the drafts that did not become output; None: nothing was drafted
+    early: float  # share of rounds that stopped before they had to
+    gap_closed: float | None  # of the way from the best static length to the oracle; None: there is no way to go
+
+
+def best_static(traces: Sequence[Trace], prices: Prices, longest: int = LONGEST_STATIC) -> tuple[int, float]:
+    """The constant length of the highest speed by cost, 0 to `longest`, and that speed."""
+    speeds = [replay(traces, Static(length)).speed(prices) for length in range(longest + 1)]
+    best = int(np.argmax(speeds))
+    return best, speeds[best]
+
+
+def oracle(traces: Sequence[Trace]) -> Outcome:
+    """The bound: every round drafts exactly what will be accepted."""
+    return replay(traces, Oracle([trace.accepted for trace in traces]))
+
+
+def table(
+    policies: Mapping[str, StopPolicy],
+    traces: Sequence[Trace],
+    prices: Prices,
+    static: str,
+    bounds: Mapping[str, Outcome] | None = None,
+) -> list[Row]:
+    """A row per policy, per further bound, and one of the oracle. `static`: the policy whose distance to the oracle is the gap."""
+    outcomes = {name: replay(traces, policy) for name, policy in policies.items()} | dict(bounds or {})
+    outcomes[ORACLE] = oracle(traces)
+    low, high = outcomes[static].speed(prices), outcomes[ORACLE].speed(prices)
+    return [_row(name, outcome, prices, low, high) for name, outcome in outcomes.items()]
+
+
+def _row(name: str, outcome: Outcome, prices: Prices, low: float, high: float) -> Row:
+    speed, drafted = outcome.speed(prices), outcome.drafted
+    return Row(
+        policy=name,
+        speed=speed,
+        tokens_per_forward=outcome.tokens / outcome.forwards,
+        drafted_per_round=drafted / outcome.forwards,
+        wasted=None if not drafted else 1 - outcome.accepted / drafted,
+        early=outcome.early,
+        gap_closed=None if high <= low else (speed - low) / (high - low),
+    )
+
+
+def paired_gain(
+    traces: Sequence[Trace], one: StopPolicy, other: StopPolicy, prices: Prices, seed: int = 0, draws: int = 1000
+) -> tuple[float, float, float]:
+    """How much faster `one` is than `other` by cost, e.g. 0.08, with its 95 % bootstrap interval over requests."""
+    costs = []
+    for policy in (one, other):
+        outcome = replay(traces, policy)
+        drafted = outcome.rounds[:, 1]
+        each = prices.verify(drafted) + prices.draft(drafted, outcome.described)
+        costs.append(np.bincount(outcome.rounds[:, 0], each, minlength=len(traces)))
+    picks = np.random.default_rng(seed).integers(0, len(traces), (draws, len(traces)))
+    ratios = costs[1][picks].sum(1) / costs[0][picks].sum(1) - 1
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(costs[1].sum() / costs[0].sum() - 1), float(low), float(high)
+
+
+def measured(records: Sequence[Record], prices: Prices, described: Mapping[str, int | None]) -> dict[str, Any]:
+    """What really ran, all records of one policy and temperature: JSON-ready.
+
+    `described`: what `drafters.stop.policy.asks_from` says of a policy of this name: its decisions are paid for in `speed`.
+    """
+    tokens, seconds = sum(record.tokens for record in records), sum(record.seconds for record in records)
+    rounds = np.array([kind for record in records for kind in record.rounds], dtype=np.int64).reshape(-1, 4)
+    drafted, count = rounds[:, 0], rounds[:, 3]
+    name = records[0].configuration.stop
+    spent = float(((prices.verify(drafted) + prices.draft(drafted, described.get(str(name)))) * count).sum())
+    total = int((drafted * count).sum())
+    return {
+        "policy": name,
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds,
+        "speed": tokens * prices.target[1] / spent,
+        "tokens_per_forward": tokens / int(count.sum()),
+        "drafted": total,
+        "accepted": int((rounds[:, 2] * count).sum()),
+        "requests": len(records),
+    }

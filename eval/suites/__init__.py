@@ -1,0 +1,1 @@
+"""Prompt suites: what drafters are measured on."""

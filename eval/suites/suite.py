@@ -1,0 +1,182 @@
+"""Prompt suites: what drafters are measured on. One YAML of conf/suite each, read from the Hub or from a local file.
+
+A prompt always has a plain text, in the format that the papers use; where it also is a conversation, a tokenizer with a
+chat template gets that instead. Base models and the tiny ones therefore run every suite.
+"""
+
+import dataclasses
+import difflib
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from eval.suites.dataset_rows import DataError, Row, column, hub_rows, local_rows
+
+EMBEDDED = Path(__file__).resolve().parent / "prompts"
+# prefix, suffix and middle mark of the families that can fill in the middle
+INFILLING = (
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen coder, CodeGemma
+    ("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),  # DeepSeek coder
+    ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),  # Code Llama
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt of a suite."""
+
+    id: str
+    suite: str
+    text: str
+    messages: tuple[dict[str, str], ...] | None = None  # {"role", "content"}: for tokenizers with a chat template
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """Where a suite is and how a row becomes a prompt. ``path`` takes precedence over ``hub``."""
+
+    name: str
+    hub: str | None = None  # org/name
+    revision: str | None = None  # commit of 40 hex digits
+    subset: str | None = None
+    split: str = "test"
+    path: str | None = None  # jsonl, json, csv or parquet file; an embedded suite is named by its file alone
+    source: str = ""  # where to get the rows, for suites that are not on the Hub
+    id: list[str] = field(default_factory=list)  # columns, the first one present counts; none: the row's number
+    template: str = "{text}"  # str.format over the row's columns
+    without: dict[str, str] = field(default_factory=dict)  # column -> template where that column is empty
+    turns: list[str] = field(default_factory=list)  # columns with a list of user turns: `{turn}` is the first of them
+    chat: str | None = None  # template of the user's message; null: never a conversation
+    infilling: bool = False  # the template uses {PREFIX}, {SUFFIX} and {MIDDLE}: the tokenizer's marks
+
+
+def load(
+    suite: SuiteConfig | Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> list[Prompt]:
+    """The prompts of a suite.
+
+    Args:
+        tokenizer: needed by suites that fill in the middle.
+        limit: as many prompts, drawn without replacement by `seed`, in the suite's order; None: all.
+
+    Raises:
+        DataError: a missing file or column, an unknown setting, an unpinned or unreachable Hub data set, a suite
+            without prompts, or a tokenizer that cannot do what the suite needs.
+    """
+    suite = suite if isinstance(suite, SuiteConfig) else suite_config(suite)
+    if limit is not None and limit < 1:
+        raise DataError(f"limit must be at least 1, got {limit}; null for all prompts of {suite.name}")
+    marks = _infilling_marks(tokenizer, suite.name) if suite.infilling else {}
+    prompts = [_prompt(suite, number, row, marks) for number, row in enumerate(_rows(suite))]
+    if not prompts:
+        raise DataError(f"suite {suite.name}: {suite.path or suite.hub} holds no rows")
+    if limit is None or limit >= len(prompts):
+        return prompts
+    return [prompts[i] for i in sorted(random.Random(seed).sample(range(len(prompts)), limit))]
+
+
+def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Tensor:
+    """Ids of a prompt, int64 (n,), n >= 1, with what the tokenizer puts around it (BOS, chat template).
+
+    Of a prompt longer than `max_length`, the tokens before the text and the end of the text stay: what is continued is
+    what stands last.
+
+    Raises:
+        DataError: an empty prompt, or `max_length` below 1.
+    """
+    if max_length is not None and max_length < 1:
+        raise DataError(f"max_length must be at least 1, got {max_length}")
+    if prompt.messages is not None and getattr(tokenizer, "chat_template", None):
+        messages = [dict(message) for message in prompt.messages]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        ids, opening = tokenizer.encode(text, add_special_tokens=False), 0  # the template writes its own BOS
+    else:
+        plain = tokenizer.encode(prompt.text, add_special_tokens=False)
+        ids = tokenizer.encode(prompt.text)
+        ids = ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] and plain[-1:] != ids[-1:] else ids  # not to be ended
+        opening = max(len(ids) - len(plain), 0)
+    if not ids:
+        raise DataError(f"prompt {prompt.id} of {prompt.suite} is empty for this tokenizer")
+    if max_length is not None and len(ids) > max_length:
+        head = min(opening, max_length - 1)
+        ids = ids[:head] + ids[len(ids) - (max_length - head) :]
+    return torch.tensor(ids, dtype=torch.int64)
+
+
+def suite_config(values: Mapping[str, Any]) -> SuiteConfig:
+    """Settings of a suite from a plain mapping. Raises DataError for an unknown or missing one."""
+    known = [item.name for item in dataclasses.fields(SuiteConfig)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean suite.{near[0]}? " if near else ""
+            raise DataError(f"suite.{name}: no such setting; {hint}choose one of: {', '.join(known)}")
+    if not values.get("name"):
+        raise DataError("no suite: choose one of conf/suite, e.g. suite=pycode")
+    return SuiteConfig(**{str(name): value for name, value in values.items()})
+
+
+def _rows(suite: SuiteConfig) -> Iterable[Row]:
+    if suite.path is not None:
+        embedded = EMBEDDED / suite.path
+        return local_rows(embedded if embedded.is_file() else suite.path, "suite.path")
+    if suite.hub is None:
+        where = f" (get it from {suite.source})" if suite.source else ""
+        raise DataError(f"suite {suite.name} is not on the Hub: give its file{where} with suite.path=FILE")
+    return hub_rows(suite.hub, suite.revision, suite.subset, suite.split, "suite")
+
+
+def _prompt(suite: SuiteConfig, number: int, row: Row, marks: Mapping[str, str]) -> Prompt:
+    fields = {**row, **marks}
+    if suite.turns:
+        fields["turn"] = _first(row, suite.turns, "suite.turns")[0]
+    template = suite.template
+    for name, shorter in suite.without.items():
+        if not column(row, name, "suite.without"):
+            template = shorter
+    chat = None if suite.chat is None else _filled(suite, suite.chat, fields)
+    messages = None if chat is None else ({"role": "user", "content": chat},)
+    identity = str(_first(row, suite.id, "suite.id")) if suite.id else str(number)
+    return Prompt(identity, suite.name, _filled(suite, template, fields), messages)
+
+
+def _first(row: Row, names: list[str], option: str) -> Any:
+    present = [name for name in names if name in row]
+    return column(row, present[0] if present else names[0], option)
+
+
+def _filled(suite: SuiteConfig, template: str, fields: Mapping[str, Any]) -> str:
+    try:
+        return template.format_map(fields)
+    except (KeyError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"suite {suite.name}: its template {template!r} does not fit the rows ({type(error).__name__}: {error}); "
+            f"they have: {', '.join(sorted(map(str, fields)))}"
+        ) from error
+
+
+def _infilling_marks(tokenizer: PreTrainedTokenizerBase | None, name: str) -> dict[str, str]:
+    vocabulary = tokenizer.get_vocab() if tokenizer is not None else {}
+    for marks in INFILLING:
+        if all(mark in vocabulary for mark in marks):
+            return dict(
+                zip(
+                    ("PREFIX", "SUFFIX", "MIDDLE"),
+                    (mark.replace("\u2581<", " <").lstrip() for mark in marks),
+                    strict=True,
+                )
+            )
+    raise DataError(
+        f"suite {name} fills in the middle, and this tokenizer has none of the known marks "
+        f"({', '.join(marks[0] for marks in INFILLING)}): use a code model that was trained on them"
+    )

@@ -1,0 +1,1 @@
+"""What to decode with: candidates by predicted speed, confirmed by the clock."""

@@ -1,0 +1,1 @@
+"""Settings: their types, the checks that types cannot express, errors in one sentence."""

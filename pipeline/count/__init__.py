@@ -1,0 +1,1 @@
+"""Token counts, shard by shard, here or on a cluster."""

@@ -1,0 +1,1 @@
+"""Stop policies tuned on traces and compared on held-out prompts."""

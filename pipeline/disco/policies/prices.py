@@ -1,0 +1,72 @@
+"""What a round costs on this device: forwards of both models and decisions of a policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from drafters.package.components import StopModel
+from drafters.stop.catalog import build
+from drafters.stop.policy import StopPolicy
+from eval.costs.forwards import Costs, drafter_forward, measure_costs
+from eval.costs.stop_decisions import decision_seconds
+from eval.stop.replay import Prices
+from pipeline.disco.setup import Opened
+from pipeline.runner.stage import Advance, Context, write_atomic
+
+PASSES = 10  # of timing the forwards: what is compared within one of them ran at one pace of the machine
+TURNS = 5  # of timing decisions and drafter forwards
+
+
+def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices:
+    """Measured costs; a resumed run keeps those it began with."""
+    part, settings = context.out / ".part-prices.json", context.cfg.train_disco
+    if not part.exists():
+        ids, lengths = torch.arange(2, 130) % opened.models.vocabulary, range(1, settings.max_length + 2)
+        each = max(1, settings.cost_runs // PASSES)
+        with context.progress("Timing forwards and decisions", PASSES + TURNS) as bar:
+            passes = []
+            for _ in range(PASSES):
+                passes.append(measure_costs({"drafter": opened.pair}, ids, lengths, each))
+                bar.advance()
+            target, drafter = at_one_pace(passes, "drafter")
+            stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
+            share = _share(opened, stop, ids, settings.cost_runs, bar.advance)
+        found = {
+            "target": {str(n): seconds for n, seconds in target.items()},
+            "drafter": drafter,
+            "stop": share * drafter,
+        }
+        write_atomic(part, json.dumps(found).encode())
+    found = json.loads(part.read_text())
+    return Prices({int(n): seconds for n, seconds in found["target"].items()}, found["drafter"], found["stop"])
+
+
+def at_one_pace(passes: Sequence[Costs], drafter: str) -> tuple[dict[int, float], float]:
+    """Seconds t(n) and d: of every pass the ratio to its own t(1), their medians, times the median t(1).
+
+    A machine changes its pace by more than a second token costs; medians over minutes would call that the token's price.
+    """
+    unit = median(costs.t for costs in passes)
+    target = {n: unit * median(costs.target[n].median / costs.t for costs in passes) for n in passes[0].target}
+    return target, unit * median(costs.drafters[drafter].median / costs.t for costs in passes)
+
+
+def _share(opened: Opened, stop: StopPolicy, ids: Tensor, runs: int, advance: Advance) -> float:
+    """A decision's time, behind a drafter forward, over that forward's, timed in turns: a machine that changes its pace changes both."""
+    columns, shares, ahead = opened.vocab.to_target.shape[0], [], drafter_forward(opened.pair, ids)
+
+    def before() -> None:
+        ahead.run()
+        ahead.undo()
+
+    for _ in range(TURNS):
+        decision = decision_seconds(stop, columns, runs, opened.pair.device, greedy=True, before=before)
+        forward = measure_costs({"drafter": opened.pair}, ids, [1], runs).drafters["drafter"].median
+        shares.append(decision / forward)
+        advance()
+    return median(shares)

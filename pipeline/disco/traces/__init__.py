@@ -1,0 +1,1 @@
+"""What drafts on the target's own text would have met: prompts, labels, files."""

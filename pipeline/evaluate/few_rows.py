@@ -1,0 +1,55 @@
+"""The few rows that say most: one tree per drafter, and of samplers that do the same at a temperature only the plainest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from drafters.package.recommendation.uses import FORMS
+from eval.costs.forwards import Costs
+from eval.expectation.expected_rounds import Rounds
+from eval.run.configurations import Contender
+from pipeline.evaluate.text_expectations import Common
+from pipeline.evaluate.verdict_run import best_trees
+
+
+def few(
+    contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs
+) -> tuple[list[Contender], list[str]]:
+    """The contenders worth timing where time is short, and what was left out, in words.
+
+    Left out: drafters that no package holds, trees but the one predicted to be fastest, and samplers whose expected rounds are
+    exactly those of an earlier one with the same drafter (at temperature 0 all that draft alike).
+    """
+    own = [item for item in contenders if item.drafter is None or item.drafter.name in FORMS]
+    kept: list[Contender] = []
+    alike: dict[tuple[float, str, str], list[str]] = {}
+    for item in best_trees(own, common, costs):
+        twin = next((other for other in kept if _same(item, other, common)), None)
+        if twin is None:
+            kept.append(item)
+            continue
+        key = item.configuration.temperature, str(twin.configuration.preset), str(twin.configuration.drafter)
+        alike.setdefault(key, []).append(str(item.configuration.preset))
+    said = [
+        f"T = {heat:g}: {', '.join(names)} with the drafter {drafter} would take exactly the rounds of {sampler}"
+        for (heat, sampler, drafter), names in alike.items()
+    ]
+    return kept, said
+
+
+def _same(item: Contender, other: Contender, common: Mapping[float, Common]) -> bool:
+    key, theirs = item.configuration, other.configuration
+    if (key.temperature, key.drafter, key.executor) != (theirs.temperature, theirs.drafter, theirs.executor):
+        return False
+    found = common.get(key.temperature)
+    if found is None or item.sampler is None or other.sampler is None:
+        return False
+    return type(item.sampler.shape) is type(other.sampler.shape) and _equal(found.rounds(item), found.rounds(other))
+
+
+def _equal(first: Rounds | None, second: Rounds | None) -> bool:
+    if first is None or second is None:
+        return False
+    return np.allclose(first.target_forwards, second.target_forwards, rtol=1e-9, atol=0.0)

@@ -1,0 +1,204 @@
+"""The verdict of an evaluation: candidates by prediction, the first of them by the clock on unseen prompts, what to use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from drafters.engine.decode import autoregressive
+from drafters.io.manifest import Manifest
+from drafters.package.recommendation.choices import Choice, Recommendation, Target
+from drafters.samplers.draft import StringProposal, Tree
+from drafters.stop.policy import is_constant
+from eval.costs.forwards import Costs
+from eval.expectation.expected_rounds import expected_rounds
+from eval.lossless.certificate import code_hash
+from eval.run import metrics
+from eval.run.configurations import Contender
+from eval.run.records import AUTOREGRESSIVE, Configuration, Record, parse
+from eval.run.trials import Task
+from eval.verdict.candidates import Candidate, candidates, contender, shortlist
+from eval.verdict.prediction import Overheads, Timed, Work, fit_overheads, overrun, predict, timed, work
+from eval.verdict.verdict import Confirmed, confirm, surprises, verdict
+from pipeline.evaluate.policy_replays import by_policies
+from pipeline.evaluate.setup import Bench
+from pipeline.evaluate.text_expectations import LONGEST, Common
+from pipeline.runner.stage import Context, write_atomic
+
+CONFIRMED = 3  # candidates that run by the clock
+MOST = 1.25  # of whole runs' seconds that their forwards' prices may add up to: what prices change within minutes
+FEWEST = 4  # prompts under which there is no interval worth the name
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts, and what they rest on."""
+
+    choices: tuple[Choice, ...]
+    overheads: Overheads
+    overrun: float
+    warnings: list[str]
+
+
+def split(tasks: Sequence[Task], wanted: int) -> tuple[list[Task], list[Task]]:
+    """(prompts to rank on, prompts to confirm on): every third one is kept back until there are enough.
+
+    Where that leaves fewer than FEWEST, all serve both; the report then says so. None are kept back where none are wanted.
+    """
+    if not wanted:
+        return list(tasks), []
+    kept = set(range(2, len(tasks), 3)[: max(wanted, FEWEST)])
+    if len(kept) < FEWEST:
+        return list(tasks), list(tasks)
+    return [task for number, task in enumerate(tasks) if number not in kept], [tasks[number] for number in sorted(kept)]
+
+
+def judge(
+    context: Context,
+    bench: Bench,
+    common: Mapping[float, Common],
+    costs: Costs,
+    records: Sequence[Record],
+    contenders: Sequence[Contender],
+    unseen: Sequence[Task],
+) -> Judged:
+    """Rank, confirm, conclude, for every temperature."""
+    works = _works(contenders)
+    runs = timed(records, works, costs)
+    extra, choices, said = fit_overheads(runs), [], _prices(runs) + _seen(common, unseen)
+    for heat, found in common.items():
+        here = [item for item in contenders if item.configuration.temperature == heat]
+        certain = heat == 0 and bench.warps.limits(heat, 1).drafting.greedy
+        said += found.disagreements(here, records, certain)
+        ranked = candidates(found.entries.values(), heat, costs, extra, LONGEST)
+        if not ranked:
+            continue
+        texts = [task for task in bench.tasks if task.id in found.prompts]
+        ranked += by_policies(context, bench, texts, heat, ranked, costs, extra)
+        ranked.sort(key=lambda item: -item.predicted.ratio)
+        chosen = shortlist(ranked, CONFIRMED)
+        confirmed = _by_the_clock(context, bench, heat, chosen, unseen)
+        said += surprises(confirmed)
+        choices.append(verdict(confirmed, ranked, bench.warps.plain(heat), costs))
+    return Judged(tuple(choices), extra, overrun(runs), said)
+
+
+def _prices(runs: Sequence[Timed]) -> list[str]:
+    """What makes prices incredible, in words."""
+    share = overrun(runs)
+    if share <= MOST:
+        return []
+    return [
+        f"the forwards of the timed runs should have taken {share:.2f} of what the whole runs took: their prices were measured "
+        "under other load; measure again on an idle machine"
+    ]
+
+
+def _seen(common: Mapping[float, Common], unseen: Sequence[Task]) -> list[str]:
+    """That the clock ran on prompts of the ranking, in words."""
+    if not any(task.id in found.prompts for found in common.values() for task in unseen):
+        return []
+    return [
+        f"{len(unseen)} prompts are too few to keep some back: what to use was confirmed on the prompts that it was chosen on; "
+        f"give a suite of at least {3 * FEWEST}"
+    ]
+
+
+def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
+    """The contenders without the trees that another one is predicted to beat, per drafter and temperature.
+
+    Trees of which nothing follows from laws stay.
+    """
+    speed: dict[Configuration, float] = {}
+    for item in contenders:
+        key = item.configuration
+        entry = common[key.temperature].entry(item) if common else None
+        if entry is not None and item.sampler is not None and isinstance(item.sampler.shape, Tree):
+            levels = len(item.sampler.shape.levels)
+            own = work(item.sampler, levels)
+            rounds = expected_rounds(entry.expectation.followed, levels)
+            speed[key] = predict(rounds, str(key.drafter), str(key.preset), own, costs, Overheads()).ratio
+    best: dict[tuple[str | None, float], Configuration] = {}
+    for key, value in speed.items():  # of equal ones the last: the catalog's later rules are the stronger ones
+        known = best.get((key.drafter, key.temperature))
+        if known is None or value >= speed[known]:
+            best[key.drafter, key.temperature] = key
+    kept = {(key.drafter, key.preset, key.temperature) for key in best.values()}  # under all policies, on all executors
+
+    def stays(key: Configuration) -> bool:
+        return key not in speed or (key.drafter, key.preset, key.temperature) in kept
+
+    return [item for item in contenders if stays(item.configuration)]
+
+
+def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
+    """Of those that draft tokens, and always as many: what decisions of a policy cost must not be taken for a sampler's rounds."""
+    return {
+        item.configuration: work(item.sampler, item.stop.max_length)
+        for item in contenders
+        if item.sampler is not None
+        and item.stop is not None
+        and is_constant(item.stop)
+        and not isinstance(item.sampler.proposal, StringProposal)
+    }
+
+
+def _by_the_clock(
+    context: Context, bench: Bench, heat: float, chosen: Sequence[Candidate], tasks: Sequence[Task]
+) -> list[Confirmed]:
+    """The candidates and plain decoding in turns on every prompt, as many as fit into eval.confirm_minutes."""
+    plain = Contender(
+        Configuration(None, None, AUTOREGRESSIVE, None, heat, None), partial(autoregressive, bench.drafters[0].pair)
+    )
+    every = [plain, *map(contender, chosen)]
+    harness = bench.harness(context.cfg, every)
+    records: list[Record] = []
+    warm = False
+    begin, limit = time.monotonic(), 60 * context.cfg.eval.confirm_minutes
+    with context.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every)) as bar:
+        for number, task in enumerate(tasks):
+            if number >= FEWEST and time.monotonic() - begin > limit:
+                break
+            part = context.out / f".part-confirm-{heat:g}-{task.number:06d}.jsonl"
+            found = _read(part, {item.configuration for item in every})
+            if found is None:
+                if not warm:
+                    harness.warm_up(task)
+                warm, found = True, harness.trial(task, 0, bar.advance)
+                write_atomic(part, "".join(f"{item.to_json()}\n" for item in found).encode())
+            records += found
+    if not records:
+        return []
+    samples = metrics.collect(records)
+    return confirm(chosen, samples, samples[plain.configuration])
+
+
+def _read(part: Path, names: set[Configuration]) -> list[Record] | None:
+    """A prompt's records where a killed run had measured the same candidates on it."""
+    if not part.exists():
+        return None
+    found = list(map(parse, part.read_text(encoding="utf-8").splitlines()))
+    return found if {item.configuration for item in found} == names else None
+
+
+def recommendation(
+    cfg: DictConfig, bench: Bench, manifest: Manifest, judged: Judged, device: str, dtype: str, threads: int
+) -> Recommendation:
+    """What recommended.json says."""
+    target = bench.package.description["target"]
+    return Recommendation(
+        package=manifest.content,
+        target=Target(target["id"], target["revision"]),
+        pair=cfg.pair.name,
+        suite=cfg.suite.name,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        code=code_hash(),
+        choices=judged.choices,
+    )

@@ -1,0 +1,78 @@
+"""Early stopping by what counts: measured acceptance. Keeps the best weights on disk, so that a killed run loses none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from safetensors.torch import save
+from torch import nn
+
+from pipeline.runner.stage import write_atomic
+
+
+class Best(L.Callback):
+    """Measures before the first step and every `every` steps; ends the training after `patience` measurements without a better one."""
+
+    def __init__(
+        self,
+        measure: Callable[[], float],
+        trained: Mapping[str, nn.Parameter],
+        folder: Path,
+        every: int,
+        patience: int,
+    ):
+        self.measure, self.trained, self.every, self.patience = measure, trained, every, patience
+        self.path = folder / "best.safetensors"
+        self.history: list[dict[str, float]] = []  # {"step", "acceptance"}
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The first measurement of the highest acceptance."""
+        return max(self.history, key=lambda row: row["acceptance"])
+
+    @property
+    def step(self) -> int:
+        """Steps behind the best weights."""
+        return int(self.best["step"])
+
+    @property
+    def improved(self) -> bool:
+        """Whether any training was better than none."""
+        return self.step > 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the last `patience` measurements were no better than one before."""
+        return len(self.history) - 1 - self.history.index(self.best) >= self.patience
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """The untrained drafter is the first candidate; a resumed run knows its own."""
+        if not self.history:
+            self._look(0)
+        trainer.should_stop = self.over
+
+    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any, **more: Any) -> None:
+        """Measure when it is time."""
+        step = trainer.global_step
+        if step % self.every == 0 and step > self.history[-1]["step"]:
+            self._look(step)
+            trainer.should_stop = trainer.should_stop or self.over
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in Lightning's checkpoint."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From Lightning's checkpoint."""
+        self.history = [dict(row) for row in state["history"]]
+
+    def _look(self, step: int) -> None:
+        found = self.measure()
+        if not self.history or found > self.best["acceptance"]:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            tensors = {name: part.detach().cpu().contiguous() for name, part in self.trained.items()}
+            write_atomic(self.path, save(tensors))
+        self.history.append({"step": float(step), "acceptance": found})

@@ -1,0 +1,1 @@
+"""The target as a machine that continues prompts, here, behind a server or on a cluster."""

@@ -1,1 +1,0 @@
-"""Fitting a low-rank tail: rank, training, measurement."""

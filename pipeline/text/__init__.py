@@ -1,0 +1,1 @@
+"""Text to count, generate from and train on."""
