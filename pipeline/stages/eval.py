@@ -249,13 +249,9 @@ def check(cfg: DictConfig) -> None:
     if settings.positions < 0 or settings.confirm_prompts < 0 or not settings.confirm_minutes > 0:
         raise ConfigError("eval: expected positions and confirm_prompts from 0 and confirm_minutes above 0")
     if settings.rows not in ("all", "few"):
-        raise ConfigError(
-            f"eval.suites.dataset_rows={settings.rows}: expected all, or few to time only those that say most"
-        )
+        raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
     if settings.rows == "few" and not settings.positions:
-        raise ConfigError(
-            "eval.suites.dataset_rows=few: which rows say most follows from the laws: set eval.positions above 0"
-        )
+        raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
