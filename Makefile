@@ -15,7 +15,7 @@ pretrain sweep: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain sweep: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-floats lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep clean $(STAGES)
+.PHONY: help setup demo metrics test test-all test-floats lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep docs clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: $(STAMP) ## style, types and the dependency rule
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+
+metrics: $(STAMP) ## the shape of the code in numbers, beside its aims
+	@$(VENV)/bin/python tests/metrics.py $(ARGS)
 
 # --- stages: each first makes what it needs and is missing ---
 
@@ -96,6 +99,13 @@ pretrain: $(STAMP) ## train the embedded pair again (hours)
 
 dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.distributed.simulation $(ARGS)
+
+# Not --quiet: that would hide the warnings that --strict counts.
+docs: $(STAMP) ## the documentation as a site that needs no network: site/index.html
+	@test -x $(VENV)/bin/mkdocs || $(VENV)/bin/pip install --quiet -c constraints.txt -e '.[docs]'
+	@$(VENV)/bin/python -m docs.generator
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "site/index.html is ready"
 
 clean: ## delete runs/ (every stage's output); .venv stays
 	rm -rf runs

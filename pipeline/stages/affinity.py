@@ -44,11 +44,14 @@ class AffinityConfig:
 
     # False: the package holds no prior, and the samplers rdk and rdk_exact do not apply
     enabled: bool = True
-    source: str = "corpus"  # corpus | generations: the target's own text
-    tokens: int = 100_000  # of text, all three parts together
+    # corpus | generations: the target's own text, made by the stage generate
+    source: str = "corpus"
+    # Of text, all three parts together: fit, calibrate, test
+    tokens: int = 100_000
     window: int = 256  # tokens read at once
     windows_per_document: int = 2
-    neighbours: int = 32  # K of the co-occurrence prior
+    # Pruned tokens that one donor of the co-occurrence prior may give to
+    neighbours: int = 32
     min_documents: int = 5  # that a pruned token must occur in before a donor may single it out
 
 

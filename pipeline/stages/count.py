@@ -40,7 +40,8 @@ MB_PER_SECOND = 5.0  # of one process, for the estimate that is printed; measure
 class CountConfig:
     """The settings of stage=count: which text is counted, and in what portions."""
 
-    source: str = "corpus"  # corpus | generations: the target's own text, made by `generate`
+    # corpus | generations: the target's own text, made by the stage generate
+    source: str = "corpus"
     workers: int | None = None  # processes; null: all cores
     max_bytes: int | None = None  # of the corpus, held-out part included; null: all of it
     shard_bytes: int = 256_000_000  # what a kill costs at most

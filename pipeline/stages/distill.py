@@ -42,8 +42,10 @@ class DistillConfig:
 
     # True: package, tail and affinity go on from the healed drafter
     enabled: bool = False
-    source: str = "generations"  # corpus | generations: the target's own text
-    tokens: int = 400_000  # of text, all three parts together
+    # corpus | generations: the target's own text, where drafts are verified
+    source: str = "generations"
+    # Of text, all three parts together: fit, calibrate, test
+    tokens: int = 400_000
     window: int = 256  # tokens read at once
     windows_per_document: int = 4
     steps: int = 400  # of training, at most

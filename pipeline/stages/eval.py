@@ -50,11 +50,14 @@ class EvalConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.7, 1.0])
     top_k: int = 0  # of the target's distribution; 0: off
     top_p: float = 1.0  # 1: off
-    draft_temperature: float | None = None  # of the drafter, which may be any; null: the target's warp
+    # Of the drafter's own distribution, which may be any; null: the target's temperature, top_k and top_p
+    draft_temperature: float | None = None
     draft_top_k: int = 0  # with draft_temperature
     draft_top_p: float = 1.0
-    samplers: list[str] | None = None  # names of conf/sampler; null: all that apply
-    stops: list[str] | None = None  # names of conf/stop, each with every sampler that allows it; null: `stop` alone
+    # Files of conf/sampler; null: all that apply. Their options are samplers.<name>.<option>
+    samplers: list[str] | None = None
+    # Files of conf/stop, each with every sampler that allows it; null: the chosen `stop` alone
+    stops: list[str] | None = None
     compare: bool = True  # also the other drafters and variants that the comparisons of papers need
     prompts: int | None = None  # of the suite; null: all
     minutes: float | None = 60.0  # begin no further prompt after that; null: no limit
@@ -69,7 +72,8 @@ class EvalConfig:
     confirm_minutes: float = 20.0  # of that, per temperature
     # Compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
     compile: bool = False
-    more_drafters: dict[str, str] = field(default_factory=dict)  # name -> folder or org/name@<40 hex digits>
+    # Measured unpruned beside the pair's own: name: folder, or org/name@<40 hex digits>
+    more_drafters: dict[str, str] = field(default_factory=dict)
 
 
 def run(context: Context) -> None:
@@ -243,13 +247,9 @@ def check(cfg: DictConfig) -> None:
     if settings.positions < 0 or settings.confirm_prompts < 0 or not settings.confirm_minutes > 0:
         raise ConfigError("eval: expected positions and confirm_prompts from 0 and confirm_minutes above 0")
     if settings.rows not in ("all", "few"):
-        raise ConfigError(
-            f"eval.suites.dataset_rows={settings.rows}: expected all, or few to time only those that say most"
-        )
+        raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
     if settings.rows == "few" and not settings.positions:
-        raise ConfigError(
-            "eval.suites.dataset_rows=few: which rows say most follows from the laws: set eval.positions above 0"
-        )
+        raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):

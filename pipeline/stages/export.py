@@ -39,7 +39,8 @@ class ExportConfig:
     """Which reader, and in which form; see `drafters.export.catalog`."""
 
     to: str | None = None  # transformers | vllm | sglang | speculators | gguf_map
-    form: str | None = None  # full | padded | map; null: the reader's first
+    # full: head, embedding and tokenizer pruned | padded: unpruned, with the target's number of rows | map: the kept ids
+    form: str | None = None
 
 
 def run(context: Context) -> None:

@@ -35,7 +35,8 @@ Work = tuple[list[Tensor], list[int]]  # a shard: prompts int64 (n,) each, their
 class GenerateConfig:
     """What is continued, and how it is sampled."""
 
-    prompts: str = "corpus"  # corpus: beginnings of the train split's documents | suite
+    # corpus: beginnings of the train split's documents | suite: its prompts
+    prompts: str = "corpus"
     requests: int = 512  # continuations; of a suite at most one per prompt
     prefix_tokens: int = 64  # of a document; of a suite's prompt, all that fit into the target's context
     max_new_tokens: int = 128
@@ -45,7 +46,8 @@ class GenerateConfig:
     top_p: float = 1.0  # 1: off
     shard_size: int = 64  # requests per file: what a kill costs at most
     batch_size: int = 16  # requests decoded together
-    backend: str = "engine"  # engine: this project's | vllm: a running server
+    # engine: this project's | vllm: a running server (`vllm serve TARGET`), for targets that need its speed
+    backend: str = "engine"
     url: str | None = None  # of the server, e.g. http://localhost:8000/v1
     model: str | None = None  # the name under which it serves the target; null: the target's own
 

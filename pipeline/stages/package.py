@@ -41,7 +41,8 @@ class PackageConfig:
     """What the package says of itself; see `drafters.package.writer.describe`."""
 
     name: str | None = None  # null: the pair's name
-    licence: str | None = None  # of the drafter's weights, as on the Hub (apache-2.0, other, ...)
+    # Of the drafter's weights, as on the Hub; null: apache-2.0 for the embedded pair, else unknown
+    licence: str | None = None
     licence_file: str | None = None  # null: the LICENSE beside the drafter's weights
     target_licence: str | None = None
     sampler: str | None = None  # recommended; null: standard for an unpruned drafter, else tli

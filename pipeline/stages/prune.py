@@ -32,8 +32,9 @@ from pipeline.runner.stage import Context, Stage, write_atomic
 class PruneConfig:
     """How much of the drafter's vocabulary to keep: ``size`` or ``coverage``, ``fraction`` where neither is given."""
 
-    size: int | None = None  # tokens
-    coverage: float | None = None  # share of the counted text, in (0, 1]
+    size: int | None = None  # tokens to keep; takes precedence over fraction
+    # Share of the counted text to cover with as few tokens as possible; takes precedence over fraction
+    coverage: float | None = None
     fraction: float = 0.25  # of the drafter's tokens that have a target image, in (0, 1]
     min_domain_coverage: float = 0.0  # every domain of the counted text is covered at least so far
     # Further token strings of the target that are always kept

@@ -42,8 +42,9 @@ UPLOAD, RECEIPT, CERTIFICATE = "upload", "receipt.json", "certificate.json"
 class PublishConfig:
     """Where to, and how far; the default renders everything and sends nothing."""
 
-    repo: str | None = None  # org/name
-    push: bool = False  # send it, as a pull request
+    repo: str | None = None  # org/name on the Hub
+    # false: render everything, send nothing; true: one commit, as a pull request
+    push: bool = False
     merge: bool = False  # merge the verified pull request, and tag the result
     public: bool = False  # make the repository public after that
     tag: str | None = None  # null: v<format>-<key of the package>

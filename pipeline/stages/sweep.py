@@ -53,15 +53,17 @@ class SweepConfig:
 
     # Of the vocabulary that is kept
     fractions: list[float] = field(default_factory=lambda: [1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01])
-    samplings: list[list[float]] = field(default_factory=lambda: [[1.0, 0.0, 1.0], [0.7, 0.0, 0.9]])  # T, top-k, top-p
-    source: str = "corpus"  # corpus | generations
+    # Temperature, top-k, top-p
+    samplings: list[list[float]] = field(default_factory=lambda: [[1.0, 0.0, 1.0], [0.7, 0.0, 0.9]])
+    # corpus | generations: the target's own text, made by the stage generate
+    source: str = "corpus"
     tokens: int = 60_000  # of text: fit, calibrate and test together
     window: int = 256
     windows_per_document: int = 2
     stride: int = 4  # every so many positions are judged
     # Training-free tails: rank, share of the pruned tokens that is covered (the likeliest).
     tails: list[Any] = field(default_factory=lambda: [[8, 1.0], [12, 1.0], [16, 1.0], [28, 0.4], [40, 0.4]])
-    trained: list[Any] = field(default_factory=lambda: [40, 0.4])  # which of them
+    trained: list[Any] = field(default_factory=lambda: [40, 0.4])  # which of them is trained, too
     steps: int = 0  # of training that tail of each size; 0: none is trained
     heal_steps: int = 0  # of training tail, kept rows and norms together afterwards
     heal_rate: float = 0.0005
@@ -69,7 +71,7 @@ class SweepConfig:
     rate: float = 0.003  # of Adam
     # Share of the steps after which the loss goes over from KL to total variation
     tv_from: float = 0.5
-    neighbours: int = 32  # K of the co-occurrence prior
+    neighbours: int = 32  # of a donor in the co-occurrence prior
     kernel_contexts: int = 1000  # of the paper's covariance
     kernel_bytes: int = 600_000_000  # for the paper's kernels of one size; larger sizes go without
     cost_runs: int = 30

@@ -42,14 +42,18 @@ class TailConfig:
 
     # False: the package holds no tail, and the sampler tail does not apply
     enabled: bool = True
-    source: str = "corpus"  # corpus | generations: the target's own text
-    tokens: int = 100_000  # of text, all three parts together
+    # corpus | generations: the target's own text, made by the stage generate
+    source: str = "corpus"
+    # Of text, all three parts together: fit, calibrate, test
+    tokens: int = 100_000
     window: int = 256  # tokens read at once
     windows_per_document: int = 2
     rank: int | None = None  # null: that of `ranks` (and `covers`) with the most tokens per weight read
     ranks: list[int] = field(default_factory=lambda: [4, 8, 12, 16, 24, 32])
-    covers: list[float] = field(default_factory=lambda: [1.0, 0.4])  # shares of the pruned tokens, the likeliest
-    max_head_share: float = 0.35  # of the whole head's weights: no rank above that is chosen
+    # Shares of the pruned tokens that a tail covers, the likeliest ones; tried with every rank
+    covers: list[float] = field(default_factory=lambda: [1.0, 0.4])
+    # Of the whole head's weights, kept rows included: no rank above that is chosen
+    max_head_share: float = 0.35
     steps: int = 0  # of training; 0: training-free
     batch: int = 2  # windows per step
     rate: float = 0.003  # of Adam

@@ -31,13 +31,15 @@ from pipeline.text import corpus
 class TracesConfig:
     """The settings of stage=traces: prompts, temperatures, and whose drafts are recorded."""
 
-    prompts: str = "corpus"  # corpus: pieces of its held-out documents | suite
+    # corpus: pieces of its held-out documents | suite: its prompts
+    prompts: str = "corpus"
     requests: int = 480  # prompts, each at every temperature
     prefix_tokens: int = 64  # of a piece
     per_document: int = 2  # pieces
     max_new_tokens: int = 96
     temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
-    sampler: str | None = None  # whose drafts; null: package.sampler, or the plain one that fits
+    # Whose drafts; null: package.sampler, or the plain one that fits. A stop policy is trained for one sampler
+    sampler: str | None = None
     validation: float = 0.2  # documents or prompts: a share, or from 1 on a number
     test: float = 0.2
     shard_size: int = 16  # requests decoded together and written as one file: what a kill costs at most

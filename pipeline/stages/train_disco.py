@@ -46,7 +46,8 @@ Splits = dict[str, list[trace_files.Request]]
 class TrainDiscoConfig:
     """How the classifier is trained, and on what the policies are measured."""
 
-    enabled: bool = False  # the package holds the result
+    # true: the package holds the classifier, and the stop policies specdecpp, disco and cost_aware apply
+    enabled: bool = False
     # Min1_ratio | one_minus_tv | greedy_match: what is learnt, see pipeline/disco/traces/trace_rows.py
     label: str = "min1_ratio"
     hidden: list[int] = field(default_factory=lambda: [32])
@@ -57,12 +58,13 @@ class TrainDiscoConfig:
     patience: int = 5  # epochs without a smaller validation loss
     devices: int = 1  # more: one process each
     accelerator: str = "cpu"  # the network has 700 weights; the models run on `device`
-    strategy: str = "ddp_spawn"  # with more than one device
+    strategy: str = "ddp_spawn"  # of Lightning, with more than one device
     max_length: int = 20  # most drafts of any round
     cost_runs: int = 100  # forwards of every kind to time, in ten passes
     suite_prompts: int = 32  # of each suite, for the table
     clock_prompts: int = 16  # of the suite: policies are run and timed on them
-    suites: dict[str, str | None] = field(default_factory=dict)  # further ones: file of conf/suite -> local copy
+    # Further ones for the table, without training on them: <file of conf/suite>: local copy of its rows
+    suites: dict[str, str | None] = field(default_factory=dict)
 
 
 def run(context: Context) -> None:

@@ -70,7 +70,7 @@ def test_prompts_that_are_kept_back_and_trees_that_are_left_out_are_so_on_every_
     suite = tmp_path / "suite.jsonl"
     suite.write_text("".join(json.dumps({"id": f"p{n}", "prompt": "abcabcab"[: 2 + n % 6]}) + "\n" for n in range(12)))
     more = (
-        "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.suites.dataset_rows=few", "eval.law_rounds=0",
+        "eval.samplers=[tli,rrs,kseq]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.rows=few", "eval.law_rounds=0",
         f"suite.path={suite}", "seed=22", "eval.compare=false",
     )  # fmt: skip
     alone, where = packaged(place, tmp_path / "runs", *more), f"runs_dir={tmp_path / 'runs'}"

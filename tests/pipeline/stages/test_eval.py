@@ -177,7 +177,7 @@ def test_a_killed_run_keeps_its_prices_its_expectations_and_what_was_confirmed(p
         "eval.samplers=[tli,rrs,kseq]",
         "eval.temperatures=[1.0]",
         "eval.repeats=1",
-        "eval.suites.dataset_rows=few",
+        "eval.rows=few",
     )
     monkeypatch.setattr(stage.Harness, "trial", counted)
     with pytest.raises(KeyboardInterrupt):
