@@ -117,7 +117,8 @@ def _in_short(choice: Mapping[str, Any]) -> str:
 
 
 def _use(use: Mapping[str, Any]) -> str:
-    return f"{use['sampler']} on {use['form']}, {use['length']} a round"
+    drafts = f"{use['length']} a round" if use["stop"] == "static" else f"stop policy {use['stop']}"
+    return f"{use['sampler']} on {use['form']}, {drafts}"
 
 
 def _legend(report: Mapping[str, Any]) -> str:
