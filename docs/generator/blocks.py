@@ -22,15 +22,32 @@ def replaced(text: str, name: str, new: str) -> str:
 
 
 def readme() -> str:
-    """README.md with the table of results."""
-    return replaced((ROOT / "README.md").read_text(encoding="utf-8"), "results", summary())
+    """README.md with the table of results and an excerpt of the demo's screen."""
+    own = replaced((ROOT / "README.md").read_text(encoding="utf-8"), "results", summary())
+    return replaced(own, "demo", _fenced(excerpt(screen())))
 
 
 def quickstart() -> str:
-    """docs/quickstart.md with the demo's screen of README.md."""
-    own = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-    screen = block((ROOT / "README.md").read_text(encoding="utf-8"), "demo").strip("\n")
-    return replaced(own, "demo", screen)
+    """docs/quickstart.md with the demo's screen."""
+    return replaced((ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8"), "demo", _fenced(screen()))
+
+
+def screen() -> list[str]:
+    """The lines that `make demo` printed, progress left out: docs/demo.txt, put there by hand from a run on an idle machine."""
+    return (ROOT / "docs" / "demo.txt").read_text(encoding="utf-8").splitlines()
+
+
+def excerpt(lines: list[str]) -> list[str]:
+    """The stages that give mass back, the table's head and its rows of temperature 1, and the verdict."""
+    begin, end = (next(n for n, line in enumerate(lines) if line.startswith(mark)) for mark in ("AR: ", "What to use"))
+    head = next(n for n, line in enumerate(lines) if line.startswith("T sampler"))
+    stages = [line for line in lines[:head] if line.startswith(("prune ", "affinity ", "tail "))]
+    rows = [line for line in lines[head + 2 : begin] if line.startswith("1 ")]
+    return [*stages, *lines[head - 1 : head + 2], *rows, *lines[end : end + 3]]
+
+
+def _fenced(lines: list[str]) -> str:
+    return "\n".join(["```", *lines, "```"])
 
 
 def _parts(text: str, name: str) -> list[str]:
