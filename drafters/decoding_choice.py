@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodingPlan:
     """The drafter, sampler and stop policy of a decode call; without a sampler nothing is drafted."""
 
     sampler: Sampler | None
@@ -39,7 +39,7 @@ class Plan:
     tailed: bool = False  # the drafter's form with the low-rank tail drafts, else the short head
 
 
-def plan(package: Package, sampling: Sampling, device: str, asked: Asked, texts: Callable[[], Texts]) -> Plan:
+def plan(package: Package, sampling: Sampling, device: str, asked: Asked, texts: Callable[[], Texts]) -> DecodingPlan:
     """The way to decode with this distribution on this device type. What the caller gave always holds.
 
     Without a sampler it is the best way of the package's recommendation for exactly this distribution and device type
@@ -53,7 +53,7 @@ def plan(package: Package, sampling: Sampling, device: str, asked: Asked, texts:
     given = _given(package, sampling, asked)
     for rated in _recommended(package, sampling, device) if asked.sampler is None else ():
         if asked.nothing and not _gains(rated):
-            return Plan(None, stops.build("static", {"length": 0}))
+            return DecodingPlan(None, stops.build("static", {"length": 0}))
         if (found := _runnable(package, rated.use, sampling, given, texts)) is not None:
             return found
     named = asked.sampler.name if isinstance(asked.sampler, Sampler) else asked.sampler or default_sampler(package)
@@ -61,7 +61,7 @@ def plan(package: Package, sampling: Sampling, device: str, asked: Asked, texts:
     sampler = asked.sampler
     if not isinstance(sampler, Sampler):
         sampler = build(named, _vocab(package, tailed), texts=texts, affinity=package.affinity, tail=tailed)
-    return Plan(sampler, given or _static(package), tailed)
+    return DecodingPlan(sampler, given or _static(package), tailed)
 
 
 def default_sampler(package: Package) -> str:
@@ -81,7 +81,7 @@ def _gains(rated: Rated) -> bool:
 
 def _runnable(
     package: Package, use: Use, sampling: Sampling, given: StopPolicy | None, texts: Callable[[], Texts]
-) -> Plan | None:
+) -> DecodingPlan | None:
     """The plan of a recommended way, with the caller's stop policy where there is one; None where the package cannot."""
     tailed = use.form == TAIL
     if use.sampler is None or use.stop is None or (use.form == UNPRUNED and package.pruned):
@@ -95,7 +95,7 @@ def _runnable(
         stop = given or stops.build(use.stop, options, temperature=sampling.temperature, trained=package.stop)
     except ValueError:  # a prior, a tail or a classifier that the package does not have
         return None
-    return Plan(sampler, stop, tailed) if allows(sampler, stop) else None
+    return DecodingPlan(sampler, stop, tailed) if allows(sampler, stop) else None
 
 
 def _given(package: Package, sampling: Sampling, asked: Asked) -> StopPolicy | None:

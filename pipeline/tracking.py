@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
 from eval.report.html.page import FILES, NAME, parts, render
-from eval.report.html.parts import Cell, Section
+from eval.report.html.parts import Section, TableCell
 from eval.report.sources import Further, further, read_report
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _media(report: Mapping[str, Any], more: Further) -> Iterator[tuple[str, Any]
     yield NAME.replace(".", "_"), wandb.Html(render(report, more).decode(), inject=False)
 
 
-def _plain(cell: Cell) -> float | str:
+def _plain(cell: TableCell) -> float | str:
     return cell.text if cell.value is None else cell.value
 
 

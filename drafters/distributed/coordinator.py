@@ -19,9 +19,9 @@ from drafters.distributed.messages import (
     Action,
     Allow,
     Cancel,
-    Draft,
     Drafted,
     DrafterLost,
+    DraftOrder,
     Event,
     Lost,
     Reply,
@@ -235,10 +235,10 @@ class Coordinator:
         self._waiting = True  # the position behind the correction is verified before anything is drafted
         actions += [Cancel(self.epoch), self._draft()]
 
-    def _draft(self) -> Draft:
+    def _draft(self) -> DraftOrder:
         self._until = 0 if self._closed else min(len(self.tokens) + self.plan.ahead, self._last)
         known = [draft.token for draft in self.chain if draft.token is not None]
-        return Draft(self.epoch, (*self.tokens, *known), self._until)
+        return DraftOrder(self.epoch, (*self.tokens, *known), self._until)
 
     # --- book-keeping ---
 

@@ -96,7 +96,7 @@ class DrafterLost:
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftOrder:
     """Orders the drafter to drop its present chain and draft after `prefix`, at positions below `until`."""
 
     epoch: int
@@ -120,4 +120,4 @@ class Cancel:
 
 
 Event = Drafted | Reply | Lost | ServerLost | ServerJoined | DrafterLost
-Action = Task | Settle | Draft | Allow | Cancel
+Action = Task | Settle | DraftOrder | Allow | Cancel

@@ -38,7 +38,7 @@ class StackedLaws:
         return law * (node >= 0).unsqueeze(-1)
 
 
-class NoLaws:
+class NoDraftLaws:
     """The distributions of a round without drafts: none, as tensors that compiled code can read."""
 
     def at(self, tokens: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Verification:
         """The last committed token and the drafts int64 (1, M + 1), slots int64 (M + 1,), see `given` -> what a Verdict holds."""
         tokens, slots, base, position, begun = given[:5]
         p = warp(read(model, tokens.clamp(min=0), slots, layers), self.sampling)  # (1, M + 1, V)
-        laws: Laws = NoLaws()
+        laws: Laws = NoDraftLaws()
         if self.reads_laws:
             rows, chances = given[5 : 5 + self.count], given[5 + self.count : 5 + 2 * self.count]
             laws = StackedLaws(torch.stack(rows), torch.stack(chances, 1))

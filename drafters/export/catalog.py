@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from drafters.export.common import Exported, ExportError, Format, Request, with_length
+from drafters.export.common import Exported, ExportError, ExportRequest, Format, with_length
 from drafters.export.formats import gguf_map, sglang, speculators, transformers, vllm
 
 FORMATS: dict[str, Format] = {
@@ -30,7 +30,7 @@ def choose(name: str | None, form: str | None) -> tuple[Format, str]:
     return found, form
 
 
-def export(request: Request, name: str, form: str | None = None) -> Exported:
+def export(request: ExportRequest, name: str, form: str | None = None) -> Exported:
     """Write one format into ``request.out``, open it as its reader does, and note beside it what it is.
 
     Raises:

@@ -5,7 +5,7 @@ import shutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from drafters.export.common import ExportError, Request
+from drafters.export.common import ExportError, ExportRequest
 from drafters.export.shrink_model import padded_model, small_model
 from drafters.export.shrink_tokenizer import SmallTokenizer, shrink
 from drafters.models.model_folder import quiet
@@ -14,7 +14,7 @@ from drafters.rounding import excess, logits_bound
 PROBE = 8  # tokens of the load check
 
 
-def write_full(request: Request) -> str:
+def write_full(request: ExportRequest) -> str:
     """Write the drafter with head, embedding and tokenizer reduced to what it keeps; returns what the load check saw.
 
     Raises:
@@ -31,7 +31,7 @@ def write_full(request: Request) -> str:
     return f"{rows}: {len(package.kept):,} kept, {added:,} that those are spelled with; logits equal to the package's within rounding"
 
 
-def write_padded(request: Request) -> str:
+def write_padded(request: ExportRequest) -> str:
     """Write the unpruned drafter with as many rows as the target has; returns what the load check saw.
 
     Raises:
@@ -53,14 +53,14 @@ def write_padded(request: Request) -> str:
     return f"{target:,} rows as the target ({before:,} before), head and tokenizer unpruned"
 
 
-def _save(request: Request, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _save(request: ExportRequest, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     with quiet():
         model.save_pretrained(request.out)
     tokenizer.save_pretrained(request.out)
     shutil.copyfile(request.folder / "LICENSE", request.out / "LICENSE")
 
 
-def _reopen(request: Request) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _reopen(request: ExportRequest) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The load check: the stock classes open the folder without code of ours or theirs, and generate."""
     with quiet(always=True):
         model = AutoModelForCausalLM.from_pretrained(request.out, local_files_only=True, trust_remote_code=False).eval()
@@ -74,7 +74,7 @@ def _reopen(request: Request) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     return model, tokenizer
 
 
-def _same_logits(request: Request, model: PreTrainedModel, small: SmallTokenizer) -> None:
+def _same_logits(request: ExportRequest, model: PreTrainedModel, small: SmallTokenizer) -> None:
     """The kept columns of the small model are the package's but for rounding, on the first kept tokens. Raises RuntimeError."""
     package = request.package
     rows = torch.searchsorted(small.ids, package.kept)

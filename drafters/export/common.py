@@ -15,7 +15,7 @@ class ExportError(DraftersError):
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """One export. ``full`` opens the drafter as it was before pruning: only forms that need it call it."""
 
     package: Package
@@ -51,7 +51,7 @@ class Format:
     """One reader. ``forms`` maps a form to its writer, the default first; ``refused`` maps others to the reason."""
 
     name: str
-    forms: dict[str, Callable[[Request], Exported]]
+    forms: dict[str, Callable[[ExportRequest], Exported]]
     refused: dict[str, str]
 
 

@@ -22,7 +22,7 @@ from drafters.stop.policy import StopError, StopPolicy
 
 
 @dataclass(frozen=True)
-class Context:
+class StopContext:
     """What builders may ask for besides their own options."""
 
     name: str
@@ -44,29 +44,29 @@ class Context:
         return parameter(self.component, name, self.temperature) if given is None else float(given)
 
 
-def heuristic(context: Context, length: int = 5, max_length: int = 20, persist: bool = False) -> StopPolicy:
+def heuristic(context: StopContext, length: int = 5, max_length: int = 20, persist: bool = False) -> StopPolicy:
     """transformers' schedule; with `persist` the length carries over to the next request, as its "heuristic" does."""
     return Heuristic(length, max_length, persist)
 
 
-def heuristic_transient(context: Context, length: int = 5, max_length: int = 20) -> StopPolicy:
+def heuristic_transient(context: StopContext, length: int = 5, max_length: int = 20) -> StopPolicy:
     """transformers' schedule, begun anew with every request."""
     return Heuristic(length, max_length, False)
 
 
-def disco(context: Context, threshold: float | None = None, max_length: int | None = None) -> StopPolicy:
+def disco(context: StopContext, threshold: float | None = None, max_length: int | None = None) -> StopPolicy:
     """DISCO's rule; what is None takes the number tuned in training."""
     longest = int(context.tuned("disco_max_length", max_length))
     return Disco(Classifier(context.component), context.tuned("disco_threshold", threshold), longest)
 
 
-def specdecpp(context: Context, threshold: float | None = None, max_length: int = 20) -> StopPolicy:
+def specdecpp(context: StopContext, threshold: float | None = None, max_length: int = 20) -> StopPolicy:
     """SpecDec++'s rule on the whole draft; a threshold of None takes the number tuned in training."""
     return SpecDecPP(Classifier(context.component), context.tuned("specdecpp_threshold", threshold), max_length)
 
 
 def cost_aware(
-    context: Context,
+    context: StopContext,
     c: float | None = None,
     rate: float | None = None,
     first: float | None = None,
@@ -92,7 +92,7 @@ def cost_aware(
 def _plain(kind: Callable[..., StopPolicy]) -> Callable[..., StopPolicy]:
     """The builder of a policy that needs nothing but its options, which are those of its class."""
 
-    def build_plain(context: Context, **options: Any) -> StopPolicy:
+    def build_plain(context: StopContext, **options: Any) -> StopPolicy:
         return kind(**options)
 
     signature = inspect.signature(kind)
@@ -133,7 +133,7 @@ def build(
         if option not in known:
             raise StopError(f"stop.{option}: {name} has no such option; it has: {', '.join(known) or 'none'}")
     try:
-        return builder(Context(name, temperature, trained), **(options or {}))
+        return builder(StopContext(name, temperature, trained), **(options or {}))
     except StopError:
         raise
     except (ValueError, TypeError) as error:

@@ -32,7 +32,7 @@ SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{p
 
 
 @dataclass
-class Options:
+class BatchOptions:
     """The options of the batch benchmark, given as name=value."""
 
     sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])  # B
@@ -42,7 +42,7 @@ class Options:
     threads: int = 1
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure(options: BatchOptions) -> dict[str, Any]:
     """Per B: tokens/s of plain and of speculative decoding, over B = 1, and the ceiling; T = 1, embedded pair, fp32."""
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -121,4 +121,4 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main_of("batch", Options, measure, lines, sys.argv[1:]))
+    sys.exit(main_of("batch", BatchOptions, measure, lines, sys.argv[1:]))

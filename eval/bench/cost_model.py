@@ -60,7 +60,7 @@ SIZES = (
 
 
 @dataclass
-class Options:
+class CostModelOptions:
     """The options of the cost-model benchmark, given as name=value."""
 
     prompts: int = 12  # half to learn the engine's own cost from, half to predict
@@ -96,7 +96,7 @@ class Run:
         return self.drafted / self.rounds
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure(options: CostModelOptions) -> dict[str, Any]:
     """Predicted over measured tokens/s per length on held-out prompts, T = 1, embedded pair, fp32, B = 1."""
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -151,7 +151,7 @@ def fit(runs: list[Run]) -> tuple[float, float]:
 
 
 def _runs(
-    pair: TransformersPair, vocab: Any, prompts: Mapping[int, list[Tensor]], options: Options
+    pair: TransformersPair, vocab: Any, prompts: Mapping[int, list[Tensor]], options: CostModelOptions
 ) -> tuple[list[Run], ...]:
     """Runs of every group of prompts, by its first number: every length in every round, the first round not counted."""
     sampler, limits = build("standard", vocab), Limits(options.tokens, Sampling(1.0), ignore_eos=True)
@@ -218,4 +218,4 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main_of("costs", Options, measure, lines, sys.argv[1:]))
+    sys.exit(main_of("costs", CostModelOptions, measure, lines, sys.argv[1:]))

@@ -20,14 +20,14 @@ TOKENIZER = Path(__file__).resolve().parents[2] / "drafters" / "zoo" / "pycode" 
 
 
 @dataclass
-class Options:
+class CountingOptions:
     """The options of the counting benchmark, given as name=value."""
 
     megabytes: float = 50.0
     rounds: int = 3
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure(options: CountingOptions) -> dict[str, Any]:
     """`eval.bench.counting.measure` with the embedded pair's tokenizer. Raises BenchError on too little source."""
     texts, size = [], 0
     for path in sorted(Path(sys.prefix).rglob("*.py")):
@@ -51,4 +51,4 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main_of("counting", Options, measure, lines, sys.argv[1:]))
+    sys.exit(main_of("counting", CountingOptions, measure, lines, sys.argv[1:]))

@@ -42,7 +42,7 @@ AR = "autoregressive"
 
 
 @dataclass
-class Options:
+class EngineOptions:
     """The options of the engine benchmark, given as name=value; the defaults are those of the README's table."""
 
     prompts: int = 8
@@ -70,7 +70,7 @@ class Setting:
     prompts: Sequence[Tensor]
 
     @staticmethod
-    def load(options: Options) -> Setting:
+    def load(options: EngineOptions) -> Setting:
         """The embedded pair on the CPU in fp32. Raises OutputsError without a package."""
         package = load(
             Path(options.package) if options.package else newest(Path("runs/package")), device="cpu", dtype="fp32"
@@ -109,7 +109,7 @@ class Setting:
         return speculative(self.short, build("tli", self.short_map), Static(length), prompts, _coins(number), limits)
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure(options: EngineOptions) -> dict[str, Any]:
     """Ratios of tokens per second, prompt by prompt inside one run; see README for the keys."""
     setting = Setting.load(options)
     lengths = sorted({*options.lengths, options.length})
@@ -134,7 +134,9 @@ def measure(options: Options) -> dict[str, Any]:
     return result | {"gate": proof} | environment()
 
 
-def _at(setting: Setting, options: Options, temperature: float, lengths: list[int], costs: Costs) -> dict[str, Any]:
+def _at(
+    setting: Setting, options: EngineOptions, temperature: float, lengths: list[int], costs: Costs
+) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {}
     for number in range(len(setting.prompts)):
         tasks = _tasks(setting, number, temperature, options.tokens, lengths)
@@ -178,7 +180,7 @@ def _tasks(
 
 
 def _forwards(
-    setting: Setting, options: Options, temperature: float, length: int, decode: Callable[..., Decoded]
+    setting: Setting, options: EngineOptions, temperature: float, length: int, decode: Callable[..., Decoded]
 ) -> dict[str, float]:
     runs = [decode(n, temperature, options.tokens, length) for n in range(len(setting.prompts))]
     forwards = sum(int(run.target_forwards.sum()) for run in runs)
@@ -193,7 +195,7 @@ def _forwards(
     }
 
 
-def _counts(peer: Peer, setting: Setting, options: Options, temperature: float) -> dict[str, float]:
+def _counts(peer: Peer, setting: Setting, options: EngineOptions, temperature: float) -> dict[str, float]:
     torch.manual_seed(0)
     found = [counted(peer, prompt, temperature, options.tokens) for prompt in setting.prompts]
     forwards = sum(item.target_forwards for item in found)
@@ -243,4 +245,4 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main_of("engine", Options, measure, lines, sys.argv[1:]))
+    sys.exit(main_of("engine", EngineOptions, measure, lines, sys.argv[1:]))

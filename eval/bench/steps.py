@@ -26,7 +26,7 @@ STEPS = 4  # per timing
 
 
 @dataclass
-class Options:
+class StepOptions:
     """The options of the step benchmark, given as name=value."""
 
     vocabularies: list[int] = field(default_factory=lambda: [32_000, 128_256, 151_936, 256_000])
@@ -36,7 +36,7 @@ class Options:
     compile: bool = True  # as `drafters.generate(..., compile=True)` runs it; false: transformers' own forward
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure(options: StepOptions) -> dict[str, Any]:
     """Per V and share: milliseconds of a step, share of time saved, share of bytes saved, and their ratio."""
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,7 +52,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _table(vocabulary: int, options: Options, device: torch.device) -> dict[str, Any]:
+def _table(vocabulary: int, options: StepOptions, device: torch.device) -> dict[str, Any]:
     whole = _drafter(vocabulary).to(device)
     models: dict[str, PreTrainedModel] = {"full": whole}
     for share in options.shares:
@@ -136,4 +136,4 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main_of("steps", Options, measure, lines, sys.argv[1:]))
+    sys.exit(main_of("steps", StepOptions, measure, lines, sys.argv[1:]))

@@ -16,7 +16,7 @@ from eval.distributed.virtual_time import Delays
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PaperComparison:
     """A row simulated: seconds per request of plain decoding, SI and DSI, each at its best lookahead."""
 
     row: Row
@@ -36,7 +36,7 @@ class Comparison:
         return self.si / self.dsi
 
 
-def compare(row: Row, repeats: int) -> Comparison:
+def compare(row: Row, repeats: int) -> PaperComparison:
     """Simulate a row with `repeats` requests of TOKENS tokens, the same drafts for SI and DSI. Milliseconds as seconds."""
     delays = Delays(row.t, row.d)
     si = {k: mean_seconds(row.a, delays, k, TOKENS, repeats) for k in LOOKAHEADS}
@@ -52,12 +52,12 @@ def compare(row: Row, repeats: int) -> Comparison:
     error = si_mean / dsi_mean * float(np.hypot(si_error / si_mean, dsi_error / dsi_mean))
     analytic = float(formulas.si(row.a, k, row.t, row.d) / formulas.dsi(row.a, j, row.t, row.d))
     average = float(np.mean([mean for mean, _ in si.values()]))
-    return Comparison(
+    return PaperComparison(
         row, TOKENS * row.t, si_mean, dsi_mean, error, k, j, plans[j].servers, analytic, average / dsi_mean
     )
 
 
-def print_rows(found: Sequence[Comparison], say: Callable[[str], None]) -> None:
+def print_rows(found: Sequence[PaperComparison], say: Callable[[str], None]) -> None:
     """The table, at most 100 columns wide."""
     say(f"{'':33}{'ms':>11}{'d/t':>7}{'a':>6}  {'SI / DSI':^31}{'DSI':>10}{'plain':>9}")
     say(

@@ -8,7 +8,7 @@ import numpy as np
 
 from drafters.distributed.backend import drive
 from drafters.distributed.coordinator import Coordinator
-from drafters.distributed.messages import Draft, Drafted, Reply, Settle, Task
+from drafters.distributed.messages import Drafted, DraftOrder, Reply, Settle, Task
 from drafters.distributed.plan import Plan
 from eval.distributed.virtual_time import Delays, VirtualTimeBackend
 
@@ -16,7 +16,7 @@ RIGHT, WRONG = 1, 0  # what the drafter says; the target always says RIGHT
 
 
 @dataclass(frozen=True)
-class Run:
+class VirtualRun:
     """One request: seconds, forwards of the target and the drafter, servers busy at once."""
 
     seconds: float
@@ -30,7 +30,7 @@ def coins(a: float, tokens: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(tokens + 1) < a
 
 
-def run_dsi(right: np.ndarray, delays: Delays, plan: Plan, tokens: int) -> Run:
+def run_dsi(right: np.ndarray, delays: Delays, plan: Plan, tokens: int) -> VirtualRun:
     """DSI of `tokens` new tokens. `right`: bool (tokens + 1,), see `coins`."""
     said = [RIGHT if good else WRONG for good in right.tolist()]
 
@@ -39,15 +39,15 @@ def run_dsi(right: np.ndarray, delays: Delays, plan: Plan, tokens: int) -> Run:
         accepted = next((place for place, draft in enumerate(work.drafts) if draft.token != RIGHT), len(work.drafts))
         return Reply(work.id, work.server, work.epoch, work.base, accepted, RIGHT)
 
-    def draft(order: Draft, position: int) -> Drafted:
+    def draft(order: DraftOrder, position: int) -> Drafted:
         return Drafted(order.epoch, position, said[position])
 
     backend = VirtualTimeBackend(delays, judge, draft)
     drive(Coordinator([RIGHT], lambda new: False, tokens + 1, plan), backend)
-    return Run(backend.now, backend.forwards, backend.drafts, backend.most_busy)
+    return VirtualRun(backend.now, backend.forwards, backend.drafts, backend.most_busy)
 
 
-def run_si(right: np.ndarray, delays: Delays, lookahead: int, tokens: int) -> Run:
+def run_si(right: np.ndarray, delays: Delays, lookahead: int, tokens: int) -> VirtualRun:
     """SI with the same drafts: a round drafts, then verifies; the last one drafts no more than it can use."""
     position, seconds, forwards, drafts = 0, 0.0, 0, 0
     while position < tokens:
@@ -56,7 +56,7 @@ def run_si(right: np.ndarray, delays: Delays, lookahead: int, tokens: int) -> Ru
         position += (int(wrong[0]) if len(wrong) else length) + 1
         seconds += length * delays.d + delays.t
         forwards, drafts = forwards + 1, drafts + length
-    return Run(seconds, forwards, drafts, 1)
+    return VirtualRun(seconds, forwards, drafts, 1)
 
 
 def mean_seconds(

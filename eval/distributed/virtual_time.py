@@ -11,8 +11,8 @@ from drafters.distributed.messages import (
     Action,
     Allow,
     Cancel,
-    Draft,
     Drafted,
+    DraftOrder,
     Event,
     Reply,
     Settle,
@@ -20,7 +20,7 @@ from drafters.distributed.messages import (
 )
 
 Judge = Callable[[Task | Settle], Reply]
-Drafter = Callable[[Draft, int], Drafted]  # what was ordered, and the position: the token there
+Drafter = Callable[[DraftOrder, int], Drafted]  # what was ordered, and the position: the token there
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VirtualTimeBackend:
         self._count = 0
         self._void: set[int] = set()  # numbers of events that will not come
         self._tasks: dict[int, tuple[Task, int]] = {}  # at work: task id -> task and the number of its reply
-        self._order: Draft | None = None
+        self._order: DraftOrder | None = None
         self._position = self._until = 0
         self._drafting: int | None = None  # number of the event that ends the drafter's forward
         self._epoch = 0
@@ -61,7 +61,7 @@ class VirtualTimeBackend:
                 self.most_busy = max(self.most_busy, current)
             case Settle():
                 self._at(self.now, self._judge(action))
-            case Draft(prefix=prefix, until=until):
+            case DraftOrder(prefix=prefix, until=until):
                 if self._drafting is not None:
                     self._void.add(self._drafting)
                 self._order, self._position, self._until, self._drafting = action, len(prefix), until, None

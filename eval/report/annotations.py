@@ -43,7 +43,7 @@ _NO_OPTIMUM = dict.fromkeys(field.name for field in dataclasses.fields(Optimum))
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RowEvidence:
     """What was found beside the timed runs."""
 
     optima: Mapping[Configuration, Optimum]
@@ -57,7 +57,7 @@ class Evidence:
 def annotate(
     rows: Iterable[Row],
     contenders: Sequence[Contender],
-    evidence: Evidence,
+    evidence: RowEvidence,
     costs: Costs,
     vocabulary: int,
     warps: Warps,
@@ -107,7 +107,7 @@ def by_costs(row: Mapping[str, Any], costs: Costs) -> float | None:
     return costs.speedup(row["drafter"], row["block_efficiency"], row["drafted"] / row["target_forwards"])
 
 
-def _ranks(contender: Contender, most: int | None, evidence: Evidence, vocabulary: int) -> Row:
+def _ranks(contender: Contender, most: int | None, evidence: RowEvidence, vocabulary: int) -> Row:
     found = None
     if contender.sampler is not None and contender.sampler.verifier.coupled:
         found = evidence.ranks.get((str(contender.configuration.drafter), contender.configuration.temperature))

@@ -61,7 +61,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RowComparison:
     """Everything that is said about two reports."""
 
     changes: list[Change]
@@ -76,7 +76,7 @@ class Comparison:
         return not (self.gone or self.lost or any(change.verdict == WORSE for change in self.changes))
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> Comparison:
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> RowComparison:
     """Compare two reports row by row.
 
     Args:
@@ -102,7 +102,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: floa
         notes.append(f"the numbers of prompts differ: {counts}; that alone moves every figure within its interval")
     ours, theirs = ({identity(row): row for row in report["rows"]} for report in (before, after))
     both = [key for key in ours if key in theirs]
-    return Comparison(
+    return RowComparison(
         changes=[
             change for key in both for change in _changes(ours[key], theirs[key], fields, tolerance, before["rows"])
         ],
@@ -172,7 +172,7 @@ def _at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return value
 
 
-def show(found: Comparison, console: Console, everything: bool) -> None:
+def show(found: RowComparison, console: Console, everything: bool) -> None:
     """Print what changed; `everything`: also what stayed the same."""
     shown = [change for change in found.changes if everything or change.verdict != SAME]
     if shown:

@@ -37,7 +37,9 @@ class Drafter:
     name: str  # UNPRUNED, PACKAGE or any other
     pair: Pair
     vocab: VocabMap  # of its head rows
-    more: Mapping[str, Any] = field(default_factory=dict)  # what else samplers may ask for, see `catalog.Context`
+    more: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what else samplers may ask for, see `drafters.samplers.needs.Context`
 
     @property
     def kept(self) -> int:

@@ -19,7 +19,7 @@ ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
-class Row:
+class PolicyRow:
     """One policy on one suite at one temperature."""
 
     policy: str
@@ -49,7 +49,7 @@ def table(
     prices: Prices,
     static: str,
     bounds: Mapping[str, Outcome] | None = None,
-) -> list[Row]:
+) -> list[PolicyRow]:
     """A row per policy, per further bound, and one of the oracle. `static`: the policy whose distance to the oracle is the gap."""
     outcomes = {name: replay(traces, policy) for name, policy in policies.items()} | dict(bounds or {})
     outcomes[ORACLE] = oracle(traces)
@@ -57,9 +57,9 @@ def table(
     return [_row(name, outcome, prices, low, high) for name, outcome in outcomes.items()]
 
 
-def _row(name: str, outcome: Outcome, prices: Prices, low: float, high: float) -> Row:
+def _row(name: str, outcome: Outcome, prices: Prices, low: float, high: float) -> PolicyRow:
     speed, drafted = outcome.speed(prices), outcome.drafted
-    return Row(
+    return PolicyRow(
         policy=name,
         speed=speed,
         tokens_per_forward=outcome.tokens / outcome.forwards,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from drafters.distributed.backends.ray import require_ray
-from drafters.vocab.counting.pretokens import Plan
+from drafters.vocab.counting.pretokens import EncodingPlan
 from pipeline.count.ray_task import count_segment
 
 BATCHES = 6  # of about a million characters: one task, done again as a whole; the count waits for the last ones
@@ -21,7 +21,7 @@ class RayFanout:
     """See drafters.vocab.counting.processes.Others. Texts stay in the object store until they are counted, so that a
     death costs time only."""
 
-    def __init__(self, ray: Any, workers: int, tokenizer_json: str, plan: Plan, size: int):
+    def __init__(self, ray: Any, workers: int, tokenizer_json: str, plan: EncodingPlan, size: int):
         self._ray = ray
         self._workers = workers
         self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(count_segment)

@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 
-from drafters.vocab.counting.pretokens import Plan
+from drafters.vocab.counting.pretokens import EncodingPlan
 from drafters.vocab.counting.tally import Tally, private_copy
 
 
 def count_segment(
-    tokenizer_json: str, plan: Plan, size: int, *batches: list[tuple[str, str]]
+    tokenizer_json: str, plan: EncodingPlan, size: int, *batches: list[tuple[str, str]]
 ) -> tuple[dict[str, np.ndarray], int]:
     """Counts per domain, int64 (size,), and the number of plainly encoded texts."""
     tally = Tally(_tokenizer(tokenizer_json), plan, size)

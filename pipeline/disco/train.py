@@ -20,7 +20,7 @@ from pipeline.runner.stage import Advance, unseen
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
-class Bar(Callback):
+class EpochBar(Callback):
     """Calls `advance` after every epoch."""
 
     def __init__(self, advance: Advance):
@@ -66,7 +66,7 @@ def fit(
         strategy="auto" if alone else settings.strategy,
         max_epochs=settings.epochs,
         logger=loggers,
-        callbacks=[*callbacks, Bar(advance)] if alone else callbacks,  # a bar cannot be sent to other processes
+        callbacks=[*callbacks, EpochBar(advance)] if alone else callbacks,  # a bar cannot be sent to other processes
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

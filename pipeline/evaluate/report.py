@@ -36,7 +36,7 @@ def report(
     package: Package,
     costs: Costs,
     harness: Harness,
-    evidence: summary.Evidence,
+    evidence: summary.RowEvidence,
 ) -> dict[str, Any]:
     """report.json: the schema's fields first."""
     description = package.description
@@ -90,7 +90,7 @@ def _more(
     records: list[Record],
     rows: list[dict[str, Any]],
     harness: Harness,
-    evidence: summary.Evidence,
+    evidence: summary.RowEvidence,
 ) -> dict[str, Any]:
     """What the report says beyond its schema."""
     return {

@@ -21,7 +21,7 @@ from pipeline.pretraining.module import Pretraining, Schedule
 from pipeline.runner.stage import Advance, unseen
 
 
-class Bar(Callback):
+class BudgetBar(Callback):
     """Advances a progress bar by the share of the budget used: `advance(per mille, text)`."""
 
     def __init__(self, advance: Advance):
@@ -103,7 +103,7 @@ def _trainer(folder: Path, advance: Advance, accelerator: str) -> L.Trainer:
         max_epochs=1,
         logger=CSVLogger(folder, name="log", version=""),
         callbacks=[
-            Bar(advance),
+            BudgetBar(advance),
             ModelCheckpoint(
                 dirpath=folder, filename="last", every_n_train_steps=200, save_top_k=1, enable_version_counter=False
             ),

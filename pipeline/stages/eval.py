@@ -101,7 +101,7 @@ def run(context: Context) -> None:
     harness = bench.harness(cfg, found)
     records = list(measuring.records(context, len(found), tasks, _cells(context, harness, tasks, laws)))
     judged = judge(context, bench, common, costs, records, found, unseen)
-    evidence = summary.Evidence(
+    evidence = summary.RowEvidence(
         optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
     )
     made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
@@ -125,7 +125,7 @@ def _costs(context: Context, bench: setup.Bench, tasks: list[Task], contenders: 
         return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths), bar.advance)
 
 
-def _more(bench: setup.Bench, evidence: summary.Evidence, judged: Judged) -> dict[str, Any]:
+def _more(bench: setup.Bench, evidence: summary.RowEvidence, judged: Judged) -> dict[str, Any]:
     """What the report says of the whole evaluation, beside its rows."""
     return {
         "not_applied": bench.not_applied,

@@ -17,7 +17,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from drafters.export.catalog import NOTE, choose, export
-from drafters.export.common import Request, with_length
+from drafters.export.common import ExportRequest, with_length
 from drafters.io.json_rules import DESCRIPTION
 from drafters.io.manifest import list_files
 from drafters.io.safe_load import read_json
@@ -51,7 +51,7 @@ def run(context: Context) -> None:
     package = load(folder, device="cpu", dtype="fp32")
     full = lambda: original(context.cfg, package.description["drafter"]["revision"])  # noqa: E731
     with context.progress("Exporting and loading it again", None), quiet(always=True):
-        export(Request(package, folder, full, aside), context.cfg.export.to, context.cfg.export.form)
+        export(ExportRequest(package, folder, full, aside), context.cfg.export.to, context.cfg.export.form)
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(aside / name, context.out / name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from drafters.distributed.messages import Allow, Cancel, Draft, Drafted
+from drafters.distributed.messages import Allow, Cancel, Drafted, DraftOrder
 from drafters.distributed.request import Request
 from drafters.distributed.servers.cancel import Abandoned, abandoning
 from drafters.distributed.servers.draft_server import DraftServer
@@ -17,19 +17,19 @@ class DraftLoop:
     def __init__(self, server: DraftServer, post: Callable[[Drafted], None]):
         self._server, self._post = server, post
         self._changed = threading.Condition()
-        self._order: Draft | None = None
+        self._order: DraftOrder | None = None
         self._until, self._epoch = 0, 0
         self._request: Request | None = None
         self._closing = False
-        self._begun: Draft | None = None  # the order that the server drafts for
+        self._begun: DraftOrder | None = None  # the order that the server drafts for
 
-    def tell(self, order: Request | Draft | Allow | Cancel) -> None:
+    def tell(self, order: Request | DraftOrder | Allow | Cancel) -> None:
         """Take an order; returns at once."""
         with self._changed:
             match order:
                 case Request():
                     self._request, self._order = order, None
-                case Draft(epoch=epoch, until=until):
+                case DraftOrder(epoch=epoch, until=until):
                     self._order, self._until, self._epoch = order, until, epoch
                 case Allow(epoch=epoch, until=until):
                     if epoch == self._epoch:
@@ -45,7 +45,7 @@ class DraftLoop:
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Draft behind the newest order, or wait for one, until `close` is called."""
+        """DraftOrder behind the newest order, or wait for one, until `close` is called."""
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work)
@@ -72,7 +72,7 @@ class DraftLoop:
             return False
         return order is not self._begun or self._server.position < self._until
 
-    def _draft(self, order: Draft) -> None:
+    def _draft(self, order: DraftOrder) -> None:
         try:
             with abandoning(lambda: order is self._order and order.epoch >= self._epoch):
                 drafted = self._server.next(order.epoch)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from drafters.engine.cache.masks import Stairs, Tree, additive
+from drafters.engine.cache.masks import Stairs, TreeMasks, additive
 from drafters.engine.cache.supported_models import attention_window, check_supported, text_config
 from drafters.engine.compiled.compiled_forward import Work, rounded, steps_of
 from drafters.models.pair import context_length
@@ -116,7 +116,7 @@ class TransformersModel:
         self.width = 0
         self.slots = self.row_index = torch.zeros(0)
         self.cache = Cache(layers=[_Layer(self) for _ in range(text_config(model).num_hidden_layers)])
-        self._tree: Tree | None = None  # what was fed since the last keep, if it is not a chain
+        self._tree: TreeMasks | None = None  # what was fed since the last keep, if it is not a chain
         self._window, self._mask_by_type = attention_window(model)
         self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._numbers = torch.arange(capacity + 1, device=self.device)
@@ -207,7 +207,7 @@ class TransformersModel:
         self.slots = (begin.unsqueeze(-1) + self._numbers[:n]).clamp_(max=self.capacity)  # (B, n)
         self.row_index = torch.arange(len(lengths), device=self.device).unsqueeze(-1)
         if parents is not None and self._tree is None:
-            self._tree = Tree(begin)
+            self._tree = TreeMasks(begin)
         if self._tree is None:
             return self.slots
         return self._tree.grow(self.slots, self.slots - 1 if parents is None else parents.to(self.device))

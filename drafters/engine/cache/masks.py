@@ -29,7 +29,7 @@ class Stairs:
         return self.steps[:, :, :n, start : start + begin + n]
 
 
-class Tree:
+class TreeMasks:
     """Ancestors and positions of the slots fed since the last keep; below `base` (B,) every row is a chain."""
 
     def __init__(self, base: Tensor):

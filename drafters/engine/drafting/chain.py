@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drafters.engine.cache.cached_model import Model, TransformersModel
-from drafters.engine.drafting.compiled_chain import Chain
+from drafters.engine.drafting.compiled_chain import CompiledChain
 from drafters.engine.requests import Row, padded
 from drafters.engine.transformers_pair import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
@@ -48,11 +48,11 @@ class Drafting:
     eos: Tensor  # int64 (n,), on the pair's device
 
     @cached_property
-    def chain(self) -> Chain | None:
+    def chain(self) -> CompiledChain | None:
         """How to draft a whole chain at once; None where it must go token by token."""
         compiled = isinstance(self.drafter, TransformersModel) and self.drafter.steps is not None  # of one row
         read_as_is = isinstance(self.pair, TransformersPair) and self.pair.table is None
-        return Chain.of(self.sampler, self.stop, self.sampling) if compiled and read_as_is else None
+        return CompiledChain.of(self.sampler, self.stop, self.sampling) if compiled and read_as_is else None
 
     @cached_property
     def spelled(self) -> StringProposal | None:
@@ -148,7 +148,7 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
     return drafting.proposed((nodes, above), laws, len(tokens) - 1)
 
 
-def _at_once(drafting: Drafting, chain: Chain, unread: list[int], coins: Coins, key: Key) -> Proposed | None:
+def _at_once(drafting: Drafting, chain: CompiledChain, unread: list[int], coins: Coins, key: Key) -> Proposed | None:
     """The same by one piece of compiled code, None where there is none."""
     drafter = drafting.drafter
     if not isinstance(drafter, TransformersModel) or not isinstance(coins, KeyedCoins) or coins.strict:

@@ -22,7 +22,7 @@ from drafters.stop.policy import StopPolicy, is_constant
 
 
 @dataclass(frozen=True)
-class Chain:
+class CompiledChain:
     """`length` drafts of one request: what Steps compiles (see drafters.engine.compiled.compiled_forward.Work)."""
 
     proposal: TokenProposal
@@ -30,7 +30,7 @@ class Chain:
     length: int
 
     @staticmethod
-    def of(sampler: Sampler, stop: StopPolicy, sampling: Sampling) -> Chain | None:
+    def of(sampler: Sampler, stop: StopPolicy, sampling: Sampling) -> CompiledChain | None:
         """The chain as compilable work; None where drafts depend on more than the drafter's distribution and coins."""
         proposal = sampler.proposal
         if (
@@ -40,7 +40,7 @@ class Chain:
             or not getattr(proposal, "total", False)
         ):
             return None
-        return Chain(sampler.token_proposal, sampling, stop.max_length) if is_plain(proposal) else None
+        return CompiledChain(sampler.token_proposal, sampling, stop.max_length) if is_plain(proposal) else None
 
     @cached_property
     def tensors(self) -> list[Tensor]:
@@ -50,7 +50,7 @@ class Chain:
     @cached_property
     def key(self) -> Any:
         """What decides the compiled code; proposals of one kind share it. See `Work.key`."""
-        return shared((Chain, kind_of(self.proposal), self.sampling, self.length))
+        return shared((CompiledChain, kind_of(self.proposal), self.sampling, self.length))
 
     @property
     def drafted(self) -> int:

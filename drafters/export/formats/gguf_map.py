@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from drafters.export.common import Exported, Format, Request
+from drafters.export.common import Exported, ExportRequest, Format
 from drafters.export.kept_ids import target_ids
 
 NAME = "d2t.gguf"
@@ -50,7 +50,7 @@ def read_ids(path: Path) -> Tensor:
     return torch.frombuffer(bytearray(raw[start : start + 8 * length]), dtype=torch.int64)
 
 
-def _map(request: Request) -> Exported:
+def _map(request: ExportRequest) -> Exported:
     ids = target_ids(request.package)
     path = request.out / NAME
     path.write_bytes(gguf(ids, "d2t", "eagle3"))

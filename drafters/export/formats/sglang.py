@@ -3,14 +3,14 @@
 import torch
 
 from drafters.export.checkpoint import write_padded
-from drafters.export.common import AND_ONE, Exported, Format, Request
+from drafters.export.common import AND_ONE, Exported, ExportRequest, Format
 from drafters.export.kept_ids import target_ids
 
 MAP = "hot_tokens.pt"
 LAUNCH = "python -m sglang.launch_server --model-path {target} --speculative-algorithm {algorithm} {rest}"
 
 
-def _map(request: Request) -> Exported:
+def _map(request: ExportRequest) -> Exported:
     ids = target_ids(request.package).tolist()
     path = request.out / MAP
     # The one pickle that Drafters writes, because SGLang reads nothing else: a plain list of integers, which
@@ -29,7 +29,7 @@ def _map(request: Request) -> Exported:
     )
 
 
-def _padded(request: Request) -> Exported:
+def _padded(request: ExportRequest) -> Exported:
     rest = f"--speculative-draft-model-path DIR --speculative-num-draft-tokens {AND_ONE}"
     return Exported(
         serve=LAUNCH.format(target=request.target, algorithm="STANDALONE", rest=rest),

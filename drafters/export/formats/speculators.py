@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from drafters.export.common import Exported, Format, Request
+from drafters.export.common import Exported, ExportRequest, Format
 from drafters.export.kept_ids import from_mask, from_offsets, target_ids, to_mask, to_offsets
 
 D2T, T2D, TENSORS = "d2t.npy", "t2d.npy", "maps.safetensors"
 
 
-def _map(request: Request) -> Exported:
+def _map(request: ExportRequest) -> Exported:
     vocabulary = request.package.description["target"]["vocabulary"]
     ids = target_ids(request.package)
     d2t, t2d = to_offsets(ids), to_mask(ids, vocabulary)
@@ -29,7 +29,7 @@ def _map(request: Request) -> Exported:
     )
 
 
-def _check(request: Request, ids: torch.Tensor, vocabulary: int) -> None:
+def _check(request: ExportRequest, ids: torch.Tensor, vocabulary: int) -> None:
     d2t = torch.from_numpy(np.load(request.out / D2T, allow_pickle=False))
     t2d = torch.from_numpy(np.load(request.out / T2D, allow_pickle=False))
     both = load_file(request.out / TENSORS)

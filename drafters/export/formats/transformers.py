@@ -4,10 +4,10 @@ Programs that do have it should pass ``drafters.load(...).model`` instead: same 
 """
 
 from drafters.export.checkpoint import write_full, write_padded
-from drafters.export.common import Exported, Format, Request
+from drafters.export.common import Exported, ExportRequest, Format
 
 
-def _full(request: Request) -> Exported:
+def _full(request: ExportRequest) -> Exported:
     return Exported(
         serve=(
             "target.generate(**inputs, do_sample=False, assistant_model=AutoModelForCausalLM.from_pretrained('DIR'), "
@@ -23,7 +23,7 @@ def _full(request: Request) -> Exported:
     )
 
 
-def _padded(request: Request) -> Exported:
+def _padded(request: ExportRequest) -> Exported:
     return Exported(
         serve="target.generate(**inputs, assistant_model=AutoModelForCausalLM.from_pretrained('DIR'))",
         limits=(

@@ -3,7 +3,7 @@
 import json
 
 from drafters.export.checkpoint import write_full, write_padded
-from drafters.export.common import LENGTH, Exported, Format, Request
+from drafters.export.common import LENGTH, Exported, ExportRequest, Format
 from drafters.export.kept_ids import target_ids
 
 MAP = "draft_token_map.json"
@@ -14,7 +14,7 @@ def serve_command(target: str, options: dict[str, object]) -> str:
     return f"vllm serve {target} --speculative-config '{json.dumps(options)}'"
 
 
-def _full(request: Request) -> Exported:
+def _full(request: ExportRequest) -> Exported:
     options = {
         "method": "draft_model",
         "model": "DIR",
@@ -33,7 +33,7 @@ def _full(request: Request) -> Exported:
     )
 
 
-def _padded(request: Request) -> Exported:
+def _padded(request: ExportRequest) -> Exported:
     options: dict[str, object] = {"method": "draft_model", "model": "DIR", "num_speculative_tokens": LENGTH}
     return Exported(
         serve=serve_command(request.target, options),
@@ -42,7 +42,7 @@ def _padded(request: Request) -> Exported:
     )
 
 
-def _map(request: Request) -> Exported:
+def _map(request: ExportRequest) -> Exported:
     ids = target_ids(request.package).tolist()
     path = request.out / MAP
     path.write_text(json.dumps(ids) + "\n", encoding="utf-8")

@@ -19,14 +19,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.vocab.counting.pretoken_regex import NotLocal
-from drafters.vocab.counting.pretokens import Plan, plan
+from drafters.vocab.counting.pretokens import EncodingPlan, plan
 from drafters.vocab.counting.processes import Fanout, Others
 from drafters.vocab.counting.tally import Tally, private_copy, well_formed
 
 AnyTokenizer: TypeAlias = Tokenizer | PreTrainedTokenizerBase
 Text = tuple[str, str]  # domain, text
 Counts = dict[str, np.ndarray]  # domain -> int64 (V,)
-MakeFanout = Callable[[int, str, Plan, int], AbstractContextManager[Others]]  # processes, tokenizer.json, plan, V
+MakeFanout = Callable[
+    [int, str, EncodingPlan, int], AbstractContextManager[Others]
+]  # processes, tokenizer.json, plan, V
 BATCH_CHARACTERS = 1_000_000
 CHECKED_CHARACTERS = 200_000  # of the stream's own first texts, on which the fast path must agree with plain encoding
 ALONE_CHARACTERS = 8_000_000  # below this a second process costs more than it brings

@@ -34,7 +34,7 @@ _SPACE_LED = rf"[\s\S][^ ]*(?:(?<![{GRAPHIC}]) +[^ ]*)*"
 
 
 @dataclass(frozen=True)
-class Plan:
+class EncodingPlan:
     """How to cut a text exactly for one tokenizer. Plain data throughout, so that it travels to worker processes."""
 
     family: str  # "byte-level" | "sentencepiece"
@@ -46,7 +46,7 @@ class Plan:
     inner: str  # tokenizer.json that encodes one piece: no added tokens, no splitting, no prefix
 
 
-def plan(tokenizer_json: str) -> Plan:
+def plan(tokenizer_json: str) -> EncodingPlan:
     """Read a `tokenizer.json` text and prove how its input may be cut.
 
     Raises:
@@ -73,7 +73,7 @@ def _flatten(stage: dict | None, key: str) -> list[dict]:
     return list(stage[key]) if stage["type"] == "Sequence" else [stage]
 
 
-def _byte_level(spec: dict, stages: list[dict]) -> Plan:
+def _byte_level(spec: dict, stages: list[dict]) -> EncodingPlan:
     for step in _flatten(spec.get("normalizer"), "normalizers"):
         # ASCII is unchanged by these, and a space is a boundary of canonical composition
         if step["type"] not in ("NFC", "NFD"):
@@ -85,7 +85,7 @@ def _byte_level(spec: dict, stages: list[dict]) -> Plan:
     inner = _inner(spec, None, {**last, "add_prefix_space": False, "use_regex": False})
     words = _SPACE_LED if space_leads(pattern) else None
     added, plainly = _added_tokens(spec, bool(prefix))
-    return Plan("byte-level", ascii_pattern(pattern), words, prefix, added, plainly, inner)
+    return EncodingPlan("byte-level", ascii_pattern(pattern), words, prefix, added, plainly, inner)
 
 
 def _split_pattern(stages: list[dict]) -> str:
@@ -132,7 +132,7 @@ def _added_tokens(spec: dict, prefixed: bool) -> tuple[tuple[str, ...], str]:
     return tuple(patterns), "|".join(plainly)
 
 
-def _sentencepiece(spec: dict, stages: list[dict]) -> Plan:
+def _sentencepiece(spec: dict, stages: list[dict]) -> EncodingPlan:
     model, normalizers = spec["model"], _flatten(spec.get("normalizer"), "normalizers")
     if model.get("ignore_merges"):
         raise NotLocal("whole-text vocabulary look-up without a pre-tokenizer")
@@ -154,7 +154,9 @@ def _sentencepiece(spec: dict, stages: list[dict]) -> Plan:
         raise NotLocal("no space mark: merges may cross words")
     normalizer = kept[0] if kept else None
     added, plainly = _added_tokens(spec, bool(prefix))
-    return Plan("sentencepiece", _unmerged(model), None, prefix, added, plainly, _inner(spec, normalizer, metaspace))
+    return EncodingPlan(
+        "sentencepiece", _unmerged(model), None, prefix, added, plainly, _inner(spec, normalizer, metaspace)
+    )
 
 
 def _never_matches(stages: list[dict]) -> bool:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from drafters.vocab.counting.pretokens import Plan
+from drafters.vocab.counting.pretokens import EncodingPlan
 from drafters.vocab.counting.tally import Tally, private_copy
 
 WAITING = 2  # batches in the queue per process: enough to keep it busy, little enough to bound memory
@@ -33,7 +33,7 @@ class Others(Protocol):
 class Fanout:
     """Worker processes that count batches of texts. Use as a context manager: leaving it ends the processes."""
 
-    def __init__(self, workers: int, tokenizer_json: str, plan: Plan, size: int):
+    def __init__(self, workers: int, tokenizer_json: str, plan: EncodingPlan, size: int):
         # spawn: the caller may have threads (torch, tokenizers), which a forked child would inherit half-alive
         context = multiprocessing.get_context("spawn")
         self._queue = context.Queue(maxsize=WAITING * workers)
@@ -104,7 +104,7 @@ class Fanout:
         return f"a counting process ended with exit code {process.exitcode} (-9: out of memory?); try count.workers=1"
 
 
-def _work(inbox: multiprocessing.Queue, outbox: Connection, tokenizer_json: str, plan: Plan, size: int) -> None:
+def _work(inbox: multiprocessing.Queue, outbox: Connection, tokenizer_json: str, plan: EncodingPlan, size: int) -> None:
     tally = Tally(private_copy(tokenizer_json), plan, size)
     while (batch := inbox.get()) is not None:
         tally.extend(batch)

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from drafters.vocab.counting.pretoken_regex import GRAPHIC, SENTINEL
-from drafters.vocab.counting.pretokens import MARK, Plan
+from drafters.vocab.counting.pretokens import MARK, EncodingPlan
 
 MAX_ENTRIES = 1_500_000  # distinct pieces held before they are encoded; with 8-byte pieces about 150 MB
 MAX_CHARACTERS = 64_000_000  # held in pieces, looked at once per as many characters of text
@@ -47,7 +47,7 @@ class Tally:
     stream, about :data:`MAX_ENTRIES` pieces of together about :data:`MAX_CHARACTERS` are held.
     """
 
-    def __init__(self, tokenizer: Tokenizer, plan: Plan, size: int):
+    def __init__(self, tokenizer: Tokenizer, plan: EncodingPlan, size: int):
         self.plan, self.size = plan, size
         self.counts: dict[str, np.ndarray] = {}  # domain -> int64 (size,)
         self.plain_texts = 0

@@ -83,7 +83,7 @@ class TopFirst(OneDrawnThenTop):
         yield first
 
 
-class _Renamed:
+class _RenamedCoins:
     """Coins whose tests have other keys."""
 
     def __init__(self, coins: Coins, change: Callable[[Key], Key]):
@@ -101,7 +101,7 @@ def careless(base: Any, change: Callable[[Key], Key]) -> Callable[[], Any]:
 
     class Mutated(type(base)):  # type: ignore[misc]
         def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
-            return super().verify(p, draft, _Renamed(coins, change), key)
+            return super().verify(p, draft, _RenamedCoins(coins, change), key)
 
     return lambda: Mutated(**vars(base)) if vars(base) else Mutated()
 

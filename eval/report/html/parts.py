@@ -11,7 +11,7 @@ NONE = "\u2013"
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a table. Numbers stand right and sort by `value`."""
 
     text: str
@@ -23,11 +23,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table with its heading and what to know of it."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
     caption: str = ""
     title: str = ""
     dense: bool = False  # narrow cells: a table of many small numbers
@@ -52,7 +52,7 @@ class Section:
     lead: str  # what to look at
     legend: Sequence[tuple[int, str]] = ()  # (series, name)
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[HtmlTable] = ()
     notes: Sequence[str] = ()
     warning: str = ""  # what must be known before anything here is believed
 
@@ -70,20 +70,20 @@ class Missing:
 Part = Section | Missing
 
 
-def words(value: object, note: str = "", tone: str = "") -> Cell:
+def words(value: object, note: str = "", tone: str = "") -> TableCell:
     """A cell of text; None is a dash."""
-    return Cell(NONE if value is None else str(value), note=note, tone=tone)
+    return TableCell(NONE if value is None else str(value), note=note, tone=tone)
 
 
 def number(
     value: float | None, form: str = "{:.2f}", tint: float | None = None, note: str = "", tone: str = ""
-) -> Cell:
+) -> TableCell:
     """A cell of a number; None is a dash and sorts last."""
-    return Cell(NONE if value is None else form.format(value), value, True, tint, note, tone)
+    return TableCell(NONE if value is None else form.format(value), value, True, tint, note, tone)
 
 
-def spread(value: float | None, low: float | None, high: float | None, form: str = "{:.2f}") -> Cell:
+def spread(value: float | None, low: float | None, high: float | None, form: str = "{:.2f}") -> TableCell:
     """A number with its interval; without one where there is none."""
     if value is None or low is None or high is None:
         return number(value, form)
-    return Cell(f"{form.format(value)} ({form.format(low)}\u2013{form.format(high)})", value, True)
+    return TableCell(f"{form.format(value)} ({form.format(low)}\u2013{form.format(high)})", value, True)

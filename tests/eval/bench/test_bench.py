@@ -40,7 +40,7 @@ def test_a_failing_or_silent_benchmark_is_an_error(code, said, tmp_path, monkeyp
 
 
 def test_steps_compare_time_with_bytes():
-    found = steps.measure(steps.Options(vocabularies=[4000], shares=[0.5, 0.25], rounds=3, compile=False))
+    found = steps.measure(steps.StepOptions(vocabularies=[4000], shares=[0.5, 0.25], rounds=3, compile=False))
     table = found["vocabularies"]["4000"]
     layers = 2 * (4 * 1024**2 + 3 * 1024 * 2816 + 2 * 1024) + 1024
     assert table["bytes"] == 4 * (layers + 4000 * 1024)
@@ -50,7 +50,7 @@ def test_steps_compare_time_with_bytes():
 
 @pytest.mark.slow("embedded pair: 2 s of timings")
 def test_batches_report_every_size():
-    found = batch.measure(batch.Options(sizes=[1, 2], tokens=4, rounds=3))
+    found = batch.measure(batch.BatchOptions(sizes=[1, 2], tokens=4, rounds=3))
     assert found["sizes"]["1"]["speculative"]["vs_one"] == found["sizes"]["1"]["ceiling"] == 1.0
     assert found["kv_bytes_per_token"]["theory"] == found["kv_bytes_per_token"]["allocated"]
 
@@ -78,7 +78,7 @@ def test_the_engines_own_cost_is_found_again():
 
 @pytest.mark.slow("embedded pair: 6 s of timings")
 def test_costs_are_predicted_and_measured():
-    options = cost_model.Options(prompts=2, tokens=6, lengths=[2], rounds=3, shapes=False)
+    options = cost_model.CostModelOptions(prompts=2, tokens=6, lengths=[2], rounds=3, shapes=False)
     found = cost_model.measure(options)
     assert set(found["lengths"]) == {"0", "2"}
     assert found["worst_error"] == max(abs(row["error"]) for row in found["lengths"].values())

@@ -9,10 +9,10 @@ from drafters.engine.transformers_pair import pair_of
 from drafters.models.pair import ModelPair
 from drafters.vocab.alignment import identity
 from eval.bench import engine, output
-from eval.bench.engine import AR, Options, Setting
+from eval.bench.engine import AR, EngineOptions, Setting
 from eval.bench.peers import ASSISTED, GENERATE, same_tokenizer
 
-SMALL = Options(prompts=2, tokens=6, rounds=3, length=2, lengths=[1, 2], temperatures=[0.0, 1.0], compile=False)
+SMALL = EngineOptions(prompts=2, tokens=6, rounds=3, length=2, lengths=[1, 2], temperatures=[0.0, 1.0], compile=False)
 
 
 @pytest.fixture
@@ -69,5 +69,5 @@ def test_the_same_greedy_work(setting):
 def test_without_a_package_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = engine.lines
-    assert output.main_of("engine", Options, engine.measure, lines, []) == 2
+    assert output.main_of("engine", EngineOptions, engine.measure, lines, []) == 2
     assert "make package" in capsys.readouterr().out

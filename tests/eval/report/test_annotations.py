@@ -12,7 +12,7 @@ from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
 from eval.acceptance.optimality_gap import Optimum, Ranks
 from eval.costs.forwards import Costs, Timing
-from eval.report.annotations import DEFINITIONS, Evidence, annotate, proved_since
+from eval.report.annotations import DEFINITIONS, RowEvidence, annotate, proved_since
 from eval.run.configurations import Contender
 from eval.run.records import AUTOREGRESSIVE, PACKAGE, SPECULATIVE, Configuration
 from eval.run.trials import Warps
@@ -31,7 +31,7 @@ def contender(name: str, **changes) -> Contender:
 def annotated(*contenders: Contender, optima=None, ranks=None, certificate=None) -> list[dict]:
     counts = {"target_forwards": 10, "drafted": 50, "block_efficiency": 2.0}
     rows = [dataclasses.asdict(item.configuration) | counts for item in contenders]
-    evidence = Evidence(optima or {}, ranks or {}, certificate)
+    evidence = RowEvidence(optima or {}, ranks or {}, certificate)
     annotate(rows, contenders, evidence, COSTS, 8, Warps())
     json.dumps(rows, allow_nan=False)
     return rows

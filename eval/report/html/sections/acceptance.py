@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.report.html.charts import Line, Mark, Point, Scale, intervals, lines
-from eval.report.html.parts import Cell, Figure, Missing, Part, Section, Table, number, words
+from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, TableCell, number, words
 from eval.report.html.svg import two
 from eval.report.row_names import Row, drafters, fastest, identity, is_plain, label, sorted_by_drafter, temperatures
 from eval.run.records import PACKAGE, UNPRUNED
@@ -122,18 +122,18 @@ def _points(positions: Sequence[Mapping[str, Any]]) -> list[Point]:
     ]
 
 
-def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> Table:
+def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> HtmlTable:
     most = max(len(item["positions"]) for item in entries)
     columns = ("T", "sampler", "drafter", *map(str, range(1, most + 1)))
     cells = []
     for item in entries:
-        first: list[Cell] = [number(item["temperature"], "{:g}"), words(label(item, rows)), words(item["drafter"])]
+        first: list[TableCell] = [number(item["temperature"], "{:g}"), words(label(item, rows)), words(item["drafter"])]
         rates = [
             number(place["rate"], tint=place["rate"], note=f"{place['accepted']:,} of {place['verified']:,} accepted")
             for place in item["positions"]
         ]
         cells.append([*first, *rates, *[words("")] * (most - len(rates))])
-    return Table(
+    return HtmlTable(
         columns, cells, "Share accepted at each position of a round.", dense=True, folded="All rows as a table"
     )
 
@@ -172,7 +172,7 @@ def _optimum_mark(row: Row, names: list[str], rows: Sequence[Row]) -> Mark:
     return Mark(label(row, rows), row["expected_acceptance"], series=names.index(row["drafter"]), best=best, note=note)
 
 
-def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
+def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> HtmlTable:
     columns = ("T", "sampler", "drafter", "k", "expected", "optimum", "gap", "laws", "measured at the root", "rounds")
     cells = [
         [
@@ -189,7 +189,7 @@ def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
         ]
         for row in rows
     ]
-    return Table(
+    return HtmlTable(
         columns,
         cells,
         "A row without expected value: its verifier has no closed form. Measured: share of the sampler's own rounds in which one of "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.report.html.charts import Bar, Mark, bars, intervals
-from eval.report.html.parts import Figure, Missing, Part, Section, Table, number, words
+from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, number, words
 from eval.report.html.svg import two
 from eval.report.row_names import Row, drafters, identity, is_plain, label, sorted_by_drafter, temperatures
 
@@ -91,7 +91,7 @@ def _bar(row: Row, made: Cycle, rows: Sequence[Row]) -> Bar:
     return Bar(name, [(series, max(0.0, seconds) * scale, what) for series, seconds, what in parts])
 
 
-def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> Table:
+def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> HtmlTable:
     columns = (
         "T",
         "sampler",
@@ -118,7 +118,7 @@ def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> Tab
                 number(1e3 * made.measured / tokens),
             ]
         )
-    return Table(columns, cells, "Means over rounds.", folded="The same as a table")
+    return HtmlTable(columns, cells, "Means over rounds.", folded="The same as a table")
 
 
 def _notes(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> list[str]:
@@ -174,7 +174,7 @@ def _against(row: Row, oracle: float, names: list[str], rows: Sequence[Row]) -> 
     return Mark(label(row, rows), row["speedup_by_costs"], series=names.index(row["drafter"]), best=oracle, note=note)
 
 
-def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequence[Row]) -> Table:
+def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequence[Row]) -> HtmlTable:
     columns = (
         "T",
         "sampler",
@@ -200,4 +200,6 @@ def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequ
         ]
         for row in shown
     ]
-    return Table(columns, cells, "In vain: drafted tokens that did not become output.", folded="The same as a table")
+    return HtmlTable(
+        columns, cells, "In vain: drafted tokens that did not become output.", folded="The same as a table"
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.report.html.charts import Line, Mark, Point, Scale, intervals, lines
-from eval.report.html.parts import Cell, Figure, Missing, Part, Section, Table, number, words
+from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, TableCell, number, words
 from eval.report.html.svg import two
 from eval.report.sources import DISCO_COMMAND
 from eval.stop.policy_comparison import ORACLE
@@ -63,7 +63,7 @@ def _square(line: Line, heading: str, x: str, y: str) -> Figure:
     return Figure(heading, lines([line], heading, Scale(x, two, top=1.0), Scale(y, two, top=1.0), diagonal=True))
 
 
-def _policies(items: Sequence[Item]) -> Table:
+def _policies(items: Sequence[Item]) -> HtmlTable:
     columns = (
         "suite",
         "T",
@@ -74,7 +74,7 @@ def _policies(items: Sequence[Item]) -> Table:
         "in vain",
         "gap to oracle closed",
     )
-    cells: list[Sequence[Cell]] = [
+    cells: list[Sequence[TableCell]] = [
         [
             words(item["suite"]),
             number(item["temperature"], "{:g}"),
@@ -89,14 +89,14 @@ def _policies(items: Sequence[Item]) -> Table:
         for row in item["rows"]
     ]
     caption = "Gap closed: of the way from the tuned static length to the oracle. Laws known: the cost-aware rule told the true chances."
-    return Table(columns, cells, caption, folded="All policies as a table")
+    return HtmlTable(columns, cells, caption, folded="All policies as a table")
 
 
-def _percent(share: float | None) -> Cell:
+def _percent(share: float | None) -> TableCell:
     return number(None if share is None else 100 * share, "{:.0f} %")
 
 
-def _calibration(items: Sequence[Item]) -> Table:
+def _calibration(items: Sequence[Item]) -> HtmlTable:
     rows = [
         [
             number(item["temperature"], "{:g}"),
@@ -108,4 +108,4 @@ def _calibration(items: Sequence[Item]) -> Table:
         for item in items
     ]
     columns = ("T", "output", "drafts", "calibration error", "area under ROC")
-    return Table(columns, rows, folded="Quality of the classifier as a table")
+    return HtmlTable(columns, rows, folded="Quality of the classifier as a table")

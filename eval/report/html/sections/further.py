@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.report.html.charts import Lane, Line, Point, Scale, lines, timeline
-from eval.report.html.parts import Figure, Missing, Part, Section, Table, number, spread, words
+from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, number, spread, words
 from eval.report.html.svg import two
 from eval.report.row_names import temperatures
 from eval.report.sources import CURVE_COMMAND, DSI_COMMAND
@@ -59,7 +59,7 @@ def _variant(points: list[Mapping[str, Any]], name: str, series: int) -> Line:
     return Line(name, places, series)
 
 
-def _curve_table(points: list[Mapping[str, Any]]) -> Table:
+def _curve_table(points: list[Mapping[str, Any]]) -> HtmlTable:
     rows = [
         [
             number(point["temperature"], "{:g}"),
@@ -72,7 +72,7 @@ def _curve_table(points: list[Mapping[str, Any]]) -> Table:
         ]
         for point in points
     ]
-    return Table(("T", "variant", "kept", "acceptance rate", "speed-up"), rows, folded="The same as a table")
+    return HtmlTable(("T", "variant", "kept", "acceptance rate", "speed-up"), rows, folded="The same as a table")
 
 
 def dsi(found: Mapping[str, Any] | None) -> Part:

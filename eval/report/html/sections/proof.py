@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.report.html.parts import Cell, Missing, Part, Section, Table, number, words
+from eval.report.html.parts import HtmlTable, Missing, Part, Section, TableCell, number, words
 from eval.report.html.sections.results import PROVED
 
 COMMAND = "make lossless"
@@ -53,12 +53,12 @@ def _whose(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
     return f"The {where} is NOT of the code that was measured here ({own[:12]}); run: {COMMAND}."
 
 
-def _samplers(samplers: Mapping[str, Mapping[str, Any]]) -> Table:
+def _samplers(samplers: Mapping[str, Mapping[str, Any]]) -> HtmlTable:
     columns = ("sampler", "proved", "cells", "largest error", "samples", "detects TV from", "smallest p", "bugs found")
-    return Table(columns, [_sampler(name, entry) for name, entry in samplers.items()])
+    return HtmlTable(columns, [_sampler(name, entry) for name, entry in samplers.items()])
 
 
-def _sampler(name: str, entry: Mapping[str, Any]) -> Sequence[Cell]:
+def _sampler(name: str, entry: Mapping[str, Any]) -> Sequence[TableCell]:
     p_values = [value for value in (entry.get("p_values") or {}).values() if value is not None]
     planted, killed = entry.get("mutants"), entry.get("mutants_killed")
     passed = entry["status"] in PROVED
@@ -75,7 +75,7 @@ def _sampler(name: str, entry: Mapping[str, Any]) -> Sequence[Cell]:
     ]
 
 
-def _matrix(matrix: Sequence[Mapping[str, Any]]) -> Table:
+def _matrix(matrix: Sequence[Mapping[str, Any]]) -> HtmlTable:
     """One line per planted bug; a test that was not made for it stays empty."""
     kinds = list(dict.fromkeys(item["test"] for item in matrix))
     bugs: dict[tuple[str, str], dict[str, bool]] = {}
@@ -88,7 +88,7 @@ def _matrix(matrix: Sequence[Mapping[str, Any]]) -> Table:
         [words(source), words(bug), *(_found(tests.get(kind)) for kind in kinds)]
         for (source, bug), tests in bugs.items()
     ]
-    return Table(
+    return HtmlTable(
         ("from", "planted bug", *kinds),
         rows,
         dense=True,
@@ -96,7 +96,7 @@ def _matrix(matrix: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _found(found: bool | None) -> Cell:
+def _found(found: bool | None) -> TableCell:
     if found is None:
         return words("")
     return words("found" if found else "MISSED", tone="good" if found else "bad")

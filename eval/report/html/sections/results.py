@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eval.report.html.parts import Cell, Missing, Part, Section, Table, number, spread, words
+from eval.report.html.parts import HtmlTable, Missing, Part, Section, TableCell, number, spread, words
 from eval.report.html.sections import verdict
 from eval.report.row_names import Row, fastest, is_plain, label, temperatures
 from eval.report.terminal.comparisons import NONE as DASH
@@ -60,7 +60,7 @@ def results(report: Mapping[str, Any]) -> Section:
         f"{prompts['count']} prompts of {prompts['suite']}, up to {prompts['max_new_tokens']} new tokens, one request at a time. "
         "In brackets 95 % intervals over prompts; the last two columns are ratios of tokens per second. Click on a heading to sort.",
         tables=[
-            Table(
+            HtmlTable(
                 (
                     "T", "sampler", "drafter", "kept", "lossless", "acceptance rate", "block efficiency", "tokens/s",
                     "vs plain", "vs unpruned",
@@ -71,15 +71,15 @@ def results(report: Mapping[str, Any]) -> Section:
     )  # fmt: skip
 
 
-def _expected(rows: list[Row]) -> Table:
+def _expected(rows: list[Row]) -> HtmlTable:
     columns = (
         "T", "sampler", "drafter", "kept", "lossless", "acceptance", "gain", "tokens per forward", "tokens/s", "vs plain", "in words",
         "vs unpruned",
     )  # fmt: skip
-    return Table(columns, [_expected_row(row, rows) for row in rows])
+    return HtmlTable(columns, [_expected_row(row, rows) for row in rows])
 
 
-def _expected_row(row: Row, rows: list[Row]) -> list[Cell]:
+def _expected_row(row: Row, rows: list[Row]) -> list[TableCell]:
     own = _row(row, rows)
     said = None
     if not is_plain(row):
@@ -91,7 +91,7 @@ def _expected_row(row: Row, rows: list[Row]) -> list[Cell]:
     return [*own[:5], *expected, own[7], own[8], words(said, tone=verdict.tone(said)), own[9]]
 
 
-def _measured(rows: list[Row]) -> Table:
+def _measured(rows: list[Row]) -> HtmlTable:
     cells = []
     for row in rows:
         own = _row(row, rows)
@@ -110,7 +110,7 @@ def _measured(rows: list[Row]) -> Table:
         "T", "sampler", "drafter", "acceptance rate", "block efficiency", "accepted", "verified", "drafted", "target forwards",
     )  # fmt: skip
     caption = "Of the timed runs: far fewer rounds than the expectations rest on, and other texts for each sampler."
-    return Table(columns, cells, caption, folded="Measured acceptance and block efficiency")
+    return HtmlTable(columns, cells, caption, folded="Measured acceptance and block efficiency")
 
 
 def papers(report: Mapping[str, Any]) -> Part:
@@ -120,7 +120,7 @@ def papers(report: Mapping[str, Any]) -> Part:
         reason = "the rows that papers compare were not measured together"
         return Missing("papers", title, reason, ['make eval ARGS="eval.compare=true eval.samplers=null"'])
     tables = [
-        Table(
+        HtmlTable(
             [name.replace("\n", " ") for name in item.header],
             [[words(cells[0]), *(_figure(text) for text in cells[1:])] for cells in item.body],
             item.sentence,
@@ -134,7 +134,7 @@ def papers(report: Mapping[str, Any]) -> Part:
     )
 
 
-def _figure(text: str) -> Cell:
+def _figure(text: str) -> TableCell:
     """A cell that was written for the terminal: it sorts by the number it begins with."""
     if text == DASH:
         return number(None)
@@ -142,10 +142,10 @@ def _figure(text: str) -> Cell:
         value = float(text.split()[0].replace(",", ""))
     except (ValueError, IndexError):
         value = None
-    return Cell(text, value, number=True)
+    return TableCell(text, value, number=True)
 
 
-def _row(row: Row, rows: list[Row]) -> list[Cell]:
+def _row(row: Row, rows: list[Row]) -> list[TableCell]:
     return [
         number(row["temperature"], "{:g}"),
         words(label(row, rows)),
@@ -160,7 +160,7 @@ def _row(row: Row, rows: list[Row]) -> list[Cell]:
     ]
 
 
-def proof(row: Row) -> Cell:
+def proof(row: Row) -> TableCell:
     """What the certificate says of the row's sampler."""
     if is_plain(row):
         return words(None)
@@ -169,7 +169,7 @@ def proof(row: Row) -> Cell:
     return words(said, note=row.get("lossy") or "", tone=tone)
 
 
-def _speedup(row: Row, name: str) -> Cell:
+def _speedup(row: Row, name: str) -> TableCell:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     if low == high:  # the row that the others are compared with
         low = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eval.report.html.parts import Cell, Missing, Part, Section, Table, number, spread, words
+from eval.report.html.parts import HtmlTable, Missing, Part, Section, TableCell, number, spread, words
 
 COMMAND = 'make eval ARGS="eval.positions=4000"'
 FORMS = {"package": "pruned drafter", "tail": "pruned drafter with its tail", "unpruned": "unpruned drafter"}
@@ -33,7 +33,7 @@ def verdict(report: Mapping[str, Any]) -> Part:
         "then ran by the clock beside plain decoding, in turns, on prompts kept back from the ranking. What is chosen is the fastest "
         "that the clock can tell from plain decoding, else plain decoding.",
         tables=[
-            Table(
+            HtmlTable(
                 ("T", "", "drafter", "sampler", "per round", "over plain (clock)", "predicted", "in words", "prompts"),
                 rows,
                 "In brackets the 95 % interval over prompts.",
@@ -71,7 +71,7 @@ def tone(said: str | None) -> str:
     return {"faster": "good", "slower": "bad"}.get(said or "", "")
 
 
-def _row(temperature: float, place: int, rated: Rated) -> list[Cell]:
+def _row(temperature: float, place: int, rated: Rated) -> list[TableCell]:
     use, speed = rated["use"], rated["speedup"]
     plain = use["sampler"] is None
     said = None if plain else in_words(speed["low"], speed["high"])

@@ -10,7 +10,7 @@ from drafters.engine.cache.cached_model import TransformersModel
 from drafters.engine.compiled import compiled_forward
 from drafters.engine.decode import speculative
 from drafters.engine.drafting import compiled_chain
-from drafters.engine.drafting.compiled_chain import Chain
+from drafters.engine.drafting.compiled_chain import CompiledChain
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
 from drafters.rng.coins import Key, KeyedCoins, draw_by
@@ -40,13 +40,13 @@ TRACES = "Dynamo: two pieces of code, 2 to 4 s"
 def at_once(monkeypatch, graphs):
     monkeypatch.setattr(compiled_forward, "HOT", 0)
     monkeypatch.setattr(compiled_forward, "RARE", 10**9)
-    compile_only(monkeypatch, Chain)  # together with compiled verification: see test_verification.py
+    compile_only(monkeypatch, CompiledChain)  # together with compiled verification: see test_verification.py
 
 
 @pytest.fixture
 def chains(monkeypatch):
     """How many tokens each chain drafted at once was given."""
-    return performed(monkeypatch, Chain, lambda work, tokens: tokens.shape[1])
+    return performed(monkeypatch, CompiledChain, lambda work, tokens: tokens.shape[1])
 
 
 def decode(pair, sampler, compile, sampling=ONE, length=3, prompt=(5, 17, 2, 40, 8), tokens=24, request=0):
@@ -101,7 +101,7 @@ def test_what_was_drawn_from_is_kept(chains, pairs, monkeypatch):
     monkeypatch.setattr(
         Rejection, "verify", lambda self, p, draft, *rest: drafts.append(draft) or verify(self, p, draft, *rest)
     )
-    work = Chain.of(Sampler("tli", TLI(vocab), Rejection()), Static(3), ONE)
+    work = CompiledChain.of(Sampler("tli", TLI(vocab), Rejection()), Static(3), ONE)
     cached = TransformersModel(pair.drafter, 1, 40, True)
     cached.extend(torch.arange(9).unsqueeze(0), logits=False)
     layers = [compiled_forward.Layer(layer.keys, layer.values) for layer in cached.cache.layers]
@@ -167,19 +167,19 @@ def test_another_map_of_the_same_shape_shares_the_code(chains, graphs):
 def test_what_depends_on_more_goes_one_by_one(chains):
     _pair, vocab = make_pair("pruned", torch.float64)
     rejection = Sampler("tli", TLI(vocab), Rejection())
-    assert Chain.of(rejection, Static(2), ONE) is not None
-    assert Chain.of(rejection, Static(0), ONE) is None
-    assert Chain.of(rejection, Heuristic(2), ONE) is None
-    assert Chain.of(rejection, Confidence(0.4), ONE) is None
+    assert CompiledChain.of(rejection, Static(2), ONE) is not None
+    assert CompiledChain.of(rejection, Static(0), ONE) is None
+    assert CompiledChain.of(rejection, Heuristic(2), ONE) is None
+    assert CompiledChain.of(rejection, Confidence(0.4), ONE) is None
     for name in ("race", "rrs"):
-        assert Chain.of(build(name, identity(V)), Static(2), ONE) is None, name
+        assert CompiledChain.of(build(name, identity(V)), Static(2), ONE) is None, name
 
     class Asking(TLI):
         def __init__(self, vocab):
             super().__init__(vocab)
             self.log = []
 
-    assert Chain.of(Sampler("own", Asking(vocab), Rejection()), Static(2), ONE) is None
+    assert CompiledChain.of(Sampler("own", Asking(vocab), Rejection()), Static(2), ONE) is None
     foreign, vocab = make_pair("foreign", torch.float64)
     decode(foreign, Sampler("tli", TLI(vocab), Rejection()), True)
     assert not chains
@@ -196,10 +196,10 @@ PLANTED = {
 
 @pytest.mark.parametrize("bug", slow_but("another token", PLANTED, "Dynamo: code of its own for every bug, 2 s"))
 def test_a_planted_bug_is_seen(bug, monkeypatch, chains):
-    compile_only(monkeypatch, Chain, lambda work, n: n == 1)
-    draft = compiled_chain.Chain.__call__
+    compile_only(monkeypatch, CompiledChain, lambda work, n: n == 1)
+    draft = compiled_chain.CompiledChain.__call__
     monkeypatch.setattr(
-        Chain, "__call__", lambda self, model, given, layers: draft(self, model, PLANTED[bug](given), layers)
+        CompiledChain, "__call__", lambda self, model, given, layers: draft(self, model, PLANTED[bug](given), layers)
     )
     pair, _ = make_pair("full", torch.float64)
     sampler = Sampler("standard", Identity(), Rejection())

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import drafters
 from drafters.export import catalog, checkpoint
 from drafters.export.catalog import FORMATS, choose, export
-from drafters.export.common import ExportError, Request, with_length
+from drafters.export.common import ExportError, ExportRequest, with_length
 from drafters.export.formats import gguf_map
 from drafters.export.kept_ids import from_mask, from_offsets, target_ids, to_mask, to_offsets
 from drafters.package.reader import load
@@ -38,7 +38,7 @@ def request_for(packaged, original, tools, tmp_path):
     def run(name: str, form: str | None = None, full=tools.make_model):
         out = tmp_path / f"{name}-{form}"
         out.mkdir()
-        return out, export(Request(packaged, original, full, out), name, form)
+        return out, export(ExportRequest(packaged, original, full, out), name, form)
 
     return run
 
@@ -182,7 +182,7 @@ def test_every_export_says_what_it_is(request_for, packaged):
 def test_a_foreign_drafter_cannot_be_padded(packaged, original, tmp_path, tools, monkeypatch):
     monkeypatch.setitem(packaged.description, "foreign", True)
     with pytest.raises(ExportError, match="another one: use form=full"):
-        export(Request(packaged, original, tools.make_model, tmp_path), "vllm", "padded")
+        export(ExportRequest(packaged, original, tools.make_model, tmp_path), "vllm", "padded")
 
 
 # --- the embedded pair, whose tokenizer has merges -------------------------------------------------------------------
@@ -205,7 +205,7 @@ def embedded(tmp_path_factory, tools):
     )  # fmt: skip
     package = load(folder, device="cpu")
     full = lambda: AutoModelForCausalLM.from_pretrained(ZOO / "drafter", dtype=torch.float32)  # noqa: E731
-    export(Request(package, folder, full, out), "transformers")
+    export(ExportRequest(package, folder, full, out), "transformers")
     return package, out
 
 
