@@ -32,11 +32,11 @@ from eval.verdict.prediction import work
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate import cells as measuring
 from pipeline.evaluate import executors, held_out, setup, stop_settings
-from pipeline.evaluate.few_rows import few
-from pipeline.evaluate.kept_costs import kept_costs
 from pipeline.evaluate.report import report, write_page
 from pipeline.evaluate.text_expectations import expected_rows, on_common_text
-from pipeline.evaluate.verdict_run import Judged, judge, recommendation, split
+from pipeline.evaluate.verdict.few_rows import few
+from pipeline.evaluate.verdict.kept_costs import kept_costs
+from pipeline.evaluate.verdict.verdict_run import Judged, judge, recommendation, split
 from pipeline.runner.discovery import suggest
 from pipeline.runner.stage import Context, Stage, always, write_atomic
 

@@ -19,7 +19,8 @@ from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
 from eval.run.records import parse
 from pipeline.config.hydra_config import load
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluate import cells, setup, text_expectations, verdict_run
+from pipeline.evaluate import cells, setup, text_expectations
+from pipeline.evaluate.verdict import verdict_run
 from pipeline.runner.runner import Runner
 from pipeline.stages import eval as stage
 

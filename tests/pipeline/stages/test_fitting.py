@@ -247,7 +247,7 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     assert drawn[1.0, 128, "tail, training-free"] == rows[1.0, 128, fastest]["acceptance"]
     assert page["knee"]["kept"] == found["knees"][0]["kept"]
     console = Console(record=True, width=140)
-    sweep.show(tmp_path / "runs" / "sweep" / "key", {}, console)
+    sweep.STAGE.show(tmp_path / "runs" / "sweep" / "key", {}, console)
     assert "prune.size=" in console.export_text()
 
 

@@ -25,9 +25,9 @@ from eval.run.trials import Task
 from eval.verdict.candidates import Candidate, candidates, contender, shortlist
 from eval.verdict.prediction import Overheads, Timed, Work, fit_overheads, overrun, predict, timed, work
 from eval.verdict.verdict import Confirmed, confirm, surprises, verdict
-from pipeline.evaluate.policy_replays import by_policies
 from pipeline.evaluate.setup import Bench
 from pipeline.evaluate.text_expectations import LONGEST, Common
+from pipeline.evaluate.verdict.policy_replays import by_policies
 from pipeline.runner.stage import Context, write_atomic
 
 CONFIRMED = 3  # candidates that run by the clock

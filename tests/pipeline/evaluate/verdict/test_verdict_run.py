@@ -18,9 +18,9 @@ from eval.run.records import SPECULATIVE, Configuration, Record
 from eval.run.sampler_files import Preset
 from eval.run.trials import Task
 from eval.verdict.candidates import Entry
-from pipeline.evaluate.kept_costs import kept_costs
 from pipeline.evaluate.text_expectations import Common
-from pipeline.evaluate.verdict_run import FEWEST, _seen, best_trees, split
+from pipeline.evaluate.verdict.kept_costs import kept_costs
+from pipeline.evaluate.verdict.verdict_run import FEWEST, _seen, best_trees, split
 
 COSTS = Costs(
     {n: Timing(1.0 + 0.1 * n, 1, 1, 1) for n in range(1, 20)}, {"package": Timing(0.1, 0.1, 0.1, 3)}, 128,

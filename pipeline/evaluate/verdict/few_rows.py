@@ -11,7 +11,7 @@ from eval.costs.forwards import Costs
 from eval.expectation.expected_rounds import Rounds
 from eval.run.configurations import Contender
 from pipeline.evaluate.text_expectations import Common
-from pipeline.evaluate.verdict_run import best_trees
+from pipeline.evaluate.verdict.verdict_run import best_trees
 
 
 def few(
