@@ -83,7 +83,8 @@ def open_reading(cfg: DictConfig, settings: Any, inputs: dict[str, Path]) -> Rea
 
 
 def parts(sequences: Iterable[Tensor], settings: TextSettings) -> dict[str, list[Window]]:
-    """Windows of each part, dealt out by document until the parts have their tokens."""
+    """Deal windows out by document until the parts have their tokens, or, of a text too short for that, by their shares."""
+    every: list[list[Window]] = []
     found: dict[str, list[Window]] = {part: [] for part in PARTS}
     read = dict.fromkeys(PARTS, 0)
     for number, ids in enumerate(sequences):
@@ -91,11 +92,24 @@ def parts(sequences: Iterable[Tensor], settings: TextSettings) -> dict[str, list
         part = max(lacking, key=lacking.__getitem__)
         if lacking[part] <= 0:
             break
-        for _, window in windows([ids], settings.window, settings.windows_per_document):
-            found[part].append((number, window))
-            read[part] += len(window)
+        cut = [(number, window) for _, window in windows([ids], settings.window, settings.windows_per_document)]
+        found[part] += cut
+        read[part] += sum(len(window) for _, window in cut)
+        every.append(cut)
+    return found if all(found.values()) else _by_shares(every, settings)
+
+
+def _by_shares(documents: Iterable[list[Window]], settings: TextSettings) -> dict[str, list[Window]]:
+    """All documents, each to the part that has least of its share. Raises TextShortage where fewer than three have text."""
+    found: dict[str, list[Window]] = {part: [] for part in PARTS}
+    for cut in documents:
+        part = min(PARTS, key=lambda name: sum(len(window) for _, window in found[name]) / PARTS[name])
+        found[part] += cut
     if not all(found.values()):
-        raise TextShortage(f"text for {', '.join(PARTS)} is needed, got none for some: choose a larger corpus")
+        raise TextShortage(
+            f"text for {', '.join(PARTS)} is needed, expected at least {len(PARTS)} documents, got none for some: choose a larger "
+            f"corpus (of each document {settings.windows_per_document} x {settings.window} tokens are read)"
+        )
     return found
 
 

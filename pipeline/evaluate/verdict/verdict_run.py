@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from pipeline.runner.stage import Context, write_atomic
 
 CONFIRMED = 3  # candidates that run by the clock
 MOST = 1.25  # of whole runs' seconds that their forwards' prices may add up to: what prices change within minutes
+SPREAD = 1.5  # upper over lower quartile of a target forward: 1.02 to 1.2 on idle machines, 2 to 3.4 on disturbed ones
 FEWEST = 4  # prompts under which there is no interval worth the name
 
 
@@ -70,7 +72,7 @@ def judge(
     """Rank, confirm, conclude, for every temperature."""
     works = _works(contenders)
     runs = timed(records, works, costs)
-    extra, choices, said = fit_overheads(runs), [], _prices(runs) + _seen(common, unseen)
+    extra, choices, said = fit_overheads(runs), [], _prices(runs) + _disturbed(costs) + _seen(common, unseen)
     for heat, found in common.items():
         here = [item for item in contenders if item.configuration.temperature == heat]
         certain = heat == 0 and bench.warps.limits(heat, 1).drafting.greedy
@@ -96,6 +98,17 @@ def _prices(runs: Sequence[Timed]) -> list[str]:
     return [
         f"the forwards of the timed runs should have taken {share:.2f} of what the whole runs took: their prices were measured "
         "under other load; measure again on an idle machine"
+    ]
+
+
+def _disturbed(costs: Costs) -> list[str]:
+    """That the clock of the prices was disturbed, in words: undisturbed quartiles of a forward lie within a tenth of each other."""
+    spread = statistics.median(timing.high / timing.low for timing in costs.target.values())
+    if spread <= SPREAD:
+        return []
+    return [
+        f"target forwards of one kind took times whose quartiles differ by a factor of {spread:.1f}: something else ran beside them, "
+        "so do not trust the prices and the draft lengths that follow from them; run it again on an idle machine"
     ]
 
 

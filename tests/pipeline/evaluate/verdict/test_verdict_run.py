@@ -20,7 +20,7 @@ from eval.run.trials import Task
 from eval.verdict.candidates import Entry
 from pipeline.evaluate.text_expectations import Common
 from pipeline.evaluate.verdict.kept_costs import kept_costs
-from pipeline.evaluate.verdict.verdict_run import FEWEST, _seen, best_trees, split
+from pipeline.evaluate.verdict.verdict_run import FEWEST, _disturbed, _seen, best_trees, split
 
 COSTS = Costs(
     {n: Timing(1.0 + 0.1 * n, 1, 1, 1) for n in range(1, 20)}, {"package": Timing(0.1, 0.1, 0.1, 3)}, 128,
@@ -140,3 +140,12 @@ def test_prices_are_measured_once(tmp_path):
 
     assert kept_costs(context, measure) == kept_costs(context, measure) == COSTS
     assert measured == [1]
+
+
+@pytest.mark.parametrize(("high", "told"), [(1.2, False), (3.0, True)])
+def test_prices_of_a_disturbed_clock_are_told(high, told):
+    """Quartiles of 1.75 and 5.94 ms once made a second token cost 2.5 times the first, and nothing said so."""
+    timings = {n: Timing(1.1, 1.0, high, 20) for n in range(1, 9)}
+    said = _disturbed(dataclasses.replace(COSTS, target=timings))
+    assert bool(said) == told
+    assert not told or "quartiles differ by a factor of 3.0" in said[0]
