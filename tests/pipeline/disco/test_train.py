@@ -71,11 +71,11 @@ sys.path[:0] = [{root!r}, {here!r}]
 from test_train import train
 from pipeline.disco import train as training
 epochs = []
-class Killing(training.Bar):
+class Killing(training.EpochBar):
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-training.Bar = Killing
+training.EpochBar = Killing
 train(Path({folder!r}))
 """
 
