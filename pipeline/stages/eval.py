@@ -188,7 +188,9 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """
     found = summary.proved_since(read_json(directory, REPORT), read_certificate(directory.parents[1]))
     show_report(found, console)
-    if (recommended := directory / RECOMMENDED).exists():  # of several evaluations of a package the one asked for last counts
+    if (
+        recommended := directory / RECOMMENDED
+    ).exists():  # of several evaluations of a package the one asked for last counts
         package = inputs["package"].resolve()
         write_atomic(package.with_name(f"{package.name}.{RECOMMENDED}"), recommended.read_bytes())
     path = (directory / REPORT).resolve()
