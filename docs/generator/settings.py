@@ -114,7 +114,7 @@ def _options(group: str, builders: dict[str, Any]) -> str:
         values = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(values, dict)
         name = values.pop("name")
-        known = list(inspect.signature(builders[name]).parameters.values())[1:]
+        known = builders[name].options.values()
         shown = [f"`{item.name}={_shown(values.get(item.name, item.default))}`" for item in known]
         rows.append([f"`{path.stem}`", f"`{name}`", ", ".join(shown)])
     where = "samplers.<name>.<option>" if group == "sampler" else "stop.<option>"

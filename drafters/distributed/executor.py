@@ -22,9 +22,6 @@ from drafters.engine.requests import Row
 from drafters.engine.transformers_pair import Pair
 from drafters.rng.coins import Coins, KeyedCoins
 from drafters.samplers.draft import Chain, Sampler, StringProposal
-from drafters.samplers.verify.exact_match import ExactMatch
-from drafters.samplers.verify.race import Race
-from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.policy import StopPolicy
 
 
@@ -40,7 +37,6 @@ class Cluster(Backend, Protocol):
 
 # The pair and the number of servers -> a cluster, given back at the end of the block.
 MakeCluster = Callable[[Pair, int], AbstractContextManager[Cluster]]
-VERIFIERS = (Race, ExactMatch, Rejection)
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def check_sampler(sampler: Sampler) -> None:
 
 
 def _runs(sampler: Sampler) -> bool:
-    chains = isinstance(sampler.verifier, VERIFIERS) and isinstance(sampler.shape, Chain)
+    chains = sampler.verifier.stepwise and isinstance(sampler.shape, Chain)
     return chains and not isinstance(sampler.proposal, StringProposal)
 
 

@@ -36,7 +36,7 @@ from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import ABSENT, ROOT, Draft, Sampler, Tree, Verdict, Verifier
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.stop.features import remember
-from drafters.stop.policy import StopPolicy, is_constant
+from drafters.stop.policy import StopPolicy
 
 Settle = Callable[[list[list[int]], list[list[int]]], None]  # accepted paths, committed tokens
 
@@ -220,7 +220,7 @@ class _Run:
         )
         emitted = [self.commit(*result) for result in zip(rows, fresh, paths, above, strict=True)]
         settle_drafter(paths, emitted)
-        if self.drafting is not None and not is_constant(self.drafting.stop):
+        if self.drafting is not None and not self.drafting.stop.constant:
             took = torch.tensor([number for number, new in enumerate(emitted) if new])
             accepted, depths = (
                 torch.tensor([measure(x) for x in lists]) for measure, lists in ((len, paths), (depth, above))

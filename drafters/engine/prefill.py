@@ -11,7 +11,7 @@ from drafters.engine.transformers_pair import Pair
 from drafters.errors import DraftersError
 from drafters.rng.coins import Coins, KeyedCoins
 from drafters.samplers.draft import Sampler, StringProposal, Tree
-from drafters.stop.policy import StopError, StopPolicy, reads_features
+from drafters.stop.policy import StopError, StopPolicy
 
 
 class RequestError(DraftersError, ValueError):
@@ -39,7 +39,7 @@ def allows(sampler: Sampler, stop: StopPolicy) -> bool:
     A tree that grew by what its own siblings are would not be one that tree verifiers are proved for.
     """
     chain = not isinstance(sampler.shape, Tree) and not isinstance(sampler.proposal, StringProposal)
-    return chain or not reads_features(stop)
+    return chain or not stop.needs_features
 
 
 def check_stop(sampler: Sampler, stop: StopPolicy) -> None:
@@ -52,9 +52,7 @@ def check_stop(sampler: Sampler, stop: StopPolicy) -> None:
 
 
 def most_nodes(sampler: Sampler, stop: StopPolicy) -> int:
-    """Nodes of the largest draft a round can have, or the slots that drafting it takes."""
-    if isinstance(sampler.proposal, StringProposal):
-        return max(stop.max_length, sampler.proposal.slots)
+    """Nodes of the largest draft a round can have."""
     if not isinstance(sampler.shape, Tree):
         return stop.max_length
     return sum(map(sum, sampler.shape.levels[: stop.max_length]))

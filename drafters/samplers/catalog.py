@@ -1,10 +1,12 @@
-"""The one list of samplers: name -> builder. The names are those of conf/sampler, report rows and the certificate."""
+"""The one list of samplers: name -> specification. The names are those of conf/sampler, report rows and the certificate."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import torch
@@ -16,7 +18,6 @@ from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.rdk import RDK, RDKExact
 from drafters.samplers.proposal.slem import SLEM
 from drafters.samplers.proposal.slrs import SLRS
-from drafters.samplers.proposal.slrs_units import SLRSUnits
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.proposal.union import Union
 from drafters.samplers.tree.siblings import SIBLINGS
@@ -28,7 +29,6 @@ from drafters.samplers.verify.kseq import KSeq
 from drafters.samplers.verify.race import Race
 from drafters.samplers.verify.rejection import Rejection
 from drafters.samplers.verify.rrs import RRS
-from drafters.samplers.verify.thinning import Thinning
 from drafters.samplers.verify.traversal import Traversal
 from drafters.vocab.alignment import VocabMap
 
@@ -57,18 +57,11 @@ def union(context: Context) -> Sampler:
     return Sampler("union", Union(context.vocab), Rejection())
 
 
-def slrs(context: Context, rule: str = "token") -> Sampler:
-    """Rejection sampling of the first target token of the drafter's text.
+def slrs(context: Context) -> Sampler:
+    """Rejection sampling of the first target token of the drafter's text, which ends after one drafter token.
 
-    `rule` ends the text: "token" after one drafter token, "longest" at the longest match (drafters of characters or bytes). Needs
-    `texts`, unless every drafter token is a target token already: then its text begins with itself.
+    Needs `texts`, unless every drafter token is a target token already: then its text begins with itself.
     """
-    if rule not in ("token", "longest"):
-        raise ValueError(f"slrs: rule must be token or longest, got {rule!r}.")
-    if rule == "longest" and context.texts is not None:
-        return Sampler("slrs", SLRSUnits(context.texts()), Thinning())
-    if context.texts is None and rule == "longest":
-        raise ValueError(TEXTS.otherwise.format(name="slrs"))
     first = context.vocab.to_target  # a drafter token that is a target token begins with itself
     if context.texts is not None:
         first = torch.where(first >= 0, first, context.texts().first.to(first.device))
@@ -170,42 +163,63 @@ def race_tree(
     return Sampler("race_tree", _bridge(context.vocab), Race(), shape)
 
 
-CATALOG: dict[str, Callable[..., Sampler]] = {
-    "standard": standard,
-    "exact_match": exact_match,
-    "union": union,
-    "tli": tli,
-    "slem": slem,
-    "slrs": slrs,
-    "rdk": rdk,
-    "rdk_exact": rdk_exact,
-    "tail": tail,
-    "block": block,
-    "rrs": rrs,
-    "rrs_wor": rrs_wor,
-    "kseq": kseq,
-    "greedy": greedy,
-    "traversal": traversal,
-    "race": race,
-    "race_tree": race_tree,
+class Group(Enum):
+    """Comparisons that a sampler takes part in."""
+
+    HETEROGENEOUS = auto()  # what two vocabularies make of one drafter (arXiv 2502.05202)
+    PRUNING = auto()  # what pruning changes: with and without it
+    MISSING = auto()  # drafts may be no target tokens, and are then rejected
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A sampler of the catalog."""
+
+    build: Callable[..., Sampler]  # (Context, options)
+    needs: tuple[Need, ...] = (SHARED,)  # of the pair
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The builder's arguments after the pair: what conf/sampler may set."""
+        return dict(list(inspect.signature(self.build).parameters.items())[1:])
+
+
+_HETEROGENEOUS, _PRUNING = (Group.HETEROGENEOUS,), (Group.PRUNING,)
+CATALOG: dict[str, Spec] = {
+    "standard": Spec(standard, (WHOLE,)),
+    "exact_match": Spec(exact_match, groups=_HETEROGENEOUS + _PRUNING),
+    "union": Spec(union, groups=(*_HETEROGENEOUS, Group.MISSING)),
+    "tli": Spec(tli, groups=_HETEROGENEOUS),
+    "slem": Spec(slem, (TEXTS,), _HETEROGENEOUS),
+    "slrs": Spec(slrs, (TEXTS_OR_SUBSET,), (*_HETEROGENEOUS, Group.MISSING)),
+    "rdk": Spec(rdk, (SHARED, PRIOR), _HETEROGENEOUS),
+    "rdk_exact": Spec(rdk_exact, (SHARED, PRIOR), _HETEROGENEOUS),
+    "tail": Spec(tail, (SHARED, TAIL)),
+    "block": Spec(block, groups=_PRUNING),
+    "rrs": Spec(rrs),
+    "rrs_wor": Spec(rrs_wor, groups=_PRUNING),
+    "kseq": Spec(kseq),
+    "greedy": Spec(greedy, groups=_PRUNING),
+    "traversal": Spec(traversal, groups=_PRUNING),
+    "race": Spec(race, groups=_PRUNING),
+    "race_tree": Spec(race_tree, groups=_PRUNING),
 }
 
 
-# What each asks of a pair besides a token that target and drafter share.
-NEEDS: dict[str, tuple[Need, ...]] = {
-    "standard": (WHOLE,),
-    "slem": (TEXTS,),
-    "slrs": (TEXTS_OR_SUBSET,),
-    "rdk": (SHARED, PRIOR),
-    "rdk_exact": (SHARED, PRIOR),
-    "tail": (SHARED, TAIL),
-}
+def members(group: Group) -> tuple[str, ...]:
+    """The names of the samplers of a group, in the catalog's order."""
+    return tuple(name for name, spec in CATALOG.items() if group in spec.groups)
+
+
+def needs_prior(name: str | None) -> bool:
+    """Whether a sampler of this name draws by the prior that stage affinity makes."""
+    return name in CATALOG and PRIOR in CATALOG[name].needs
 
 
 def lacking(name: str, pair: Context) -> str | None:
     """What a pair lacks for the sampler `name`, in words; None where the sampler applies to it."""
-    needs = NEEDS.get(name, (SHARED,))
-    return next((need.otherwise.format(name=name) for need in needs if not need.holds(pair)), None)
+    return next((need.otherwise.format(name=name) for need in CATALOG[name].needs if not need.holds(pair)), None)
 
 
 def applies(name: str, vocab: VocabMap, **more: Any) -> bool:
@@ -224,7 +238,7 @@ def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, 
     pair = Context(vocab, **more)
     if (why := lacking(name, pair)) is not None:
         raise ValueError(why)
-    return CATALOG[name](pair, **(options or {}))
+    return CATALOG[name].build(pair, **(options or {}))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -236,7 +250,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         near = difflib.get_close_matches(name, CATALOG, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown sampler {name!r}; known: {', '.join(CATALOG)}{hint}")
-    known = list(inspect.signature(CATALOG[name]).parameters)[1:]
+    known = CATALOG[name].options
     check_acceptance(f"sampler {name!r}", {key: value for key, value in options.items() if key not in known})
     if unknown := set(options) - set(known):
         raise ValueError(

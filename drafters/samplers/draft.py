@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -58,30 +58,19 @@ class Verdict:
     next_token: Tensor  # int64 (B,) residual, race or bonus token: always emitted
 
 
-class TokenProposal(Protocol):
+class TokenProposal:
     """Drafter distribution over D -> distribution over V that tokens are really drawn from (Timor et al. 2025)."""
 
-    @property
-    def support(self) -> Tensor | None:
-        """bool (D,): the drafter tokens that may be drawn, all others masked *before* warping; None = all."""
-        ...
-
-    @property
-    def total(self) -> bool:
-        """Whether rows of `lift` sum to one; otherwise what is left is a miss (see PartialProposal)."""
-        ...
+    support: Tensor | None = None  # bool (D,): tokens that may be drawn, others are masked *before* warping; None = all
+    total: bool = True  # rows of `lift` sum to one; otherwise what is left is a miss, and `extend` must be overridden
 
     def lift(self, q: Tensor) -> Tensor:
         """(..., D) -> (..., V), rows sum to one, or to less where a draw may miss."""
-        ...
-
-
-class PartialProposal(TokenProposal, Protocol):
-    """A TokenProposal that is not total."""
+        raise NotImplementedError
 
     def extend(self, q: Tensor) -> Tensor:
         """(..., D) -> (..., V + 1): the whole distribution that is drawn from, the probability of a miss last."""
-        ...
+        raise NotImplementedError
 
 
 class Session(Protocol):
@@ -118,31 +107,17 @@ class Session(Protocol):
         """Continue the rows by these drafter ids, int64 (B,); -1 leaves a row as it is (its next q means nothing)."""
         ...
 
-    def below(self, paths: list[list[tuple[int, ...]]]) -> list[Tensor]:
-        """The drafter's distributions, warped, after paths of ids that follow the row's committed text: per row (n, D).
 
-        Every path comes behind its own beginning (a path of one id follows the text itself). What was fed this round is
-        taken back.
-        """
-        ...
-
-
-@runtime_checkable
-class StringProposal(Protocol):
+class StringProposal:
     """Drafts from text to text; the target's tokens alone are verified (Timor et al. 2025)."""
-
-    @property
-    def slots(self) -> int:
-        """Cache slots that one call of Session.below may need."""
-        ...
 
     def propose(self, session: Session, coins: Coins) -> Draft:
         """Draft a chain of at most `session.room` target tokens per row."""
-        ...
+        raise NotImplementedError
 
     def stream(self, drafted: list[int], tokens: list[int]) -> list[int]:
         """Drafter ids of the committed target tokens, opening with as many of the drafter's own drafted ids as still fit."""
-        ...
+        raise NotImplementedError
 
 
 class Verifier:
@@ -152,12 +127,24 @@ class Verifier:
     positional: bool = False  # coins depend on the position alone, not on the round (coupled and target-only samplers)
     tree: bool = False  # accepts trees, not only chains
     coupled: bool = False  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
-    # Draws by `coins.draw` of the distribution and nothing else: compiled drafting does it in its place
-    inverse_cdf: bool = False
+    stepwise: bool = False  # decides a chain token by token, so that several servers can decide parts of it
+
+    @property
+    def scheme(self) -> str:
+        """How a node's children are drawn from its q: with_replacement, without_replacement or greedy."""
+        return "with_replacement"
+
+    @property
+    def inverse_cdf(self) -> bool:
+        """Whether it draws as the base class does: compiled drafting does it in its place."""
+        return type(self).draw is Verifier.draw
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """Draw children from a node's q (B, V): int64 (B, count) in draw order, -1 = no such child; chains draw one."""
-        raise NotImplementedError
+        """Draw children from a node's q (B, V): int64 (B, count) in draw order, -1 = no such child; chains draw one.
+
+        By default independent draws: lossless for every verifier that reads q or needs none.
+        """
+        return torch.stack([coins.draw(q, key.at(draw=key.draw + number)) for number in range(count)], 1)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """The verdict for p (B, M + 1, V), after the prefix (row 0) and each node; key.position is the committed length."""
@@ -212,7 +199,8 @@ class Sampler:
 
     def __post_init__(self) -> None:
         # Siblings of a miss would have to be drawn from, and tested against, distributions of the extended vocabulary.
-        total = getattr(self.proposal, "total", False)  # a string-level draft is a chain that may end early
+        # A string-level draft is a chain that may end early.
+        total = isinstance(self.proposal, TokenProposal) and self.proposal.total
         if not total and (self.verifier.tree or isinstance(self.shape, Tree)):
             raise ValueError(
                 f"sampler {self.name!r}: a proposal that may miss needs a chain and a verifier of chains, e.g. rejection or "
@@ -222,9 +210,9 @@ class Sampler:
     @property
     def token_proposal(self) -> TokenProposal:
         """The proposal of a sampler that drafts token by token. Raises TypeError for a string-level one."""
-        if not hasattr(self.proposal, "lift"):
+        if not isinstance(self.proposal, TokenProposal):
             raise TypeError(f"sampler {self.name!r} drafts text, not tokens: it has no law to lift.")
-        return cast(TokenProposal, self.proposal)
+        return self.proposal
 
 
 @dataclass

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drafters.samplers.draft import TokenProposal
 
-class Relabelling:
+
+class Relabelling(TokenProposal):
     """`image` int64 (D,): the target token that each drafter token counts as, -1 = a miss.
 
     Probabilities of drafter tokens with one image add up. The mass without image is the miss: it is drawn like a token,
     is always rejected, and the residual max(p - q, 0) then makes up for it because q is not renormalised (a miss is a
     token of an extended vocabulary that the target gives probability 0).
     """
-
-    support: Tensor | None = None  # nothing is masked
 
     def __init__(self, name: str, image: Tensor, vocabulary: int):
         """Raises ValueError where no drafter token has an image."""

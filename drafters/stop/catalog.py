@@ -1,4 +1,4 @@
-"""The one list of stop policies: name -> builder. The names are those of conf/stop and of report rows."""
+"""The one list of stop policies: name -> specification. The names are those of conf/stop and of report rows."""
 
 from __future__ import annotations
 
@@ -44,13 +44,8 @@ class StopContext:
         return parameter(self.component, name, self.temperature) if given is None else float(given)
 
 
-def heuristic(context: StopContext, length: int = 5, max_length: int = 20, persist: bool = False) -> StopPolicy:
-    """transformers' schedule; with `persist` the length carries over to the next request, as its "heuristic" does."""
-    return Heuristic(length, max_length, persist)
-
-
-def heuristic_transient(context: StopContext, length: int = 5, max_length: int = 20) -> StopPolicy:
-    """transformers' schedule, begun anew with every request."""
+def heuristic_transient(length: int = 5, max_length: int = 20) -> StopPolicy:
+    """transformers' schedule, begun anew with every request; its "heuristic" may carry the length over (`persist`)."""
     return Heuristic(length, max_length, False)
 
 
@@ -89,31 +84,33 @@ def cost_aware(
     )
 
 
-def _plain(kind: Callable[..., StopPolicy]) -> Callable[..., StopPolicy]:
-    """The builder of a policy that needs nothing but its options, which are those of its class."""
+@dataclass(frozen=True)
+class Spec:
+    """A stop policy of the catalog."""
 
-    def build_plain(context: StopContext, **options: Any) -> StopPolicy:
-        return kind(**options)
+    build: Callable[..., StopPolicy]  # (options), and the context before them if it is `trained`
+    trained: bool = False  # needs a package's stop slot
+    compared: bool = True  # train-disco shows it beside the others; static ones it chooses by itself
 
-    signature = inspect.signature(kind)
-    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    build_plain.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])  # type: ignore[attr-defined]
-    return build_plain
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """What conf/stop may set."""
+        return dict(list(inspect.signature(self.build).parameters.items())[int(self.trained) :])
 
 
-CATALOG: dict[str, Callable[..., StopPolicy]] = {
-    "static": _plain(Static),
-    "heuristic": heuristic,
-    "heuristic_transient": heuristic_transient,
-    "confidence": _plain(Confidence),
-    "confidence_adaptive": _plain(AdaptiveConfidence),
-    "adaedl": _plain(AdaEDL),
-    "svip": _plain(SVIP),
-    "specdecpp": specdecpp,
-    "disco": disco,
-    "cost_aware": cost_aware,
+CATALOG: dict[str, Spec] = {
+    "static": Spec(Static, compared=False),
+    "heuristic": Spec(Heuristic),
+    "heuristic_transient": Spec(heuristic_transient, compared=False),
+    "confidence": Spec(Confidence),
+    "confidence_adaptive": Spec(AdaptiveConfidence),
+    "adaedl": Spec(AdaEDL),
+    "svip": Spec(SVIP),
+    "specdecpp": Spec(specdecpp, trained=True),
+    "disco": Spec(disco, trained=True),
+    "cost_aware": Spec(cost_aware, trained=True),
 }
-TRAINED = ("specdecpp", "disco", "cost_aware")
+TRAINED = tuple(name for name, spec in CATALOG.items() if spec.trained)
 
 
 def build(
@@ -127,13 +124,13 @@ def build(
         near = difflib.get_close_matches(name, CATALOG, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise StopError(f"unknown stop policy {name!r}; {hint}choose one of: {', '.join(CATALOG)}")
-    builder = CATALOG[name]
-    known = list(inspect.signature(builder).parameters)[1:]
+    spec = CATALOG[name]
     for option in options or {}:
-        if option not in known:
-            raise StopError(f"stop.{option}: {name} has no such option; it has: {', '.join(known) or 'none'}")
+        if option not in spec.options:
+            raise StopError(f"stop.{option}: {name} has no such option; it has: {', '.join(spec.options) or 'none'}")
+    context = [StopContext(name, temperature, trained)] if spec.trained else []
     try:
-        return builder(StopContext(name, temperature, trained), **(options or {}))
+        return spec.build(*context, **(options or {}))
     except StopError:
         raise
     except (ValueError, TypeError) as error:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drafters.samplers.draft import Sampler, Tree, Verifier
-from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings, WithoutReplacement, WithReplacement
+from drafters.samplers.tree.siblings import OneDrawnThenTop, WithoutReplacement, WithReplacement
 from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.exact_match import ExactMatch
 from drafters.samplers.verify.greedy import Greedy
@@ -41,12 +41,6 @@ RANKS = 16  # of a measured rank distribution; what lies beyond counts as one fu
 SAMPLES = 32  # races, and draws without replacement, per round
 CERTAIN = 1e-9  # that unlikely an excess over the optimum is none of chance
 COSTLY = 200_000  # V times positions on which the optimum of 3 and more draws without replacement takes seconds
-
-_SCHEMES: dict[type, str] = {
-    WithReplacement: "with_replacement",
-    WithoutReplacement: "without_replacement",
-    OneDrawnThenTop: "greedy",
-}
 
 
 @dataclass(frozen=True)
@@ -81,12 +75,7 @@ class Optimum:
 
 def draft_law(sampler: Sampler) -> tuple[str, int]:
     """How the root's children are drawn, as a scheme of `optimal_acceptance`, and how many there are."""
-    children = sampler.shape.levels[0][0] if isinstance(sampler.shape, Tree) else 1
-    verifier = sampler.verifier
-    if verifier.coupled:  # first arrivals of a race are successive draws without replacement
-        return "without_replacement", children
-    siblings: Siblings = getattr(verifier, "siblings", WithReplacement())
-    return _SCHEMES[type(siblings)], children
+    return sampler.verifier.scheme, sampler.shape.levels[0][0] if isinstance(sampler.shape, Tree) else 1
 
 
 def best(seen: Observed, scheme: str, count: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.catalog import CATALOG, applies, build
-from drafters.samplers.draft import ABSENT, MISS, ROOT, Chain, Draft, DrawnLaws, Sampler
+from drafters.samplers.draft import ABSENT, MISS, ROOT, Chain, Draft, DrawnLaws, Sampler, TokenProposal
 from drafters.vocab.alignment import identity
 
 VOCABULARIES = (8_192, 32_000, 151_936)
@@ -36,7 +36,7 @@ def samplers(vocabulary: int) -> dict[str, Sampler]:
         if not applies(name, identity(vocabulary)):
             continue  # needs texts or a prior; its verifier is one of the others'
         sampler = build(name, identity(vocabulary))
-        if hasattr(sampler.proposal, "lift"):
+        if isinstance(sampler.proposal, TokenProposal):
             found[name] = sampler
     return found
 

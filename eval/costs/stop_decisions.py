@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from drafters.stop.features import describe
-from drafters.stop.policy import StopPolicy, reads_features
+from drafters.stop.policy import StopPolicy
 from eval.run.trials import synchronise
 
 WARM_UP = 5
@@ -46,7 +46,7 @@ def decision_seconds(
         synchronise(device)
         begin = time.perf_counter()
         features = None
-        if reads_features(stop):
+        if stop.needs_features:
             shown = logits.softmax(-1) if greedy else law
             features = describe(shown, drawn, one, (none, streak, drawn), float(not greedy))
         stop.should_continue(features, one)

@@ -16,7 +16,7 @@ from drafters.engine.prefill import allows
 from drafters.engine.transformers_pair import Pair
 from drafters.probs import Sampling
 from drafters.rng.coins import Coins
-from drafters.samplers.catalog import applies, build
+from drafters.samplers.catalog import Group, applies, build
 from drafters.samplers.draft import Sampler, Tree
 from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopPolicy
@@ -25,9 +25,6 @@ from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, Configuration
 from eval.run.sampler_files import Preset
 
 Decode = Callable[[Sequence[Tensor], Coins, Limits], Decoded]
-# With `compare`: what pruning changes, and what two vocabularies make of one drafter (arXiv 2502.05202).
-ALSO_UNPRUNED = ("exact_match", "block", "rrs_wor", "greedy", "traversal", "race", "race_tree")
-HETEROGENEOUS = ("exact_match", "union", "tli", "slem", "slrs", "rdk", "rdk_exact")
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def pairings(
     first = reference(unpruned)
     yield unpruned, first
     for preset in presets:
-        wanted = not able[preset.label] or (compare and preset.label in ALSO_UNPRUNED)
+        wanted = not able[preset.label] or (compare and preset.in_group(Group.PRUNING))
         if wanted and preset.label != first.label and applicable(preset, unpruned) is not None:
             yield unpruned, preset
     for preset in presets:
@@ -133,14 +130,14 @@ def pairings(
     for drafter in others:
         yield drafter, (theirs := reference(drafter))
         for preset in presets:
-            names = ALSO_UNPRUNED if drafter.more.get("tail") else HETEROGENEOUS
-            also = compare and preset.label in names and preset.label != theirs.label
+            group = Group.PRUNING if drafter.more.get("tail") else Group.HETEROGENEOUS
+            also = compare and preset.in_group(group) and preset.label != theirs.label
             if also and applicable(preset, drafter) is not None:
                 yield drafter, preset
 
 
 def applicable(preset: Preset, drafter: Drafter) -> Sampler | None:
-    """The sampler for this drafter, None where the drafter lacks what it needs (see `drafters.samplers.catalog.NEEDS`)."""
+    """The sampler for this drafter, None where the drafter lacks what it needs (see `drafters.samplers.catalog.lacking`)."""
     if not applies(preset.name, drafter.vocab, **drafter.more):
         return None
     return build(preset.name, drafter.vocab, preset.options, **drafter.more)

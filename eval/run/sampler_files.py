@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from drafters.samplers.catalog import CATALOG, applies, build, check_options
+from drafters.samplers.catalog import CATALOG, Group, applies, build, check_options
 from drafters.vocab.alignment import identity
 
 _ANY = identity(2)
@@ -28,6 +28,10 @@ class Preset:
     def plain(self) -> bool:
         """Whether this is the builder's own file, and not a further variant of it."""
         return self.label == self.name
+
+    def in_group(self, group: Group) -> bool:
+        """Whether it is a group's sampler with its usual options: a further variant takes no part in comparisons."""
+        return self.plain and group in CATALOG[self.name].groups
 
 
 def parse(settings: Mapping[str, Mapping[str, Any]], chosen: Collection[str] | None = None) -> list[Preset]:

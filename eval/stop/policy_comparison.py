@@ -89,7 +89,7 @@ def paired_gain(
 def measured(records: Sequence[Record], prices: Prices, described: Mapping[str, int | None]) -> dict[str, Any]:
     """What really ran, all records of one policy and temperature: JSON-ready.
 
-    `described`: what `drafters.stop.policy.asks_from` says of a policy of this name: its decisions are paid for in `speed`.
+    `described`: what `StopPolicy.asks_from` says of a policy of this name: its decisions are paid for in `speed`.
     """
     tokens, seconds = sum(record.tokens for record in records), sum(record.seconds for record in records)
     rounds = np.array([kind for record in records for kind in record.rounds], dtype=np.int64).reshape(-1, 4)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drafters.stop.features import RECENT, STEP, UNKNOWN, past_columns, remember
-from drafters.stop.policy import StopPolicy, asks_from
+from drafters.stop.policy import StopPolicy
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Prices:
         return np.interp(drafted + 1, known, times) + beyond * slope
 
     def draft(self, drafted: np.ndarray, described: int | None) -> np.ndarray:
-        """Seconds of drafting (n,) tokens in a round. `described`: see `drafters.stop.policy.asks_from`."""
+        """Seconds of drafting (n,) tokens in a round. `described`: see `StopPolicy.asks_from`."""
         decisions = 0 if described is None else np.maximum(drafted - described + 1, 0)
         return drafted * self.drafter + decisions * self.stop
 
@@ -69,7 +69,7 @@ class Outcome:
     rounds: np.ndarray  # int (rounds, 4): request, drafted, accepted, tokens that could have been drafted
     tokens: int
     max_length: int
-    described: int | None = field(default=None)  # see `drafters.stop.policy.asks_from`
+    described: int | None = field(default=None)  # see `StopPolicy.asks_from`
 
     @property
     def drafted(self) -> int:
@@ -129,12 +129,12 @@ def replay(traces: Sequence[Trace], stop: StopPolicy) -> Outcome:
         streak, recent = remember(streak, recent, accepted.float(), (accepted < drafted).float())
         place = place + (accepted + 1) * active
     table = torch.cat(rounds).numpy()
-    return Outcome(table, int(length.sum()), stop.max_length, asks_from(stop))
+    return Outcome(table, int(length.sum()), stop.max_length, stop.asks_from)
 
 
 def _draft(stop: StopPolicy, features: Tensor, place: Tensor, room: Tensor, streak: Tensor, recent: Tensor) -> Tensor:
     """One round of every row, in the engine's order of questions: drafted int64 (B,)."""
-    drafted, go, seen, described = torch.zeros_like(place), room > 0, None, asks_from(stop)
+    drafted, go, seen, described = torch.zeros_like(place), room > 0, None, stop.asks_from
     for node in range(stop.max_length):
         go = go & (drafted < room)
         if described is None or not 0 < node < described:

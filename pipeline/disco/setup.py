@@ -14,7 +14,7 @@ from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair, pair_settings
 from drafters.models.prune import VOCAB_FILE, load_pruned
 from drafters.package.components import AFFINITY, load_affinity
-from drafters.samplers.catalog import build
+from drafters.samplers.catalog import build, needs_prior
 from drafters.samplers.draft import Chain, Sampler, StringProposal
 from drafters.samplers.needs import is_identity
 from drafters.vocab.alignment import VocabMap
@@ -22,7 +22,6 @@ from pipeline.errors import ConfigError
 
 # Stages that change the drafter's weights, the latest first; a tail leaves the kept rows as they are.
 LATER = ("distill",)
-PRIORED = ("rdk", "rdk_exact")  # samplers that need the prior of stage affinity
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def stage_inputs(cfg: DictConfig) -> dict[str, str]:
     """The drafter's stages, and the prior's where the sampler needs it."""
     later = next((name for name in LATER if OmegaConf.select(cfg, f"{name}.enabled", default=False)), None)
     found = {"prune": "prune"} | ({"drafter": later} if later else {})
-    return found | ({"affinity": "affinity"} if sampler_name(cfg) in PRIORED else {})
+    return found | ({"affinity": "affinity"} if needs_prior(sampler_name(cfg)) else {})
 
 
 def models_external(cfg: DictConfig) -> dict[str, str]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from drafters.package.recommendation.uses import FORMS
 from drafters.samplers.draft import Sampler
-from drafters.stop.policy import is_constant
 from eval.expectation.agreement import disagreement
 from eval.expectation.common_text import common_text
 from eval.expectation.expect import Expectation, expectations
@@ -62,7 +61,7 @@ class Common:
     def rounds(self, contender: Contender) -> Rounds | None:
         """Expected rounds of a contender with a constant length; None for one that asks its policy, or several servers."""
         entry, stop = self.entry(contender), contender.stop
-        if entry is None or stop is None or contender.configuration.executor != SPECULATIVE or not is_constant(stop):
+        if entry is None or stop is None or contender.configuration.executor != SPECULATIVE or not stop.constant:
             return None
         length = min(stop.max_length, entry.expectation.longest)
         return expected_rounds(entry.expectation.followed, length) if length else None

@@ -13,7 +13,6 @@ from drafters.engine.transformers_pair import Pair
 from drafters.probs import warp
 from drafters.rng.coins import Key
 from drafters.stop.features import UNKNOWN, describe, shown_law
-from drafters.stop.policy import asks_from
 
 
 class DraftServer:
@@ -88,7 +87,7 @@ class DraftServer:
         step, features, stop = torch.tensor([self._in_block], device=q.device), None, self._opened.stop
         if not self._in_block:  # a block begins as a round does; whether there is one is not the policy's to say
             stop.should_continue(None, step)
-        described = asks_from(stop)
+        described = stop.asks_from
         if described is not None and self._in_block + 1 < described:
             self._in_block += 1
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,10 +14,10 @@ from drafters.engine.requests import Row, padded
 from drafters.engine.transformers_pair import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
 from drafters.rng.coins import Coins, Key, KeyedCoins
-from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, PartialProposal, Sampler, StringProposal
+from drafters.samplers.draft import ABSENT, MISS, Draft, DrawnLaws, Laws, Sampler, StringProposal
 from drafters.samplers.proposal.identity import Identity
 from drafters.stop.features import describe, shown_law
-from drafters.stop.policy import StopPolicy, asks_from, is_constant
+from drafters.stop.policy import StopPolicy
 
 
 @dataclass
@@ -115,10 +114,10 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
     committed, drafted, going = key.position.tolist(), [0] * len(room), [allowed > 0 for allowed in room]
     drawn_so_far = torch.zeros_like(key.position)
     features: Tensor | None = None  # of the last draw, for policies that read any
-    described = asks_from(stop)  # the first draw of which a policy is told
+    described = stop.asks_from  # the first draw of which a policy is told
     noting = None if described is None else Noting(drafting, key.position)
     for node in range(min(stop.max_length, max(room))):
-        unasked = is_constant(stop) or (described is not None and 0 < node < described)
+        unasked = stop.constant or (described is not None and 0 < node < described)
         asked = going if unasked else stop.should_continue(features, drawn_so_far).tolist()
         going = [go and more and n < most for go, more, n, most in zip(going, asked, drafted, room, strict=True)]
         if not any(going):
@@ -139,7 +138,7 @@ def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -
         if noting is not None and described is not None and node + 1 >= described:
             features = noting.note(q, masked, chance, drawn_so_far)
         drafted = [n + go for n, go in zip(drafted, going, strict=True)]
-        if not is_constant(stop):
+        if not stop.constant:
             drawn_so_far = torch.tensor(drafted, device=device)
         going = [go and drafting.leads_on(token) for go, token in zip(going, tokens[-1], strict=True)]
     if not tokens:
@@ -198,7 +197,7 @@ def draw_children(q: Tensor, sampler: Sampler, coins: Coins, key: Key, count: in
     if proposal.total:
         law = proposal.lift(q)
         return law, sampler.verifier.draw(law, coins, key, count)
-    extended = cast(PartialProposal, proposal).extend(q)  # the last column is the miss
+    extended = proposal.extend(q)  # the last column is the miss
     drawn = sampler.verifier.draw(extended, coins, key, count)
     return extended[:, :-1], torch.where(drawn < extended.shape[-1] - 1, drawn, MISS)
 

@@ -18,7 +18,7 @@ from drafters.engine.compiled.compiled_forward import Layer, read
 from drafters.probs import Sampling, warp
 from drafters.rng.coins import HashedCoins, Key, KeyedCoins, draw_by
 from drafters.samplers.draft import Sampler, TokenProposal
-from drafters.stop.policy import StopPolicy, is_constant
+from drafters.stop.policy import StopPolicy
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,14 @@ class CompiledChain:
         """The chain as compilable work; None where drafts depend on more than the drafter's distribution and coins."""
         proposal = sampler.proposal
         if (
-            not is_constant(stop)
+            not stop.constant
             or stop.max_length < 1
             or not sampler.verifier.inverse_cdf
-            or not getattr(proposal, "total", False)
+            or not isinstance(proposal, TokenProposal)
+            or not proposal.total
         ):
             return None
-        return CompiledChain(sampler.token_proposal, sampling, stop.max_length) if is_plain(proposal) else None
+        return CompiledChain(proposal, sampling, stop.max_length) if is_plain(proposal) else None
 
     @cached_property
     def tensors(self) -> list[Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-import torch
 from torch import Tensor
 
 from drafters.engine.cache.cached_model import Model
@@ -63,29 +62,6 @@ class StringSession:
         self._logits = logits[:, -1]
         for fed, drafter_id in zip(self._fed, host, strict=True):
             fed.extend([drafter_id] if drafter_id >= 0 else [])
-
-    def below(self, paths: list[list[tuple[int, ...]]]) -> list[Tensor]:
-        """Read all rows' paths as one tree, in one drafter forward; see `Session.below`."""
-        assert self._logits is not None  # the row's text has been read
-        width = max(map(len, paths))
-        self._roll_back()
-        if not width:
-            return [self._logits.new_zeros(0, self._logits.shape[-1]) for _ in paths]
-        tokens, slots = [], []
-        for row, own in zip(self._rows, paths, strict=True):
-            place = {path: row.fed + index for index, path in enumerate(own)} | {(): row.fed - 1}
-            missing = width - len(own)  # filled up with junk that follows the text
-            tokens.append([path[-1] for path in own] + [0] * missing)
-            slots.append([place[path[:-1]] for path in own] + [row.fed - 1] * missing)
-        device = self.key.position.device
-        logits = self._drafter.extend(torch.tensor(tokens, device=device), torch.tensor(slots, device=device))
-        assert logits is not None
-        self._roll_back()
-        return [warp(logits[row, : len(own)], self._sampling) for row, own in enumerate(paths)]
-
-    def _roll_back(self) -> None:
-        self._fed = [[] for _ in self._rows]
-        self._drafter.keep([[row.fed - 1] for row in self._rows])
 
     def settle(self, fresh: list[list[int]]) -> None:
         """After the round: what each row committed becomes its stream, and what of it was fed stays in the cache."""

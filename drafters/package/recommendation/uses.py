@@ -3,7 +3,6 @@
 A recommendation comes from outside. What passes here can make decoding slow, never lossy, and never big.
 """
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from drafters.vocab.alignment import identity
 PACKAGE, TAIL, UNPRUNED = FORMS = ("package", "tail", "unpruned")
 LONGEST = 64  # drafted tokens per round, levels of a tree
 MOST_NODES = 64  # of a tree: one target forward verifies them all
-WORDS = {"rule": ("token", "longest"), "siblings": tuple(SIBLINGS)}
+WORDS = {"siblings": tuple(SIBLINGS)}
 _ANY = identity(2)
 
 
@@ -44,7 +43,7 @@ def check_use(use: Fields) -> None:
 
 def drafts_trees(sampler: str) -> bool:
     """Whether a sampler of the catalog takes the shape of a tree."""
-    return "branching" in inspect.signature(samplers.CATALOG[sampler]).parameters
+    return "branching" in samplers.CATALOG[sampler].options
 
 
 def stop_options(stop: str, length: int | None) -> dict[str, int]:
@@ -64,7 +63,7 @@ def _check_options(use: Fields, options: Fields, sampler: str) -> None:
     for name, value in options.data.items():
         if not _within_bounds(name, value):
             raise options.wrong(name, _BOUNDS.get(name, f"one of {', '.join(WORDS.get(name, ()))}"), value)
-    if sampler in ("slrs", "slem", "rdk", "rdk_exact"):  # must know more of the pair; their words were checked above
+    if not samplers.applies(sampler, _ANY, tail=True):  # must know more of the pair; its words were checked above
         return
     try:
         samplers.build(sampler, _ANY, options.data, tail=True)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from drafters.samplers.draft import TokenProposal
+
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(TokenProposal):
     """Leviathan et al. 2023, Chen et al. 2023: q itself."""
-
-    support: Tensor | None = None
-    total: bool = True
 
     def lift(self, q: Tensor) -> Tensor:
         """(..., V) -> (..., V), unchanged."""

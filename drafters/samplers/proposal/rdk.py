@@ -13,19 +13,18 @@ import torch
 from torch import Tensor
 
 from drafters.affinity.prior import AffinityPrior
+from drafters.samplers.draft import TokenProposal
 from drafters.vocab.alignment import VocabMap
 
 LARGEST_MATRIX = 2**30  # bytes of M in fp64
 
 
-class RDK:
+class RDK(TokenProposal):
     """q2 = (1 - e) q' on the shared tokens, plus A^T (e q').
 
     A greedy row (one token has all the mass) is left as it is: moving its mass can only lose, and T = 0 stays T = 0.
     Raises ValueError for a prior that does not fit the map.
     """
-
-    total = True
 
     def __init__(self, vocab: VocabMap, prior: AffinityPrior):
         self.vocabulary = vocab.to_drafter.shape[0]

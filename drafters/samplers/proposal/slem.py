@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from drafters.rng.coins import Coins
-from drafters.samplers.draft import ABSENT, MISS, Draft, Session
+from drafters.samplers.draft import ABSENT, MISS, Draft, Session, StringProposal
 from drafters.vocab.texts import Texts
 
 
-class SLEM:
+class SLEM(StringProposal):
     """Draft with the drafter's whole vocabulary, hand over whole characters only; specials go by role."""
-
-    slots = 0
 
     def __init__(self, texts: Texts):
         self.texts = texts

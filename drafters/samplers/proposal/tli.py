@@ -10,13 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drafters.samplers.draft import TokenProposal
 from drafters.vocab.alignment import VocabMap
 
 
-class TLI:
+class TLI(TokenProposal):
     """Lift along a vocabulary map. Several drafter tokens with one target image add up."""
-
-    total = True
 
     def __init__(self, vocab: VocabMap):
         mapped = vocab.to_target >= 0

@@ -14,12 +14,18 @@ import torch
 from torch import Tensor
 
 from drafters.rng.coins import Coins, Key
+from drafters.samplers.draft import Verifier
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
 class Siblings(Protocol):
     """A way to draw the children of a node."""
+
+    @property
+    def scheme(self) -> str:
+        """Its name; see `Verifier.scheme`."""
+        ...
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
         """(B, V) -> int64 (B, count) in draw order, -1 where the distribution has no token left."""
@@ -33,6 +39,8 @@ class Siblings(Protocol):
 @dataclass(frozen=True)
 class WithReplacement:
     """Independent draws; a token may come twice."""
+
+    scheme = "with_replacement"
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
         """Draw `count` independent children of each row, int64 (B, count), never -1."""
@@ -48,6 +56,8 @@ class WithReplacement:
 @dataclass(frozen=True)
 class WithoutReplacement:
     """Successive draws, each from what the earlier ones left. The order must stay: sorting changes the distribution."""
+
+    scheme = "without_replacement"
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
         """Draw different children, each from q without the earlier ones, int64 (B, count), -1 once q is empty."""
@@ -71,6 +81,8 @@ class WithoutReplacement:
 class OneDrawnThenTop:
     """One child drawn outside the top count - 1 tokens of q, then these, the likeliest first (Hu et al. 2025, section 5)."""
 
+    scheme = "greedy"
+
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
         """See Siblings.draw. The lowest id first among equally likely ones."""
         left, top = q.clone(), []
@@ -91,6 +103,24 @@ class OneDrawnThenTop:
         yield law / law.sum(-1, keepdim=True).clamp(min=_TINY)
         for token in certain.unbind(1):
             yield torch.zeros_like(law).scatter_(1, token.unsqueeze(-1), 1.0)
+
+
+@dataclass(frozen=True)
+class SiblingVerifier(Verifier):
+    """The base of tree verifiers that are proved for the siblings they draw, whichever way `siblings` says."""
+
+    siblings: Siblings
+
+    tree = True
+
+    @property
+    def scheme(self) -> str:
+        """How `siblings` draws."""
+        return self.siblings.scheme
+
+    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
+        """Draw the children as `siblings` does, int64 (B, count), -1 = no such child."""
+        return self.siblings.draw(q, coins, key, count)
 
 
 SIBLINGS: dict[str, Siblings] = {

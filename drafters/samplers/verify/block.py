@@ -19,12 +19,6 @@ _TINY = torch.finfo(torch.float64).tiny
 class Block(Verifier):
     """Accept tau = max{i : u_i < h_i}, then draw from max(P_tau p - q, 0)."""
 
-    inverse_cdf = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """(B, V) -> int64 (B, 1)."""
-        return coins.draw(q, key).unsqueeze(-1)
-
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. The coins of tests that lie before the accepted prefix are used too: keys must name the round."""
         count = draft.present.sum(-1)  # (B,) tokens of each chain

@@ -15,12 +15,7 @@ from drafters.samplers.draft import Draft, Verdict, Verifier
 class ExactMatch(Verifier):
     """Emit y ~ p at every position until y differs from the draft; coins depend on the position alone."""
 
-    needs_law, positional = False, True
-    inverse_cdf = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """(B, V) -> int64 (B, 1). Any drafting rule would be lossless; sampling matches the target's spread."""
-        return coins.draw(q, key).unsqueeze(-1)
+    needs_law, positional, stepwise = False, True, True
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. Each row draws until its first mismatch and not beyond."""

@@ -11,22 +11,16 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from drafters.rng.coins import Coins, Key
-from drafters.samplers.draft import Draft, Verdict, Verifier
-from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings
+from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings, SiblingVerifier
 from drafters.samplers.tree.walk import recursive_rejection
 
 
 @dataclass(frozen=True)
-class Greedy(Verifier):
+class Greedy(SiblingVerifier):
     """Recursive rejection of one drawn and k - 1 certain children, in this order."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
-
-    tree = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """Draw one child and take the likeliest others, int64 (B, count); see `OneDrawnThenTop.draw`."""
-        return self.siblings.draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Test the drawn child, then the certain ones, by recursive rejection; see `Verifier.verify`."""

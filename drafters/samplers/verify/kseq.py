@@ -12,7 +12,6 @@ from torch import Tensor
 from drafters.probs import NEGLIGIBLE
 from drafters.rng.coins import Coins, Key
 from drafters.samplers.draft import Draft, Verdict, Verifier
-from drafters.samplers.tree.siblings import WithReplacement
 from drafters.samplers.tree.walk import Walk
 
 HALVINGS = 32  # of [1, k]: acceptance to 1e-9. Any rho above the root is lossless, so precision costs acceptance only
@@ -44,10 +43,6 @@ class KSeq(Verifier):
     """Children are drawn with replacement, a node's distribution once for all of them."""
 
     tree = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """(B, V) -> int64 (B, count), independent draws."""
-        return WithReplacement().draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Test all children of a node against q rho, rho solved per node; see `Verifier.verify` for shapes."""

@@ -18,7 +18,8 @@ from drafters.samplers.draft import ROOT, Draft, Verdict, Verifier
 class Race(Verifier):
     """Children are the first arrivals of q's race at their position; nodes of one depth share its noise."""
 
-    needs_law, positional, tree, coupled = False, True, True, True
+    needs_law, positional, tree, coupled, stepwise = False, True, True, True, True
+    scheme = "without_replacement"  # the first arrivals of a race are successive draws
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """(B, V) -> int64 (B, count) in order of arrival, -1 where q has fewer tokens. The key's position alone counts."""

@@ -16,11 +16,7 @@ from drafters.samplers.draft import Draft, Verdict, Verifier
 class Rejection(Verifier):
     """Accept token x with probability min(1, p(x) / q(x)); at the first rejection draw from max(p - q, 0)."""
 
-    inverse_cdf = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """(B, V) -> int64 (B, 1)."""
-        return coins.draw(q, key).unsqueeze(-1)
+    stepwise = True
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Accept while u q(x) < p(x), left to right; see `Verifier.verify` for shapes."""

@@ -11,22 +11,16 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from drafters.rng.coins import Coins, Key
-from drafters.samplers.draft import Draft, Verdict, Verifier
-from drafters.samplers.tree.siblings import Siblings, WithReplacement
+from drafters.samplers.draft import Draft, Verdict
+from drafters.samplers.tree.siblings import Siblings, SiblingVerifier, WithReplacement
 from drafters.samplers.tree.walk import recursive_rejection
 
 
 @dataclass(frozen=True)
-class RRS(Verifier):
+class RRS(SiblingVerifier):
     """Recursive rejection of children drawn with or without replacement, as `siblings` says."""
 
     siblings: Siblings = field(default_factory=WithReplacement)
-
-    tree = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """Draw the children as `siblings` does, int64 (B, count), -1 = no such child."""
-        return self.siblings.draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Test siblings in draw order, each against the residual of those before; see `Verifier.verify`."""

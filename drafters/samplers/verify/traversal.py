@@ -13,24 +13,18 @@ from torch import Tensor
 
 from drafters.probs import NEGLIGIBLE
 from drafters.rng.coins import Coins, Key
-from drafters.samplers.draft import ROOT, Draft, Verdict, Verifier
-from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings
+from drafters.samplers.draft import ROOT, Draft, Verdict
+from drafters.samplers.tree.siblings import OneDrawnThenTop, Siblings, SiblingVerifier
 from drafters.samplers.tree.walk import families
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
-class Traversal(Verifier):
+class Traversal(SiblingVerifier):
     """Traversal verification of children drawn in any way, as `siblings` says."""
 
     siblings: Siblings = field(default_factory=OneDrawnThenTop)
-
-    tree = True
-
-    def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
-        """Draw the children as `siblings` does, int64 (B, count), -1 = no such child."""
-        return self.siblings.draw(q, coins, key, count)
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. Coins of tests behind the accepted path are used too: keys must name the round."""

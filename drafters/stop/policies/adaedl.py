@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from drafters.stop.features import ENTROPY
-from drafters.stop.policy import StopPolicy
-from drafters.stop.row_state import PerRow
+from drafters.stop.policy import PerRow, StopPolicy
 
 THRESHOLD, RATE = range(2)
 

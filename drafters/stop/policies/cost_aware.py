@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from drafters.stop.classifier import ACCEPTED, NEXT
-from drafters.stop.policy import StopPolicy
-from drafters.stop.row_state import PerRow
+from drafters.stop.policy import PerRow, StopPolicy
 
 TOKENS, TIME, FRUITLESS, WAITED, PATIENCE = range(5)
 PRIOR_TIME = 16.0  # target forwards that the rate known beforehand counts as

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from drafters.stop.classifier import ACCEPTED, Classifier
-from drafters.stop.memoryless import Memoryless
+from drafters.stop.policy import Memoryless
 
 
 @dataclass

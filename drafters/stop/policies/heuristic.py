@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drafters.stop.policy import StopPolicy
-from drafters.stop.row_state import PerRow
+from drafters.stop.policy import PerRow, StopPolicy
 
 
 @dataclass

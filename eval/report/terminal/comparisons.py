@@ -9,7 +9,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from eval.run.configurations import HETEROGENEOUS
+from drafters.samplers.catalog import Group, members
 from eval.run.records import PACKAGE, SPECULATIVE
 
 NONE = "-"
@@ -61,11 +61,10 @@ def comparisons(report: Mapping[str, Any]) -> list[Comparison]:
 
 def _vocabularies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparison | None:
     """Union, TLI, SLRS, SLEM and RDK on the pruned and on foreign drafters."""
-    others = sorted({key[0] for key in rows if key[0] and key[1] in ("union", "slrs") and key[0] != PACKAGE})
+    others = sorted({key[0] for key in rows if key[0] and key[1] in members(Group.MISSING) and key[0] != PACKAGE})
     drafters = [PACKAGE, *map(str, others)]
-    used = [
-        name for name in HETEROGENEOUS if any((drafter, name, t) in rows for drafter in drafters for t in temperatures)
-    ]
+    names = members(Group.HETEROGENEOUS)
+    used = [name for name in names if any((drafter, name, t) in rows for drafter in drafters for t in temperatures)]
     if not others or len(used) < 2:
         return None
     columns = [(drafter, t) for drafter in drafters for t in temperatures]

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from drafters.package.components import StopModel
-from drafters.stop.catalog import TRAINED, build
+from drafters.stop.catalog import CATALOG, TRAINED, build
 from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopPolicy
 from eval.stop.policy_comparison import paired_gain, table
@@ -24,19 +24,17 @@ from pipeline.errors import PipelineError
 from pipeline.runner.stage import Context
 
 HELD_OUT = "held-out traces"
-# The untrained policies of the table besides static ones. Every request starts anew: rows of a batch have no earlier one.
-PLAIN = ("heuristic", "confidence", "confidence_adaptive", "adaedl", "svip")
 Policies = dict[float, dict[str, StopPolicy]]  # by temperature and report name
 
 
 def policies(model: StopModel, tuned: Tuned, temperature: float, longest: int) -> dict[str, StopPolicy]:
     """Report name -> policy; the tuned static length is the one to beat."""
     found: dict[str, StopPolicy] = {"static_tuned": Static(tuned.static), "static_5": Static(5)}
-    for name in PLAIN:
-        found[name] = build(name, {"max_length": longest}, temperature=temperature)
-    for name in TRAINED:
-        own = {} if name == "disco" else {"max_length": longest}  # disco's is tuned
-        found[name] = build(name, own, temperature=temperature, trained=model)
+    for name, spec in CATALOG.items():
+        if spec.compared:
+            # The longest round is the one asked for, unless it was tuned. Every request starts anew.
+            own = {"max_length": longest} if spec.options["max_length"].default is not None else {}
+            found[name] = build(name, own, temperature=temperature, trained=model)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from drafters.engine.decode import autoregressive, speculative
-from drafters.stop.policy import StopPolicy, asks_from
+from drafters.stop.policy import StopPolicy
 from eval.run.configurations import Contender
 from eval.run.greedy_check import GreedyCheck
 from eval.run.records import AUTOREGRESSIVE, DIFFERENT, PACKAGE, SPECULATIVE, Configuration, Record, parse
@@ -79,7 +79,7 @@ def summary(
     for temperature, named in policies.items():
         here = [record for record in records if record.configuration.temperature == temperature]
         by_name = {name: [r for r in here if r.configuration.stop == name] for name in (None, *named)}
-        described = {name: asks_from(policy) for name, policy in named.items()}
+        described = {name: policy.asks_from for name, policy in named.items()}
         rows = [measured(some, prices, described) for some in by_name.values()]
         for row, some in zip(rows, by_name.values(), strict=True):
             found.append({"temperature": temperature, **row, "clock_speed": clock_speed(some, by_name[None])})

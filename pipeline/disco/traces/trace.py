@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from omegaconf import DictConfig
@@ -24,7 +23,7 @@ from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import Pair
 from drafters.probs import Sampling, warp
 from drafters.rng.coins import Key, KeyedCoins
-from drafters.samplers.draft import PartialProposal, Sampler
+from drafters.samplers.draft import Sampler
 from drafters.stop.features import describe, shown_law
 from eval.expectation.common_text import Continuation, drafter_logits, target_logits
 from eval.stop.replay import Trace
@@ -87,7 +86,7 @@ def trace(
 
 def _lifted(q: Tensor, sampler: Sampler) -> Tensor:
     proposal = sampler.token_proposal
-    return proposal.lift(q) if proposal.total else cast(PartialProposal, proposal).extend(q)
+    return proposal.lift(q) if proposal.total else proposal.extend(q)
 
 
 def traced(

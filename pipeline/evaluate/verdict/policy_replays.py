@@ -8,7 +8,7 @@ from drafters.engine.transformers_pair import Pair
 from drafters.samplers.draft import Chain
 from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.catalog import TRAINED, build
-from drafters.stop.policy import StopError, StopPolicy, is_constant, reads_features
+from drafters.stop.policy import StopError, StopPolicy
 from eval.costs.forwards import Costs, drafter_forward
 from eval.costs.stop_decisions import decision_seconds
 from eval.expectation.common_text import BATCH, continuations
@@ -46,7 +46,7 @@ def by_policies(
     found = []
     for name, policy in policies.items():
         columns, device = base.drafter.kept, pair.device
-        seconds = decision_seconds(policy, columns, runs, device, heat == 0, before) if reads_features(policy) else 0.0
+        seconds = decision_seconds(policy, columns, runs, device, heat == 0, before) if policy.needs_features else 0.0
         found.append(stopped(base, name, policy, traces, seconds, costs, extra))
     return found
 
@@ -66,7 +66,7 @@ def _policies(context: Context, bench: Bench, heat: float) -> dict[str, StopPoli
             policy = build(name, temperature=heat, trained=trained)
         except StopError:  # not tuned for this temperature
             continue
-        if not is_constant(policy):
+        if not policy.constant:
             found[name] = policy
     return found
 

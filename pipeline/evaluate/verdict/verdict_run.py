@@ -15,7 +15,6 @@ from drafters.engine.decode import autoregressive
 from drafters.io.manifest import Manifest
 from drafters.package.recommendation.choices import Choice, Recommendation, Target
 from drafters.samplers.draft import StringProposal, Tree
-from drafters.stop.policy import is_constant
 from eval.costs.forwards import Costs
 from eval.expectation.expected_rounds import expected_rounds
 from eval.lossless.certificate import code_hash
@@ -156,7 +155,7 @@ def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
         for item in contenders
         if item.sampler is not None
         and item.stop is not None
-        and is_constant(item.stop)
+        and item.stop.constant
         and not isinstance(item.sampler.proposal, StringProposal)
     }
 

@@ -1,13 +1,12 @@
 """The catalog and its settings name the same samplers, and wrong names and vocabularies are explained."""
 
-import inspect
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from drafters.samplers.catalog import CATALOG, applies, build, check_options
+from drafters.samplers.catalog import CATALOG, Spec, applies, build, check_options
 from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.needs import is_identity
 from drafters.vocab.alignment import VocabMap, identity, restrict
@@ -54,7 +53,7 @@ def test_a_tunstall_tree_follows_the_law_of_ranks_and_the_depth_it_is_given():
 def test_settings_are_the_builders_arguments(name):
     settings = yaml.safe_load((SETTINGS / f"{name}.yaml").read_text())
     assert settings.pop("name") == name
-    assert list(settings) == list(inspect.signature(CATALOG[name]).parameters)[1:]
+    assert list(settings) == list(CATALOG[name].options)
 
 
 @pytest.mark.parametrize("name", ["standard", "exact_match", "tli"])
@@ -88,12 +87,12 @@ def test_an_option_that_relaxes_acceptance_is_refused_as_lossy(knob, value):
 
 
 def test_a_builders_own_fault_is_no_reason_to_leave_a_sampler_out(monkeypatch):
-    """A row must not vanish because its builder has a bug: what applies is looked up in NEEDS, and nothing is caught."""
+    """A row must not vanish because its builder has a bug: what applies is looked up in its needs, and nothing is caught."""
 
     def faulty(context):
         raise ValueError("a bug")
 
-    monkeypatch.setitem(CATALOG, "block", faulty)
+    monkeypatch.setitem(CATALOG, "block", Spec(faulty))
     assert applies("block", PRUNED)
     with pytest.raises(ValueError, match="a bug"):
         build("block", PRUNED)

@@ -8,7 +8,7 @@ from drafters.engine.limits import Limits
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import CATALOG, build
-from drafters.samplers.draft import Sampler
+from drafters.samplers.draft import Sampler, TokenProposal
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.policies.static import Static
@@ -74,7 +74,7 @@ def test_string_level_drafts_have_no_law():
     assert observe(build("slem", pair.vocab, texts=pair.texts)) is None
 
 
-class Drifting:
+class Drifting(TokenProposal):
     """The planted bug: the law lifted for verification is not the one lifted for drawing."""
 
     support, total = None, True

@@ -1,6 +1,7 @@
 """The gate's verdicts and its certificate."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -47,8 +48,8 @@ def test_every_failure_is_said_and_withholds_the_status(changes, says):
 
 
 def test_a_sampler_that_nothing_covers_fails_the_gate(monkeypatch):
-    monkeypatch.setitem(catalog.CATALOG, "picky", catalog.CATALOG["tli"])
-    monkeypatch.setitem(catalog.NEEDS, "picky", (Need(lambda pair: False, "{name} takes no pair"),))
+    needs = (Need(lambda pair: False, "{name} takes no pair"),)
+    monkeypatch.setitem(catalog.CATALOG, "picky", replace(catalog.CATALOG["tli"], needs=needs))
     assert gate.exact_part("picky", 0) == (0, 0.0)
     assert gate.paths("picky", "cpu") == (0, 0)
     with pytest.raises(ValueError, match="'picky' takes none of the gate's pairs"):

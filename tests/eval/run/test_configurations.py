@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from drafters.engine.decode import Speculative
-from drafters.samplers.catalog import CATALOG
+from drafters.samplers.catalog import CATALOG, Group, members
 from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import VocabMap, identity, restrict
-from eval.run.configurations import HETEROGENEOUS, Drafter, applicable, contenders, pairings, reference
+from eval.run.configurations import Drafter, applicable, contenders, pairings, reference
 from eval.run.records import PACKAGE, SPECULATIVE, UNPRUNED
 from eval.run.sampler_files import Preset, parse, read
 
@@ -45,7 +45,7 @@ def test_comparing_adds_samplers_to_the_other_drafters_and_takes_none_away():
     few, many = names(FULL, PRUNED, FOREIGN), names(FULL, PRUNED, FOREIGN, compare=True)
     assert set(few) < set(many)
     assert len(set(many)) == len(many)
-    assert {label for name, label in many if name == "other"} == able(FOREIGN) & set(HETEROGENEOUS)
+    assert {label for name, label in many if name == "other"} == able(FOREIGN) & set(members(Group.HETEROGENEOUS))
     assert {(UNPRUNED, "block"), (UNPRUNED, "traversal"), (UNPRUNED, "race_tree")} <= set(many)
 
 

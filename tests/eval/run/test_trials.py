@@ -68,7 +68,9 @@ class Careless(Rejection):
 
 
 def test_a_sampler_that_emits_a_wrong_token_is_caught(harness, monkeypatch):
-    monkeypatch.setitem(catalog.CATALOG, "careless", lambda context: Sampler("careless", Identity(), Careless()))
+    monkeypatch.setitem(
+        catalog.CATALOG, "careless", catalog.Spec(lambda context: Sampler("careless", Identity(), Careless()))
+    )
     made = harness()
     records = [item for task in TASKS for item in made.trial(task, 0)]
     found = metrics.greedy_identity(records, exact=True)

@@ -70,23 +70,6 @@ def test_rejection_of_partial_laws_is_greedy_at_temperature_zero(loaded, name):
     assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
 
 
-def test_characters_are_drafted_up_to_the_longest_match(loaded):
-    models, pair, texts, prompts = loaded
-    if models.drafter_tokenizer.get_vocab().keys() >= {"th", "he"}:
-        with pytest.raises(ValueError, match="use the one-token rule"):
-            build("slrs", full_map(models), {"rule": "longest"}, texts=texts)
-        return
-    limits = Limits(24, Sampling(0.0))
-    plain = autoregressive(pair, prompts, coins(len(prompts)), limits)
-    sampler = build("slrs", full_map(models), {"rule": "longest"}, texts=texts)
-    out = speculative(pair, sampler, Static(4), prompts, coins(len(prompts)), limits)
-    assert [row.tolist() for row in out.tokens] == [row.tolist() for row in plain.tokens]
-    one = speculative(
-        pair, build("slrs", full_map(models), texts=texts), Static(4), prompts, coins(len(prompts)), limits
-    )
-    assert int(out.accepted.sum()) > int(one.accepted.sum())  # whole tokens instead of single letters
-
-
 @pytest.mark.floats
 @pytest.mark.parametrize("name", ["union", "slrs", "slem"])
 def test_a_row_does_not_see_its_batch(loaded, name):
@@ -143,10 +126,10 @@ def test_no_drafts_is_plain_decoding(loaded):
 
 
 @pytest.mark.parametrize("context", [3, 6, 12])
-@pytest.mark.parametrize(("name", "options"), [("slem", {}), ("slrs", {}), ("slrs", {"rule": "longest"})])
-def test_a_full_drafter_context_ends_the_drafting_of_its_row(name, options, context):
+@pytest.mark.parametrize("name", ["slem", "slrs"])
+def test_a_full_drafter_context_ends_the_drafting_of_its_row(name, context):
     tables = replace(worded_pair(["a", "b", "ab", "bab"], ["a", "b"], 3), context=(None, context))
-    sampler = build(name, tables.vocab, options, texts=tables.texts)
+    sampler = build(name, tables.vocab, texts=tables.texts)
     prompts = [torch.tensor([0, 2]), torch.tensor([1]), torch.tensor([3, 3, 3, 3, 3])]
     limits = Limits(12, Sampling(0.0))
     plain = autoregressive(tables, prompts, coins(3), limits)

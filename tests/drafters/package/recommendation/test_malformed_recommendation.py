@@ -126,7 +126,6 @@ TREES = [
     ("race_tree", {"rank_law": [0.9, 0.9]}, "options"),
     ("race_tree", {"rank_law": [0.001] * 65}, "options.rank_law"),
     ("traversal", {"siblings": "eval"}, "options.siblings"),
-    ("slrs", {"rule": "shell"}, "options.rule"),
 ]  # fmt: skip
 
 
@@ -142,7 +141,7 @@ def test_trees_are_bounded_before_they_are_laid_out(package, made, sampler, opti
     Use("package", "race_tree", {"branching": [3, [2, 0, 1]], "nodes": 15, "depth": None, "rank_law": [0.6, 0.2]}, "static", 3),
     Use("package", "rrs", {"branching": [2, 2, 2]}, "static", 3),
     Use("package", "greedy", {"branching": "batch"}, "static", 1),
-    Use("package", "slrs", {"rule": "longest"}, "static", 8),
+    Use("package", "slrs", {}, "static", 8),
     Use("package", "rdk", {}, "cost_aware", None),
     Use("package", "rdk_exact", {}, "disco", 20),
     Use("tail", "tail", {}, "adaedl", 64),

@@ -5,7 +5,7 @@ import torch
 
 from drafters.engine.limits import Limits
 from drafters.samplers.catalog import build
-from drafters.samplers.draft import DrawnLaws, Sampler
+from drafters.samplers.draft import DrawnLaws, Sampler, TokenProposal
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.policies.static import Static
@@ -28,7 +28,7 @@ def error(sampler=None, pair=PAIR, limits=None, length=2) -> float:
 # --- misses ---
 
 
-class Leaky:
+class Leaky(TokenProposal):
     """A proposal that cannot express one token: its law has less than unit mass, the rest is a miss."""
 
     support, total = None, False
