@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from drafters.rng.counter_hash import FIRST, MASK, SECOND, STEP, mix, mix_host, mix_int, signed, uniform, uniform_host
+from drafters.rng import coins_host
+from drafters.rng.counter_hash import FIRST, SECOND, STEP, mix, mix_int, signed, uniform
 from drafters.rng.race_noise import SharedNoise
 
-_STEP, _START, _PLACE = (np.array([signed(x)], np.int64).view(np.uint64) for x in (STEP, FIRST, SECOND))
 PURPOSES = {"draft": 1, "accept": 2, "residual": 3, "bonus": 4, "race": 5}
 
 
@@ -118,48 +117,22 @@ class KeyedCoins(HashedCoins):
         self._used: set[tuple[int, ...]] = set()
         start = signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & ((1 << 64) - 1)))
         super().__init__(mix(requests * STEP + start))  # (B,)
-        self._host = _unsigned(self.base) if self.base.device.type == "cpu" else None
 
     def take(self, requests: Tensor) -> KeyedCoins:
         """Coins of the same seed for another batch of requests (int64 (B,))."""
         return KeyedCoins(self.seed, requests, self.strict)
 
     def uniform(self, key: Key) -> Tensor:
-        """See HashedCoins.uniform: the same bits, on the CPU without tensors."""
+        """The same bits as `HashedCoins.uniform`, on the CPU without tensors."""
         if self.strict:
             self._register(key)
-        return super().uniform(key) if self._host is None else torch.from_numpy(self._uniform_host(self._host, key))
-
-    def _uniform_host(self, base: np.ndarray, key: Key) -> np.ndarray:
-        """`uniform` in uint64 on the CPU: the same bits."""
-        if len(base) == 1 and key.position.ndim == 1 and isinstance(key.node, int):
-            return np.array([self._uniform_one(int(base[0]), key, int(key.position), key.node)])
-        if len(base) == 1 and key.position.ndim == 2 and isinstance(key.node, Tensor):
-            names = zip(key.position[0].tolist(), key.node.tolist(), strict=True)
-            return np.array([[self._uniform_one(int(base[0]), key, *name) for name in names]])
-        position, node = _unsigned(key.position), _unsigned(key.node)
-        if key.position.ndim == 2 or isinstance(key.node, Tensor):
-            base = base[:, None]
-            position = position[:, None] if key.position.ndim == 1 else position
-        bits = mix_host(base ^ (position * _STEP + _unsigned(_constant(key))))
-        if key.round is not None:
-            start = _unsigned(key.round)
-            start = start[:, None] if bits.ndim == 2 else start
-            bits = mix_host(bits + start * _START + node * _PLACE + _STEP)
-        return uniform_host(bits)
-
-    @staticmethod
-    def _uniform_one(base: int, key: Key, position: int, node: int) -> float:
-        """`uniform` of one request in Python's integers: the same bits, a tenth of the time that arrays of one take."""
-        constant = mix_int(PURPOSES[key.purpose] << 32 | key.draw)
-        bits = mix_int(base ^ ((position * STEP + constant) & MASK))
-        if key.round is not None:
-            bits = mix_int((bits + int(key.round) * FIRST + node * SECOND + STEP) & MASK)
-        return (bits >> 11) * 2.0**-53
+        if self.base.device.type != "cpu":
+            return super().uniform(key)
+        return coins_host.uniform(self.base, _constant(key), key.position, key.node, key.round)
 
     def draw(self, law: Tensor, key: Key) -> Tensor:
         """Draw as `HashedCoins.draw` does, without tensor operations where `law` lies on the CPU."""
-        return _draw_on_host(self.uniform(key), law) if law.device.type == "cpu" else super().draw(law, key)
+        return coins_host.draw_by(self.uniform(key), law) if law.device.type == "cpu" else super().draw(law, key)
 
     def _register(self, key: Key) -> None:
         if key.round is None:
@@ -179,7 +152,7 @@ class KeyedCoins(HashedCoins):
 
 
 def draw_by(u: Tensor, law: Tensor) -> Tensor:
-    """See HashedCoins.draw; u fp64 (B,)."""
+    """The tokens that coins u fp64 (B,) draw from `law` (B, V), int64 (B,); see `HashedCoins.draw`."""
     mass = law.cumsum(-1, dtype=torch.float64)
     token = torch.searchsorted(mass, u.unsqueeze(-1) * mass[..., -1:], right=True).squeeze(-1)
     token = token.clamp_(max=law.shape[-1] - 1)
@@ -188,21 +161,5 @@ def draw_by(u: Tensor, law: Tensor) -> Tensor:
     return torch.where(possible, token, law.argmax(-1))
 
 
-def _draw_on_host(u: Tensor, law: Tensor) -> Tensor:
-    """The same row by row in numpy: a fifth of the calls, which on a few rows are all it takes."""
-    mass, chances = law.cumsum(-1, dtype=torch.float64).numpy(), law.numpy()
-    token = np.empty(len(mass), np.int64)
-    for row, (goal, sums) in enumerate(zip(u.numpy() * mass[:, -1], mass, strict=True)):
-        found = min(int(sums.searchsorted(goal, side="right")), len(sums) - 1)
-        token[row] = found if chances[row, found] > 0 else int(chances[row].argmax())
-    return torch.from_numpy(token)
-
-
 def _constant(key: Key) -> int:
     return signed(mix_int(PURPOSES[key.purpose] << 32 | key.draw))
-
-
-def _unsigned(values: Tensor | int) -> np.ndarray:
-    """int64 as uint64 with the same bits, at least one dimension (arrays wrap around silently, numbers do not)."""
-    array = values.numpy() if isinstance(values, Tensor) else np.array([values], np.int64)
-    return array.view(np.uint64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 MASK = (1 << 64) - 1
@@ -20,11 +19,6 @@ def shift(x: Tensor, bits: int) -> Tensor:
 
 
 FIRST, SECOND, STEP = signed(0xBF58476D1CE4E5B9), signed(0x94D049BB133111EB), signed(0x9E3779B97F4A7C15)  # odd
-_FIRST, _SECOND = (
-    np.array([0xBF58476D1CE4E5B9], np.uint64),
-    np.array([0x94D049BB133111EB], np.uint64),
-)  # arrays wrap around
-_THIRTY, _TWENTY_SEVEN, _THIRTY_ONE, _ELEVEN = (np.array([bits], np.uint64) for bits in (30, 27, 31, 11))
 
 
 def mix(x: Tensor) -> Tensor:
@@ -39,18 +33,6 @@ def mix_int(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
     return x ^ (x >> 31)
-
-
-def mix_host(x: np.ndarray) -> np.ndarray:
-    """`mix` on uint64 arrays: for the few coins of a round, whose hashing is all call overhead, an order faster than tensors."""
-    x = (x ^ (x >> _THIRTY)) * _FIRST
-    x = (x ^ (x >> _TWENTY_SEVEN)) * _SECOND
-    return x ^ (x >> _THIRTY_ONE)
-
-
-def uniform_host(bits: np.ndarray) -> np.ndarray:
-    """Uniform numbers fp64 in [0, 1) from uint64 arrays, bit for bit those of `uniform`."""
-    return (bits >> _ELEVEN).astype(np.float64) * 2.0**-53
 
 
 def uniform(bits: Tensor) -> Tensor:

@@ -9,14 +9,13 @@ drafts so far and the temperature are ours.
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from drafters.probs import Sampling, warp
+from drafters.stop import features_host
 
 TOP = 10
 NAMES = (
@@ -59,7 +58,7 @@ def describe(law: Tensor, drawn: Tensor, position: Tensor, past: Past, temperatu
         position: int64 (B,) tokens since generation began. past: see `past_columns`.
     """
     if law.device.type == "cpu":
-        return torch.from_numpy(_on_host(law.numpy(), drawn.numpy(), position.numpy(), past, temperature))
+        return features_host.describe(law, drawn, position, past, temperature, TOP, FLOOR, TINY)
     return _on_device(law, drawn, position, past, temperature)
 
 
@@ -71,23 +70,6 @@ def _on_device(law: Tensor, drawn: Tensor, position: Tensor, past: Past, tempera
     entropy, place = entropies(law).unsqueeze(-1), position.clamp(min=0).float().log1p().unsqueeze(-1)
     heat = logs.new_full((logs.shape[0], 1), temperature)
     return torch.cat([logs[:, :TOP], entropy, logs[:, TOP:], place, past_columns(*past), heat], -1)
-
-
-def _on_host(law: np.ndarray, drawn: np.ndarray, position: np.ndarray, past: Past, temperature: float) -> np.ndarray:
-    """The same, of fp32 or fp64 on the CPU, row by row: a dozen numbers each, which an operation on arrays takes longer to start."""
-    count, (steps, streaks, recents) = min(TOP, law.shape[-1]), (part.tolist() for part in past)
-    missing = [FLOOR] * (TOP - count)
-    found = []
-    for number, row in enumerate(law):
-        top = np.partition(row, len(row) - count)[-count:]
-        top.sort()
-        chances = [*top[::-1].tolist(), *missing, float(drawn[number])]
-        logs = [math.log(max(chance, FLOOR)) for chance in chances]
-        raised = np.maximum(row, TINY) if row.min() < TINY else row  # most distributions have no zeros
-        entropy = -float(row.dot(np.log(raised)))
-        counts = (max(int(position[number]), 0), steps[number], steps[number] + streaks[number])
-        found.append([*logs[:TOP], entropy, logs[TOP], *map(math.log1p, counts), recents[number], temperature])
-    return np.array(found, np.float32)
 
 
 def past_columns(step: Tensor, streak: Tensor, recent: Tensor) -> Tensor:

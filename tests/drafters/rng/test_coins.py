@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from drafters.rng.coins import PURPOSES, Key, KeyedCoins, _draw_on_host, draw_by
+from drafters.rng import coins_host
+from drafters.rng.coins import PURPOSES, HashedCoins, Key, KeyedCoins, draw_by
 
 ALPHA = 1e-6
 N = 100_000
@@ -232,8 +233,7 @@ def test_other_requests_have_other_coins_and_their_own_register():
 def test_coins_of_the_host_have_the_bits_of_the_devices(position, node, rounds):
     """On the CPU the coins are hashed without tensors; a GPU hashes them with tensors."""
     host = KeyedCoins(2**62 + 1, torch.tensor([1, 9999, 3]))
-    device = KeyedCoins(2**62 + 1, torch.tensor([1, 9999, 3]))
-    device._host = None
+    device = HashedCoins(host.base)
     name = Key(position, rounds, "accept", node, draw=2)
     assert torch.equal(host.uniform(name), device.uniform(name))
 
@@ -249,5 +249,5 @@ def test_the_host_draws_what_a_device_draws(dtype):
     u = torch.rand(400, generator=generator, dtype=torch.float64)
     u[::4], u[1::4] = 0.0, 1.0 - 2.0**-53
     drawn = draw_by(u, law)
-    assert torch.equal(_draw_on_host(u, law), drawn)
+    assert torch.equal(coins_host.draw_by(u, law), drawn)
     assert bool((law.gather(1, drawn.unsqueeze(1)) > 0).all())
