@@ -100,17 +100,6 @@ def speculative(
 
 
 @dataclass(frozen=True)
-class Autoregressive:
-    """The baseline executor, plain decoding; it ignores sampler and stop policy."""
-
-    def decode(
-        self, pair: Pair, sampler: Sampler, stop: StopPolicy, prompts: Sequence[Tensor], coins: Coins, limits: Limits
-    ) -> Decoded:
-        """Continue each prompt by plain decoding; sampler and stop policy are ignored (see `Executor`)."""
-        return autoregressive(pair, prompts, coins, limits)
-
-
-@dataclass(frozen=True)
 class Speculative:
     """The executor that drafts, verifies and commits one round after the other in one process."""
 

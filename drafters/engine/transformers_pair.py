@@ -10,10 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from drafters.engine.cache.cached_model import Model, TransformersModel
-from drafters.models.pair import ModelPair, context_length, vocabulary_size
+from drafters.models.pair import ModelPair, context_length
 from drafters.vocab.alignment import VocabMap
 from drafters.vocab.feed import FeedTable
-from drafters.vocab.texts import Texts, read_texts
 
 
 class Pair(Protocol):
@@ -126,9 +125,3 @@ def full_map(models: ModelPair) -> VocabMap:
         return models.vocab
     ids = torch.arange(models.vocabulary)
     return VocabMap(ids, ids)
-
-
-def texts_of(models: ModelPair, kept: Tensor | None = None) -> Texts:
-    """What the pair's ids spell; `kept` int64 (D,): drafter ids of the rows of a pruned head."""
-    sizes = models.vocabulary, vocabulary_size(models.drafter.config)
-    return read_texts(models.target_tokenizer, models.drafter_tokenizer, *sizes, kept)

@@ -50,11 +50,6 @@ class LossyError(DraftersError):
     """A setting under which the output would not have the target's distribution."""
 
 
-def relaxed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that relax the acceptance test, whichever engine's name they go by."""
-    return _bent(settings, ACCEPTANCE)
-
-
 def processors(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, by transformers' names, that change p beyond temperature, top-k and top-p."""
     return _bent(settings, PROCESSORS)
@@ -62,7 +57,7 @@ def processors(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_acceptance(where: str, settings: Mapping[str, Any]) -> None:
     """Raise LossyError for a relaxed acceptance test; `where` names what holds the settings."""
-    for name, value in relaxed(settings).items():
+    for name, value in _bent(settings, ACCEPTANCE).items():
         exact = " or ".join("unset" if item is None else repr(item) for item in ACCEPTANCE[name])
         raise LossyError(
             f"{where}: {name}={value!r} relaxes acceptance, so that the output has another law than the target's; "
@@ -73,15 +68,6 @@ def check_acceptance(where: str, settings: Mapping[str, Any]) -> None:
 def same_law(plain: Sampling, verified: Sampling) -> bool:
     """Whether both make the same distribution of the same logits: filters do not matter to greedy decoding."""
     return verified == plain or (verified.greedy and plain.greedy)
-
-
-def check_warps(plain: Sampling, verified: Sampling) -> None:
-    """Raise LossyError unless drafts are verified against the distribution that plain decoding draws from."""
-    if not same_law(plain, verified):
-        raise LossyError(
-            f"drafts would be verified against {verified}, expected plain decoding's {plain}: give both the same temperature, "
-            "top_k and top_p; what only the drafter is to draw with belongs to draft_sampling"
-        )
 
 
 def _bent(settings: Mapping[str, Any], exact: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:

@@ -38,19 +38,6 @@ def tunstall(rank_law: Sequence[float], nodes: int, depth: int | None = None) ->
     return _shape(tree)
 
 
-def expected_accepted(tree: Tree, rank_law: Sequence[float]) -> float:
-    """Expected number of accepted nodes if ranks are independent draws of this: the sum of all nodes' probabilities."""
-    total, values = 0.0, [1.0]
-    for level in tree.levels:
-        values = [
-            value * (rank_law[rank] if rank < len(rank_law) else 0.0)
-            for value, count in zip(values, level, strict=True)
-            for rank in range(count)
-        ]
-        total += sum(values)
-    return total
-
-
 def _shape(tree: set[Path]) -> Tree:
     """Children of each path, breadth first; siblings are in order of rank, which sorting by path gives."""
     children = dict.fromkeys([(), *tree], 0)

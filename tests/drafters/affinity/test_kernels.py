@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from drafters.affinity.kernels import as_prior, covariance, first_order_uniform, softmax_kernel
+from drafters.affinity.kernels import covariance, softmax_kernel
+from drafters.affinity.prior import AffinityPrior
 from drafters.samplers.proposal.rdk import RDKExact
 from drafters.vocab.alignment import identity, restrict
 
@@ -16,6 +17,11 @@ Q = torch.tensor([[0.4, 0.3, 0.2, 0.1], [1, 0, 0, 0]], dtype=torch.float64)
 def test_covariances_are_numpys_and_their_rows_sum_to_zero():
     torch.testing.assert_close(OMEGA, torch.cov(LAWS.T, correction=0)[KEPT])
     assert float(OMEGA.sum(-1).abs().max()) < 1e-15
+
+
+def first_order_uniform(omega, q, tau):
+    """The kernel's expansion for large tau: (1 + Omega^T q' / tau) / V; non-negative where tau >= max |Omega|."""
+    return (1 + (q @ omega) / tau) / omega.shape[1]
 
 
 def test_the_expansion_around_uniform_sums_to_one_and_its_error_falls_as_tau_squared():
@@ -31,8 +37,9 @@ def test_the_expansion_around_uniform_sums_to_one_and_its_error_falls_as_tau_squ
 
 def test_the_exact_sampler_draws_from_it():
     kernel = softmax_kernel(OMEGA, 0.01)
-    vocab = restrict(identity(V), KEPT)
-    law = RDKExact(vocab, as_prior(kernel)).lift(Q[:1])
+    vocab, every = restrict(identity(V), KEPT), torch.arange(V, dtype=torch.int32).expand(len(KEPT), -1)
+    whole = AffinityPrior(every, kernel.float(), torch.ones(len(KEPT)))  # every donor gives all of its mass by its row
+    law = RDKExact(vocab, whole).lift(Q[:1])
     torch.testing.assert_close(law, Q[:1] @ kernel, rtol=0, atol=1e-7)
     with pytest.raises(ValueError, match="tau must be above 0"):
         softmax_kernel(OMEGA, 0.0)

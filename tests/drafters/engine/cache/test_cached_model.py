@@ -9,9 +9,9 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from drafters.engine.cache.cached_model import TransformersModel
-from drafters.engine.cache.self_test import self_test
 from drafters.engine.cache.supported_models import UnsupportedModel, check_supported
 from drafters.rounding import excess
+from tests.drafters.engine.cache.self_test import self_test
 from tests.rounding import largest_bound
 
 pytestmark = pytest.mark.floats

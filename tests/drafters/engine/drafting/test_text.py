@@ -9,13 +9,14 @@ import torch
 import drafters.engine.drafting.text as strings
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.transformers_pair import full_map, pair_of, texts_of
-from drafters.models.pair import load_pair
+from drafters.engine.transformers_pair import full_map, pair_of
+from drafters.models.pair import load_pair, vocabulary_size
 from drafters.probs import Sampling, warp
 from drafters.rng.coins import KeyedCoins
 from drafters.rounding import excess
 from drafters.samplers.catalog import build
 from drafters.stop.policies.static import Static
+from drafters.vocab.texts import read_texts
 from eval.lossless.toys.text_table_models import worded_pair
 from tests.data import shared_path
 from tests.rounding import largest_bound
@@ -38,7 +39,8 @@ PROMPTS["same"] = PROMPTS["embedded"]
 def loaded(request):
     target, drafter = (folder if isinstance(folder, Path) else shared_path(folder) for folder in FOLDERS[request.param])
     models = load_pair(target=target, drafter=drafter, device="cpu", dtype="fp32")
-    texts = texts_of(models)
+    sizes = models.vocabulary, vocabulary_size(models.drafter.config)
+    texts = read_texts(models.target_tokenizer, models.drafter_tokenizer, *sizes)
     prompts = [torch.tensor(models.target_tokenizer.encode(text)) for text in PROMPTS[request.param]]
     return models, pair_of(models), lambda: texts, prompts
 

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from drafters.samplers.draft import Tree
-from drafters.samplers.tree.tunstall import expected_accepted, tunstall
+from drafters.samplers.tree.tunstall import tunstall
+from tests.drafters.samplers.tree.rank_value import expected_accepted
 
 RHO = (0.54285714, 0.23333333, 0.14285714, 0.08095238)  # p = (.4, .3, .2, .1), q = (.1, .2, .3, .4)
 

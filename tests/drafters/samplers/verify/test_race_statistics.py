@@ -9,7 +9,7 @@ from drafters.engine.limits import Limits
 from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.draft import Chain, Sampler, Tree
 from drafters.samplers.proposal.identity import Identity
-from drafters.samplers.tree.tunstall import expected_accepted, tunstall
+from drafters.samplers.tree.tunstall import tunstall
 from drafters.samplers.verify.race import Race
 from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
@@ -18,6 +18,7 @@ from eval.acceptance.race_ranks import rank_law
 from eval.lossless.exact.exact_law import reference_law
 from eval.lossless.toys.table_models import Table, TablePair, full_pair
 from eval.stats.chi_square import ALPHA, p_value
+from tests.drafters.samplers.tree.rank_value import expected_accepted
 from tests.tiers import slow_but
 
 A = (0.5, 0.3, 0.2), (0.2, 0.3, 0.5)
