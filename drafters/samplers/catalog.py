@@ -227,7 +227,7 @@ def applies(name: str, vocab: VocabMap, **more: Any) -> bool:
     return lacking(name, Context(vocab, **more)) is None
 
 
-def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, **more: Any) -> Sampler:
+def build(name: str, vocab: VocabMap, options: Mapping[str, object] | None = None, **more: Any) -> Sampler:
     """The sampler `name` for a drafter with this vocabulary map.
 
     `options` are those of conf/sampler/<name>.yaml, i.e. the builder's arguments after the first; `more` the other fields of Context.
@@ -241,7 +241,7 @@ def build(name: str, vocab: VocabMap, options: Mapping[str, Any] | None = None, 
     return CATALOG[name].build(pair, **(options or {}))
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
+def check_options(name: str, options: Mapping[str, object]) -> None:
     """Raise ValueError for a name that is not in the catalog, or an option that its builder does not have.
 
     Raises LossyError for an option that would relax acceptance: no builder has one.

@@ -9,13 +9,12 @@ of the drafter's own distribution is exact and fine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from drafters.errors import DraftersError
 from drafters.probs import Sampling
 
 # Knob -> its values under which acceptance is exact.
-ACCEPTANCE: dict[str, tuple[Any, ...]] = {
+ACCEPTANCE: dict[str, tuple[object, ...]] = {
     "assistant_ensemble_weight": (None, 0.0),  # transformers: verifies against a mixture of both distributions
     "speculative_accept_threshold_single": (None, 1.0),  # SGLang
     "speculative_accept_threshold_acc": (None, 1.0),
@@ -32,7 +31,7 @@ ACCEPTANCE: dict[str, tuple[Any, ...]] = {
     "threshold": (None, 1.0),
 }
 # transformers' names of what else bends p, and the values that do not.
-PROCESSORS: dict[str, tuple[Any, ...]] = {
+PROCESSORS: dict[str, tuple[object, ...]] = {
     **dict.fromkeys(
         ("repetition_penalty", "encoder_repetition_penalty", "typical_p", "diversity_penalty"), (None, 0.0, 1.0)
     ),
@@ -50,12 +49,12 @@ class LossyError(DraftersError):
     """A setting under which the output would not have the target's distribution."""
 
 
-def processors(settings: Mapping[str, Any]) -> dict[str, Any]:
+def processors(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings, by transformers' names, that change p beyond temperature, top-k and top-p."""
     return _bent(settings, PROCESSORS)
 
 
-def check_acceptance(where: str, settings: Mapping[str, Any]) -> None:
+def check_acceptance(where: str, settings: Mapping[str, object]) -> None:
     """Raise LossyError for a relaxed acceptance test; `where` names what holds the settings."""
     for name, value in _bent(settings, ACCEPTANCE).items():
         exact = " or ".join("unset" if item is None else repr(item) for item in ACCEPTANCE[name])
@@ -70,5 +69,5 @@ def same_law(plain: Sampling, verified: Sampling) -> bool:
     return verified == plain or (verified.greedy and plain.greedy)
 
 
-def _bent(settings: Mapping[str, Any], exact: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+def _bent(settings: Mapping[str, object], exact: Mapping[str, tuple[object, ...]]) -> dict[str, object]:
     return {name: value for name, value in settings.items() if name in exact and value not in exact[name]}

@@ -6,7 +6,6 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from drafters.stop.classifier import Classifier, Trained, parameter
 from drafters.stop.policies.adaedl import AdaEDL
@@ -114,7 +113,7 @@ TRAINED = tuple(name for name, spec in CATALOG.items() if spec.trained)
 
 
 def build(
-    name: str, options: Mapping[str, Any] | None = None, *, temperature: float = 1.0, trained: Trained | None = None
+    name: str, options: Mapping[str, object] | None = None, *, temperature: float = 1.0, trained: Trained | None = None
 ) -> StopPolicy:
     """The policy called `name` with `options`, those of conf/stop/<name>.yaml.
 

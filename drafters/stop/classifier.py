@@ -26,7 +26,7 @@ class Trained(Protocol):
     """A package's stop slot (`drafters.package.components.StopModel`)."""
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Mapping[str, Any]:
         """Its `stop/config.json`: features, hidden, outputs, activation, threshold, parameters, trained_on."""
         ...
 

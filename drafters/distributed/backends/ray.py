@@ -61,7 +61,7 @@ class TargetActor:
 
     def __init__(self, pair: Pair, number: int):
         self._server, self._epoch = TargetServer(pair, number), -1
-        checked_layers(getattr(pair, "target", None)).__enter__()
+        checked_layers(pair).__enter__()
 
     def open(self, request: Request) -> None:
         """Fill the server's cache with the request's prompt; see `TargetServer.open`."""
@@ -82,7 +82,7 @@ class DrafterActor:
     def __init__(self, pair: Pair):
         self._drafted: queue.SimpleQueue[Drafted | BaseException] = queue.SimpleQueue()
         self._loop = DraftLoop(DraftServer(pair), self._drafted.put)
-        checked_layers(getattr(pair, "drafter", None)).__enter__()
+        checked_layers(pair).__enter__()
         threading.Thread(target=self._run, daemon=True).start()
 
     def tell(self, order: Any) -> None:

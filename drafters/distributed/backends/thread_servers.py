@@ -43,7 +43,7 @@ class ThreadsBackend:
         self._threads: list[threading.Thread] = []
         self.patience, self._epoch = patience, 0
         self._drafter = DraftLoop(DraftServer(pair), self._events.put)
-        self._hooks = checked_layers(getattr(pair, "target", None), getattr(pair, "drafter", None))
+        self._hooks = checked_layers(pair)
         self._start(self._drafter.run)
         for number in range(servers):
             self._work.append(queue.SimpleQueue())

@@ -5,11 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 
-_local = threading.local()
+from drafters.engine.transformers_pair import Pair, TransformersPair
+
+
+class _Work(threading.local):
+    alive: Callable[[], bool] | None = None
+
+
+_local = _Work()
 
 
 class Abandoned(Exception):
@@ -28,18 +34,17 @@ def abandoning(alive: Callable[[], bool]) -> Iterator[None]:
 
 def checkpoint() -> None:
     """Raise Abandoned if the work that this thread does is over."""
-    alive = getattr(_local, "alive", None)
-    if alive is not None and not alive():
+    if _local.alive is not None and not _local.alive():
         raise Abandoned
 
 
 @contextmanager
-def checked_layers(*models: Any) -> Iterator[None]:
-    """Within: these models look before every decoder layer (models that are no torch modules look for themselves)."""
+def checked_layers(pair: Pair) -> Iterator[None]:
+    """Within: transformers models look before every decoder layer (the models of other pairs look for themselves)."""
+    models = (pair.target, pair.drafter) if isinstance(pair, TransformersPair) else ()
     hooks = [
         layer.register_forward_pre_hook(lambda module, inputs: checkpoint())
         for model in models
-        if isinstance(model, nn.Module)
         for layer in _layers(model)
     ]
     try:
