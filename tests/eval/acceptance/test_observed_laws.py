@@ -45,10 +45,11 @@ def test_watching_changes_nothing_and_rounds_do_what_their_laws_let_expect(name)
     assert all(map(torch.equal, tokens, plain))
     found = summary(sampler, seen)
     assert found.law_rounds > ROWS
-    assert abs(found.z_at_root) < 4.5
+    assert found.z_at_root is None or abs(found.z_at_root) < 4.5  # None: a verifier without a formula
     assert found.tampered_rounds == 0
     assert found.lossy is None
-    assert found.gap_to_optimum > -0.02  # races of several drafts and draws without replacement are sampled
+    # races of several drafts and draws without replacement are sampled
+    assert found.gap_to_optimum is None or found.gap_to_optimum > -0.02
     assert torch.allclose(seen.p.sum(-1), torch.ones(()).double())
 
 
