@@ -5,6 +5,7 @@ whose ``model.safetensors`` has D head rows, plus ``vocab.safetensors`` with the
 (or drop the head silently, where it was tied), so `load_pruned` builds the class with the short head in place.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from drafters.models.architecture import CONFIG, find_class, undeclared
 from drafters.models.heads import PrunedHead, PruneError, check_kept
 
 VOCAB_FILE = "vocab.safetensors"
@@ -67,6 +69,8 @@ def _mask_again(model: nn.Module, args: Any, output: Any) -> None:
 def save_pruned(model: PreTrainedModel, kept: Tensor, directory: str | Path) -> None:
     """Write ``model``, pruned to ``kept`` (in place, unless it is already), as a folder that `load_pruned` reads.
 
+    What a maker noted in the config and its class does not declare is left out.
+
     Raises PruneError as `prune_head` does, and where the model is pruned to other ids.
     """
     head = model.get_output_embeddings()
@@ -76,6 +80,9 @@ def save_pruned(model: PreTrainedModel, kept: Tensor, directory: str | Path) -> 
         raise PruneError(f"the model keeps {len(head.kept):,} ids that differ from the {len(kept):,} to be saved")
     directory = Path(directory)
     model.save_pretrained(directory)
+    written = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    text = json.dumps(undeclared(model.config, written)[0], indent=2, sort_keys=True)
+    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
     save_file({"kept": kept.cpu().contiguous()}, directory / VOCAB_FILE, metadata={"format": "pt"})
 
 
@@ -107,10 +114,9 @@ def load_pruned(directory: str | Path, scatter: bool = False, **options: Any) ->
 
 def _pruned_class(config: PreTrainedConfig, kept: Tensor, scatter: bool) -> type[PreTrainedModel]:
     """The config's causal LM class, built with a short head so that the stock loader fills it row for row."""
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    base = find_class(config)
+    if base is None:
         raise PruneError(f"a causal LM is expected, got the model type {config.model_type!r}")
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    base = found[0] if isinstance(found, tuple) else found
 
     def build(self: PreTrainedModel, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, *args, **kwargs)
