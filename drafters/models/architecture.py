@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -16,7 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from drafters.io.hub import Source
 from drafters.io.model_json import tidy
-from drafters.io.safe_load import UNSAFE, read_json
+from drafters.io.safe_load import DAMAGED, UNSAFE, read_json
 from drafters.package_error import PackageError
 
 CONFIG = "config.json"
@@ -91,6 +92,15 @@ def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     found = find_class(config)
     assert found is not None, config.model_type
     return found
+
+
+def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """The model of a config without storage for its weights. Raises PackageError for one that cannot be built."""
+    try:
+        with torch.device("meta"):
+            return model_class(config)(config)
+    except Exception as error:  # each family checks its own sizes and names, and raises what it likes
+        raise PackageError(CONFIG, "model", f"a {config.model_type} that can be built", str(error), DAMAGED) from error
 
 
 def attention(config: PreTrainedConfig) -> str:

@@ -14,7 +14,7 @@ from drafters.io.json_rules import DESCRIPTION, check_description
 from drafters.io.manifest import Manifest
 from drafters.io.model_json import check_known_keys
 from drafters.io.safe_load import DAMAGED, TensorInfo, read_json, read_tensors
-from drafters.models.architecture import CONFIG, attention, declared_keys, model_class, open_config
+from drafters.models.architecture import CONFIG, attention, declared_keys, model_class, open_config, skeleton
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import short_form, tail_form
 from drafters.models.heads import PruneError
@@ -170,16 +170,12 @@ def check_weights(source: Source, config: PreTrainedConfig, header: dict[str, Te
     Counted on a skeleton without storage, so that a config cannot make us allocate what the file does not hold. Raises
     PackageError.
     """
-    try:
-        with torch.device("meta"):
-            skeleton = model_class(config)(config)
-    except Exception as error:  # each family checks its own sizes and names, and raises what it likes
-        raise PackageError(CONFIG, "model", f"a {config.model_type} that can be built", str(error), DAMAGED) from error
-    head = skeleton.get_output_embeddings()
+    model = skeleton(config)
+    head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         raise PackageError(CONFIG, "architectures", "a model with a linear output head", type(head).__name__, FIX)
     dropped = head.out_features - len(kept)
-    expected = sum(tensor.numel() for tensor in skeleton.state_dict().values())
+    expected = sum(tensor.numel() for tensor in model.state_dict().values())
     expected -= dropped * (head.in_features + (head.bias is not None))
     if (found := sum(info.numel for info in header.values())) != expected:
         asked = f"{expected:,} numbers, as {CONFIG} and {len(kept)} head rows ask"
