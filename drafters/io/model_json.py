@@ -18,8 +18,7 @@ MAX_LAYERS = 1 << 12  # entries of a list with one value per layer
 # Keys starting with "_" steer transformers' internals (CVE-2026-4372 fetched code through one of them). transformers
 # itself writes these two groups, and nothing reads them; the first is in nearly every file and not worth a word.
 HARMLESS = frozenset({
-    "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation_autoset", "_sliding_window_pattern",
-    "_diffusers_version",
+    "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation_autoset", "_diffusers_version",
 })  # fmt: skip
 NOTES = frozenset({
     "_model_name_or_path", "_attn_implementation", "_experts_implementation", "_load_in_4bit", "_load_in_8bit",
@@ -33,6 +32,8 @@ FORBIDDEN = frozenset({
     "kernel_config", "fusion_config", "distributed_config", "adapter_kwargs", "gguf_file", "tokenizer_object",
     "init_inputs", "fast_tokenizer_files",
 })  # fmt: skip
+# Numbers of the architecture (Gemma 3's, OPT's) that transformers reads under a private name.
+PRIVATE = frozenset({"_sliding_window_pattern", "_remove_final_layer_norm"})
 # How transformers writes special tokens (4) and infinities (5).
 MARKERS = (("__type", "AddedToken"), ("__float__", "Infinity"), ("__float__", "-Infinity"))
 BOUNDS = {
@@ -94,7 +95,7 @@ def _tidied(value: Any, path: str, file: str, native: Native, notes: list[str]) 
     kept = {}
     for key, item in value.items():
         here = f"{path}.{key}" if path else key
-        if not (key.startswith("_") or key in FORBIDDEN or key in IMPLEMENTATIONS) or (key, item) in MARKERS:
+        if _is_meant(key, item):
             kept[key] = _tidied(item, here, file, native, notes)
         elif item in (None, False, {}, []) or key in HARMLESS:
             continue
@@ -105,6 +106,13 @@ def _tidied(value: Any, path: str, file: str, native: Native, notes: list[str]) 
     return kept
 
 
+def _is_meant(key: str, value: object) -> bool:
+    """Whether a key belongs to the model or tokenizer and steers nothing."""
+    if key in PRIVATE:
+        return isinstance(value, bool | int)
+    return not (key.startswith("_") or key in FORBIDDEN or key in IMPLEMENTATIONS) or (key, value) in MARKERS
+
+
 def _is_note(key: str, value: object) -> bool:
     """Whether a key carries nothing that anyone acts on: one that transformers writes, or a plain number."""
     if key.removeprefix("_") in IMPLEMENTATIONS:  # a name with a slash is a repository of kernels
@@ -113,7 +121,7 @@ def _is_note(key: str, value: object) -> bool:
     plain = isinstance(value, bool | int | float)
     if key in NOTES:
         return plain or isinstance(value, str)
-    return plain and re.fullmatch(r"_[A-Za-z0-9]\w*[A-Za-z0-9]", key) is not None and not key.endswith("_internal")
+    return plain and re.fullmatch(r"_[A-Za-z0-9](\w*[A-Za-z0-9])?", key) is not None and not key.endswith("_internal")
 
 
 def _steers(file: str, path: str, fix: str = UNSAFE) -> PackageError:

@@ -24,8 +24,12 @@ CONFIG = "config.json"
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # Gemma 2 caps its attention scores; transformers 5.17 lets sdpa drop that cap without a word.
 EAGER_ONLY = ("gemma2",)
-# Keys every config may hold although its class does not list them.
-COMMON_KEYS = {"architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path"}
+# Keys every config may hold although its class does not list them; the second row is what transformers' models and caches
+# ask any config for, by `getattr` with a default.
+COMMON_KEYS = {
+    "architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path",
+    "attention_chunk_size", "head_dim", "is_causal", "layer_types", "max_position_embeddings", "router_bias", "sliding_window",
+}  # fmt: skip
 
 
 def native_model(part: Mapping[str, Any]) -> bool:

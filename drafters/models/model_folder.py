@@ -178,10 +178,18 @@ def open_model(
 
 
 def open_generation_config(source: Source) -> GenerationConfig | None:
-    """The generation config of a checked folder, without its maker's notes; None where it has none."""
+    """The generation config of a checked folder, without its maker's notes; None where it has none.
+
+    Raises PackageError for values that transformers refuses.
+    """
     if not (source.folder / GENERATION).exists():
         return None
-    return GenerationConfig.from_dict(tidy(read_json(source.folder, GENERATION, root=source.root), GENERATION)[0])
+    data, _ = tidy(read_json(source.folder, GENERATION, root=source.root), GENERATION)
+    try:
+        return GenerationConfig.from_dict(data)
+    except Exception as error:  # it raises what its checks happen to raise
+        fix = f"Correct {GENERATION}, or remove it: the end of a text then comes from {CONFIG}."
+        raise PackageError(GENERATION, "file", "settings that transformers accepts", str(error), fix) from error
 
 
 def open_tokenizer(source: Source, fix: str) -> PreTrainedTokenizerBase:

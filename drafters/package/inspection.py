@@ -123,7 +123,7 @@ def _package_config(findings: _Findings) -> str:
 def _model_config(findings: _Findings) -> str:
     config = open_config(findings.source, FIX)
     notes = folder_notes(findings.source, config)
-    left = f"; notes that nothing reads: {', '.join(notes)}" if notes else ""
+    left = f"; notes left out: {', '.join(notes)}" if notes else ""
     return f"{config.model_type}, {config.get_text_config().vocab_size:,} tokens{left}"
 
 

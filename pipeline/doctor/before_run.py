@@ -26,10 +26,15 @@ def before_run(cfg: DictConfig, stages: Sequence[Stage], console: Console) -> No
     asked = {role for stage in stages for role in stage.external(cfg) if role in ROLES}
     roles = [role for role in ROLES if role in asked and not OmegaConf.is_missing(cfg.pair, role)]
     stops = []
+    publishes = any(stage.name == "publish" for stage in stages)
     for finding in model_findings(cfg, roles, fetch=True):
+        if finding.check == "licence" and not publishes:  # nothing else asks for it
+            continue
         if _stops(finding, cfg, stages):
             stops.append(f"{finding.check}: {finding.text}\n  fix: {finding.fix}")
-        elif (finding.state != OK or "left out" in finding.text) and (line := _line(finding)) not in _said:
+        elif (finding.state != OK or finding.text.startswith("notes left out")) and (
+            line := _line(finding)
+        ) not in _said:
             _said.add(line)
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if stops:
@@ -38,7 +43,7 @@ def before_run(cfg: DictConfig, stages: Sequence[Stage], console: Console) -> No
 
 def _stops(finding: Finding, cfg: DictConfig, stages: Sequence[Stage]) -> bool:
     if finding.check == "licence":
-        return finding.state != OK and any(stage.name == "publish" for stage in stages)
+        return finding.state != OK
     if finding.state != FAIL or finding.check == "memory":  # an estimate, of all of the pair at once
         return False
     if finding.check.endswith("engine"):

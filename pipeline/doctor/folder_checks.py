@@ -12,6 +12,7 @@ from drafters.models import quantised
 from drafters.models.architecture import model_class, skeleton
 from drafters.models.model_folder import open_generation_config
 from drafters.models.pair import Checkpoint, context_length
+from drafters.package_error import PackageError
 from drafters.samplers.lossy_settings import processors, relaxed
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
 
@@ -19,7 +20,7 @@ from pipeline.doctor.finding import Finding, fail, ok, option, warn
 def folder_findings(role: str, found: Checkpoint, device: str) -> Iterator[Finding]:
     """What stands in the way of decoding with a model that `open_checkpoint` accepted; and what its makers left in it."""
     if found.notes:
-        yield ok(role, f"left out, as nothing reads it: {', '.join(found.notes)}")
+        yield ok(role, f"notes left out: {', '.join(found.notes)}")
     other = option(f"pair.{role}=DIR")
     if (problem := _engine(found)) is not None:
         yield fail(f"{role} engine", problem, other + "  # package and export work, decoding here does not")
@@ -46,10 +47,13 @@ def _quantised(role: str, found: Checkpoint, method: str, device: str) -> Findin
 
     try:
         quantised.check_target(found.config, choose_device(device))
-    except DraftersError as error:
-        fix = getattr(error, "fix", "make doctor  # with another device")
-        return fail(f"{role} weights", str(error), fix)
-    return ok(f"{role} weights", f"quantised by {method}; opened as stored, neither cast nor moved")
+    except PackageError as error:
+        return fail(f"{role} weights", str(error).removesuffix(error.fix).rstrip(), error.fix)
+    except DraftersError:
+        return warn(
+            f"{role} weights", f"quantised by {method}; not tried, there is no such device", option("device=auto")
+        )
+    return ok(f"{role} weights", f"quantised by {method}; opened by transformers, then neither cast nor moved")
 
 
 def _weights(role: str, found: Checkpoint, fix: str) -> Iterator[Finding]:
