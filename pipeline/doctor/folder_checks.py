@@ -77,7 +77,7 @@ def _weights(role: str, found: Checkpoint, fix: str) -> Iterator[Finding]:
 def _generation(found: Checkpoint) -> Iterator[Finding]:
     config = open_generation_config(found.source)
     settings: dict[str, Any] = {} if config is None else config.to_dict()
-    bent = {**relaxed(settings), **processors(settings)}
+    bent = dict(sorted({**relaxed(settings), **processors(settings)}.items()))
     if bent:
         named = ", ".join(f"{name}={value!r}" for name, value in bent.items())
         text = f"generation_config.json has {named}: its own generate applies that, drafters.generate refuses it"
