@@ -102,7 +102,7 @@ def _tidied(value: Any, path: str, file: str, native: Native, notes: list[str]) 
         elif _is_note(key, item) or (key == "auto_map" and native(value)):
             notes.append(here)
         else:
-            raise _steers(file, here, FOREIGN_CODE if key == "auto_map" else UNSAFE)
+            raise _steers(file, here, value if key == "auto_map" else {})
     return kept
 
 
@@ -124,8 +124,13 @@ def _is_note(key: str, value: object) -> bool:
     return plain and re.fullmatch(r"_[A-Za-z0-9](\w*[A-Za-z0-9])?", key) is not None and not key.endswith("_internal")
 
 
-def _steers(file: str, path: str, fix: str = UNSAFE) -> PackageError:
-    return PackageError(file, path, "no key that steers how code or weights are found", "this key", fix)
+def _steers(file: str, path: str, beside: Mapping[str, Any] | None = None) -> PackageError:
+    """``beside``: of an auto_map, the object that it stands in."""
+    expected = "no key that steers how code or weights are found"
+    for named in ("model_type", "tokenizer_class"):
+        if isinstance(kind := (beside or {}).get(named), str):
+            return PackageError(file, path, expected, f"this key, for {named} {kind}", FOREIGN_CODE)
+    return PackageError(file, path, expected, "this key", UNSAFE)
 
 
 def check_config_bounds(config: Mapping[str, Any], file: str) -> None:

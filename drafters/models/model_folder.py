@@ -87,7 +87,9 @@ def _checked_files(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _native(source: Source, name: str) -> Callable[[Mapping[str, Any]], bool]:
     """Whether transformers implements what an object of this file describes; of most files it never asks for code."""
-    return {CONFIG: native_model, TOKENIZER_CONFIG: partial(_native_tokenizer, source)}.get(name, lambda part: False)
+    if name == CONFIG:
+        return native_model
+    return partial(_native_tokenizer, source) if name == TOKENIZER_CONFIG else lambda part: False
 
 
 def _native_tokenizer(source: Source, part: Mapping[str, Any]) -> bool:

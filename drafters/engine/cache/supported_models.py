@@ -65,8 +65,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     What runs is the wrapper; this one only tells which arguments it passes on.
     """
     while not isinstance(model, PreTrainedModel):
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else None
-        inner = inner or getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        base: Any = getattr(model, "get_base_model", None)  # of adapters
+        inner = base() if callable(base) else getattr(model, "_orig_mod", None) or getattr(model, "module", None)
         if not isinstance(inner, nn.Module) or inner is model:
             break
         model = inner
