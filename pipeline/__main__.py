@@ -21,6 +21,7 @@ from drafters.errors import DraftersError
 from pipeline.config import hydra_config
 from pipeline.config.explain import explain
 from pipeline.config.setting_checks import check
+from pipeline.doctor.before_run import before_run
 from pipeline.errors import PipelineError, redact
 from pipeline.runner.runner import Runner
 
@@ -52,7 +53,7 @@ def _execute(cfg: DictConfig) -> None:
 
         run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), Console())
         return
-    Runner(cfg, Console()).run(cfg.stage, only=cfg.only)
+    Runner(cfg, Console(), before=before_run).run(cfg.stage, only=cfg.only)
 
 
 def _reported(act: Callable[[], None]) -> int:

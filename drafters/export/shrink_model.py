@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from drafters.models.architecture import attention, model_class
 from drafters.models.heads import PrunedHead
-from drafters.models.model_folder import attention, model_class, quiet
+from drafters.models.model_folder import quiet
 from drafters.package_error import PackageError
 
 # Ids elsewhere than in these three name tokens by numbers that no longer exist; readers fall back to defaults.

@@ -77,7 +77,7 @@ class Fields:
         return Fields(value, self.file, self.fix, f"{self.path}{name}.")
 
 
-def is_integer(value: object, low: int, high: int) -> bool:
+def is_integer(value: object, low: int, high: float) -> bool:
     """Whether a JSON value is a whole number in [low, high]; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 

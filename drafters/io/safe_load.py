@@ -27,7 +27,7 @@ MAX_HEADER_BYTES = 10_000_000
 MAX_DEPTH = 64
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "F8_E8M0": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 DAMAGED = "The file is damaged or was made by another tool: build or download it again."
 UNSAFE = "Do not use this folder: a well-formed one never holds this."

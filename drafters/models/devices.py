@@ -37,14 +37,13 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def must_shard(parameters: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a model of that many parameters is too big for one accelerator and has to be spread over all of them.
+def must_shard(need: int, device: torch.device) -> bool:
+    """Whether a model whose weights take ``need`` bytes is too big for one accelerator and has to be spread over all of them.
 
     Raises DeviceError when it is and accelerate, which does the spreading, is not installed.
     """
     if device.type != "cuda":
         return False
-    need = parameters * dtype.itemsize
     free = free_bytes(device)
     if need <= FILL * free:
         return False

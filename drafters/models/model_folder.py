@@ -1,4 +1,4 @@
-"""Hugging Face model folders: proven harmless by `safe_load` and `json_rules`, then handed to transformers.
+"""Hugging Face model folders: proven harmless by `safe_load` and `model_json`, then handed to transformers.
 
 transformers is asked for local safetensors files only, never with ``trust_remote_code=True``, and only after the
 keys by which a folder can name code, kernels or other folders have been refused.
@@ -6,36 +6,50 @@ keys by which a folder can name code, kernels or other folders have been refused
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import (
+    MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS,
+    TOKENIZER_MAPPING_NAMES,
+    tokenizer_class_from_name,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from drafters.io.hub import Source
-from drafters.io.json_rules import check_config_bounds, check_model_json, check_patterns
-from drafters.io.safe_load import DAMAGED, MAX_TOKENIZER_BYTES, UNSAFE, TensorInfo, locate, read_header, read_json
+from drafters.io.model_json import check_config_bounds, check_model_json, check_patterns, check_template, tidy
+from drafters.io.safe_load import (
+    DAMAGED,
+    MAX_JSON_BYTES,
+    MAX_TOKENIZER_BYTES,
+    UNSAFE,
+    TensorInfo,
+    locate,
+    read_header,
+    read_json,
+    read_text,
+)
+from drafters.models import quantised
+from drafters.models.architecture import CONFIG, attention, model_class, native_model, undeclared
 from drafters.package_error import PackageError
 
 # What is downloaded of a Hub repository: weights as safetensors, JSON, and the texts that tokenizers and licences need.
-PATTERNS = ["*.safetensors", "*.json", "tokenizer.model", "merges.txt", "chat_template.jinja", "LICENSE*"]
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-CHECKED_JSON = (CONFIG, "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
-CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-# Gemma 2 caps its attention scores; transformers 5.17 lets sdpa drop that cap without a word.
-EAGER_ONLY = ("gemma2",)
+PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "LICENSE*"]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER, TOKENIZER_CONFIG, GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
+CHECKED_JSON = (CONFIG, GENERATION, TOKENIZER_CONFIG, "special_tokens_map.json", "chat_template.json")
+TEMPLATES = "additional_chat_templates"
+READ = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # what transformers may open of a folder beside its weights
 
 
-def check_model_folder(source: Source) -> dict[str, TensorInfo]:
+def check_model_folder(source: Source, packaged: bool = False) -> dict[str, TensorInfo]:
     """Check every file of a model folder that transformers would act on; returns what its weights declare.
+
+    Args:
+        packaged: the folder is a package, which holds no maker's notes.
 
     Raises:
         PackageError: a key that reaches for code, a size out of range, or weights that are missing, not safetensors,
@@ -44,17 +58,64 @@ def check_model_folder(source: Source) -> dict[str, TensorInfo]:
     folder, root = source.folder, source.root
     names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
     if CONFIG not in names:
-        raise PackageError(CONFIG, "file", f"a model folder at {source.id}", f"no {CONFIG}", DAMAGED)
+        fix = f"Check the path: a model folder holds {CONFIG}, the tokenizer's files and *.safetensors."
+        raise PackageError(CONFIG, "file", f"a model folder at {source.id}", f"no {CONFIG}", fix)
     for name in names:
         # transformers would follow an adapter to its base model, and prefer the shards of a distributed checkpoint.
         if name == "adapter_config.json" or name.startswith("shard-"):
             fix = "Merge it into a plain model and save that with save_pretrained."
             raise PackageError(name, "file", "a plain model folder", "an adapter or distributed checkpoint", fix)
-        if name in CHECKED_JSON:
-            check_model_json(read_json(folder, name, MAX_TOKENIZER_BYTES, root), name)
+        if name.endswith(READ):
+            locate(folder, name, root)
+    for name, data in _checked_files(source):
+        if packaged:
+            check_model_json(data, name)
+        tidy(data, name, _native(source, name))
+        check_template(data.get("chat_template"), name)
     check_config_bounds(read_json(folder, CONFIG, root=root), CONFIG)
+    extra = [path.relative_to(folder).as_posix() for path in (folder / TEMPLATES).glob("*.jinja")]
+    for name in [name for name in names if name.endswith(".jinja")] + sorted(extra):
+        check_template(read_text(folder, name, MAX_JSON_BYTES, root), name)
+    return _check_weights(source, names)
+
+
+def _checked_files(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in CHECKED_JSON:
+        if (source.folder / name).exists():
+            yield name, read_json(source.folder, name, MAX_TOKENIZER_BYTES, source.root)
+
+
+def _native(source: Source, name: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether transformers implements what an object of this file describes; of most files it never asks for code."""
+    if name == CONFIG:
+        return native_model
+    return partial(_native_tokenizer, source) if name == TOKENIZER_CONFIG else lambda part: False
+
+
+def _native_tokenizer(source: Source, part: Mapping[str, Any]) -> bool:
+    kind = part.get("tokenizer_class")
+    model_type = read_json(source.folder, CONFIG, root=source.root).get("model_type")
+    # Of these types, transformers knows the published class to be wrong and takes its own.
+    if not isinstance(kind, str) or model_type in MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS:
+        return isinstance(model_type, str) and model_type in TOKENIZER_MAPPING_NAMES
+    found = tokenizer_class_from_name(kind)
+    return found is not None and found.__module__.startswith("transformers.")
+
+
+def folder_notes(source: Source, config: PreTrainedConfig) -> tuple[str, ...]:
+    """What the makers left in a checked folder that nothing reads, as ``key`` or ``key (file)``; we never write it."""
+    notes = []
+    for name, data in _checked_files(source):
+        found = tidy(data, name, _native(source, name))[1]
+        if name == CONFIG:
+            found += [key for key in undeclared(config, config.to_dict())[1] if key != "quantization_config"]
+        notes += [note if name == CONFIG else f"{note} ({name})" for note in found]
+    return tuple(notes)
+
+
+def _check_weights(source: Source, names: list[str]) -> dict[str, TensorInfo]:
     if WEIGHTS in names:
-        return read_header(folder, WEIGHTS, root)
+        return read_header(source.folder, WEIGHTS, source.root)
     if INDEX in names:
         return _check_shards(source)
     others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
@@ -77,53 +138,29 @@ def _check_shards(source: Source) -> dict[str, TensorInfo]:
     return tensors
 
 
-def open_config(source: Source, fix: str) -> PreTrainedConfig:
-    """The config of a checked folder, proven to be a decoder-only causal LM that transformers itself implements.
-
-    Raises:
-        PackageError: another kind of model, or a ``model_type`` that this transformers does not know.
-    """
-    try:
-        config = AutoConfig.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # validators of config classes raise errors of their own kinds
-        raise PackageError(CONFIG, "model_type", "a model that transformers knows", str(error), fix) from error
-    names = config.architectures or []
-    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and (not names or any(name.endswith(CAUSAL) for name in names))
-    if not causal or getattr(config, "is_encoder_decoder", False):
-        got = f"{', '.join(names) or 'no architectures'} (model_type {config.model_type})"
-        raise PackageError(CONFIG, "architectures", "a decoder-only causal language model", got, fix)
-    return config
-
-
-def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """transformers' own causal LM class of a config that `open_config` returned."""
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
-
-
-def attention(config: PreTrainedConfig) -> str:
-    """The attention implementation we ask for; never the one that a folder names."""
-    supported = getattr(model_class(config), "_supports_sdpa", False)
-    return "sdpa" if supported and config.model_type not in EAGER_ONLY else "eager"
-
-
 def open_model(
     source: Source, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, sharded: bool = False
 ) -> PreTrainedModel:
     """The model of a checked folder in evaluation mode, without gradients.
 
+    A quantised one is taken as it is stored: neither cast nor moved.
+
     Args:
         sharded: let accelerate spread the layers over all accelerators (``device_map="auto"``).
 
     Raises:
-        PackageError: weights that do not fill the model; transformers alone would go on with random ones.
+        PackageError: weights that do not fill the model; transformers alone would go on with random ones. A quantised
+            one whose library is missing.
     """
-    options = {"device_map": "auto"} if sharded else {}
+    packed = quantised.method(config) is not None
+    if packed:
+        quantised.check_target(config, device)
+    options: dict[str, Any] = {"device_map": "auto"} if sharded else {"device_map": {"": device}} if packed else {}
     with quiet():
         model, report = model_class(config).from_pretrained(
             source.folder,
             config=config,
-            dtype=dtype,
+            dtype="auto" if packed else dtype,
             attn_implementation=attention(config),
             use_safetensors=True,
             local_files_only=True,
@@ -137,14 +174,24 @@ def open_model(
         got = f"{len(wrong)} tensors missing or of another shape"
         raise PackageError("model.safetensors", wrong[0], f"weights of {type(model).__name__}", got, DAMAGED)
     model.eval().requires_grad_(False)
-    return model if sharded else model.to(device)
+    if (generation := open_generation_config(source)) is not None:
+        model.generation_config = generation
+    return model if options else model.to(device)
 
 
 def open_generation_config(source: Source) -> GenerationConfig | None:
-    """The generation config of a checked folder, None where it has none."""
-    if not (source.folder / "generation_config.json").exists():
+    """The generation config of a checked folder, without its maker's notes; None where it has none.
+
+    Raises PackageError for values that transformers refuses.
+    """
+    if not (source.folder / GENERATION).exists():
         return None
-    return GenerationConfig.from_pretrained(source.folder, local_files_only=True)
+    data, _ = tidy(read_json(source.folder, GENERATION, root=source.root), GENERATION)
+    try:
+        return GenerationConfig.from_dict(data)
+    except Exception as error:  # it raises what its checks happen to raise
+        fix = f"Correct {GENERATION}, or remove it: the end of a text then comes from {CONFIG}."
+        raise PackageError(GENERATION, "file", "settings that transformers accepts", str(error), fix) from error
 
 
 def open_tokenizer(source: Source, fix: str) -> PreTrainedTokenizerBase:
@@ -153,19 +200,21 @@ def open_tokenizer(source: Source, fix: str) -> PreTrainedTokenizerBase:
     Raises:
         PackageError: none there, or one that transformers cannot build without the author's code.
     """
-    if (source.folder / "tokenizer.json").exists():
-        check_patterns(read_json(source.folder, "tokenizer.json", MAX_TOKENIZER_BYTES, source.root))
-    for name in ("tokenizer.model", "merges.txt", "chat_template.jinja"):
-        if (source.folder / name).is_symlink():
-            locate(source.folder, name, source.root)
+    folder, settings = source.folder, {}
+    if (folder / TOKENIZER).exists():
+        check_patterns(read_json(folder, TOKENIZER, MAX_TOKENIZER_BYTES, source.root))
+    if (folder / TOKENIZER_CONFIG).exists():
+        settings = read_json(folder, TOKENIZER_CONFIG, MAX_TOKENIZER_BYTES, source.root)
     try:
-        return AutoTokenizer.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+        # Where the maker's files lay is a note; transformers would open a path that it does not replace itself.
+        paths = {key: None for key in settings if key.endswith("_file")}
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **paths)
     except BaseException as error:
         # A panic inside tokenizers derives from BaseException alone.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         got = f"{type(error).__name__}: {error}"
-        raise PackageError("tokenizer.json", "file", "a tokenizer that transformers can load", got, fix) from error
+        raise PackageError(TOKENIZER, "file", "a tokenizer that transformers can load", got, fix) from error
 
 
 @contextlib.contextmanager

@@ -11,11 +11,14 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from drafters.errors import DraftersError
 from drafters.io.hub import Source, resolve
+from drafters.io.safe_load import TensorInfo
+from drafters.models import quantised
+from drafters.models.architecture import open_config
 from drafters.models.devices import choose_device, choose_dtype, must_shard
 from drafters.models.model_folder import (
     PATTERNS,
     check_model_folder,
-    open_config,
+    folder_notes,
     open_generation_config,
     open_model,
     open_tokenizer,
@@ -96,7 +99,7 @@ def load_pair(
     settings = pair_settings(cfg, **fields)
     ours, theirs = open_checkpoint("target", settings), open_checkpoint("drafter", settings)
     vocab, feed, foreign = match_vocabularies(ours, theirs, settings["foreign"])
-    sharded = must_shard(ours.parameters, number, where)
+    sharded = must_shard(ours.weight_bytes(number), where)
     return ModelPair(
         target=open_model(ours.source, ours.config, number, where, sharded),
         drafter=open_model(theirs.source, theirs.config, number, where),
@@ -119,25 +122,40 @@ class Checkpoint:
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     eos: tuple[int, ...]  # see `eos_ids`
-    parameters: int  # numbers in its weights files
+    tensors: Mapping[str, TensorInfo]  # what its weights files hold
+    notes: tuple[str, ...]  # what its makers left in its files; see `folder_notes`
 
     @property
     def vocabulary(self) -> int:
         """Columns of its logits, padding included."""
         return vocabulary_size(self.config)
 
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights files; a quantised one packs several into some."""
+        return sum(info.numel for info in self.tensors.values())
+
+    def weight_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes of its weights once they are in memory; a quantised model's stay as they are stored."""
+        if quantised.method(self.config) is not None:
+            return sum(info.bytes for info in self.tensors.values())
+        return self.parameters * dtype.itemsize
+
 
 def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
     """The ``target`` or ``drafter`` of `pair_settings`, without its weights.
 
     Raises:
-        PackageError: a folder that is not there, not safe to load or not a causal LM, or a Hub that cannot be reached.
+        PackageError: a folder that is not there, not safe to load or not a causal LM, a quantised drafter, or a Hub that
+            cannot be reached.
         PairError: a tokenizer or EOS id for which the model has no row.
     """
     fix = f"Give a local model folder with pair.{role}=DIR."
     source = resolve(settings[role], settings[f"{role}_revision"], PATTERNS, fix)
     tensors = check_model_folder(source)
     config = open_config(source, fix)
+    if role == "drafter":
+        quantised.check_drafter(config)
     tokenizer = open_tokenizer(source, fix)
     used, rows = max(tokenizer.get_vocab().values(), default=-1) + 1, vocabulary_size(config)
     if used > rows:
@@ -146,7 +164,7 @@ def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
             f"rows: the two do not belong together; check pair.{role}"
         )
     eos = eos_ids(config, open_generation_config(source), tokenizer)
-    return Checkpoint(source, config, tokenizer, eos, sum(info.numel for info in tensors.values()))
+    return Checkpoint(source, config, tokenizer, eos, tensors, folder_notes(source, config))
 
 
 def eos_ids(

@@ -5,6 +5,8 @@ whose ``model.safetensors`` has D head rows, plus ``vocab.safetensors`` with the
 (or drop the head silently, where it was tied), so `load_pruned` builds the class with the short head in place.
 """
 
+import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
+from drafters.models.architecture import CONFIG, find_class, undeclared
 from drafters.models.heads import PrunedHead, PruneError, check_kept
 
 VOCAB_FILE = "vocab.safetensors"
@@ -67,6 +70,8 @@ def _mask_again(model: nn.Module, args: Any, output: Any) -> None:
 def save_pruned(model: PreTrainedModel, kept: Tensor, directory: str | Path) -> None:
     """Write ``model``, pruned to ``kept`` (in place, unless it is already), as a folder that `load_pruned` reads.
 
+    What a maker noted in the config and its class does not declare is left out.
+
     Raises PruneError as `prune_head` does, and where the model is pruned to other ids.
     """
     head = model.get_output_embeddings()
@@ -75,8 +80,32 @@ def save_pruned(model: PreTrainedModel, kept: Tensor, directory: str | Path) -> 
     elif not torch.equal(head.kept.cpu(), kept.cpu()):
         raise PruneError(f"the model keeps {len(head.kept):,} ids that differ from the {len(kept):,} to be saved")
     directory = Path(directory)
+    if model.generation_config is not None:
+        model.generation_config = _writable(model.generation_config)
     model.save_pretrained(directory)
+    written = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    text = json.dumps(undeclared(model.config, written)[0], indent=2, sort_keys=True)
+    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
     save_file({"kept": kept.cpu().contiguous()}, directory / VOCAB_FILE, metadata={"format": "pt"})
+
+
+def _writable(generation: GenerationConfig) -> GenerationConfig:
+    """A copy without keys that transformers does not know; of one that it reads but refuses to write, its token ids alone.
+
+    Many published ones are such: a temperature without do_sample, say. Nobody samples by a drafter's own settings.
+    """
+    generation = copy.deepcopy(generation)
+    for key in generation.to_dict().keys() - GenerationConfig().to_dict().keys():
+        delattr(generation, key)
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ids = {name: getattr(generation, name) for name in names}
+        return GenerationConfig(
+            **{name: ids[name] for name in names if not isinstance(ids[name], int) or ids[name] >= 0}
+        )
+    return generation
 
 
 def load_pruned(directory: str | Path, scatter: bool = False, **options: Any) -> PreTrainedModel:
@@ -107,10 +136,9 @@ def load_pruned(directory: str | Path, scatter: bool = False, **options: Any) ->
 
 def _pruned_class(config: PreTrainedConfig, kept: Tensor, scatter: bool) -> type[PreTrainedModel]:
     """The config's causal LM class, built with a short head so that the stock loader fills it row for row."""
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    base = find_class(config)
+    if base is None:
         raise PruneError(f"a causal LM is expected, got the model type {config.model_type!r}")
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    base = found[0] if isinstance(found, tuple) else found
 
     def build(self: PreTrainedModel, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, *args, **kwargs)

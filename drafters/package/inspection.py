@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drafters.io.hub import Source
-from drafters.io.json_rules import DESCRIPTION, check_description, check_patterns
+from drafters.io.json_rules import DESCRIPTION, check_description
 from drafters.io.manifest import NAME
+from drafters.io.model_json import check_patterns
 from drafters.io.safe_load import MAX_MANIFEST_BYTES, MAX_TOKENIZER_BYTES, list_files, read_json
 from drafters.io.secrets import scan
-from drafters.models.model_folder import check_model_folder, open_config
+from drafters.models.architecture import open_config
+from drafters.models.model_folder import check_model_folder, folder_notes
 from drafters.package.integrity import verify
 from drafters.package.reader import check_weights, checked_config, checked_vocabulary, read_slots
 from drafters.package.recommendation import advice
@@ -106,7 +108,8 @@ def _description(findings: _Findings) -> str:
 
 
 def _weights_header(findings: _Findings) -> str:
-    header = findings.values["header"] = check_model_folder(findings.source)
+    packaged = "description" in findings.values
+    header = findings.values["header"] = check_model_folder(findings.source, packaged)
     kinds = ", ".join(sorted({info.dtype for info in header.values()}))
     numbers = sum(info.numel for info in header.values())
     return f"{len(header)} tensors ({kinds}), {numbers / 1e6:,.2f} M numbers; no key that reaches for code"
@@ -119,7 +122,9 @@ def _package_config(findings: _Findings) -> str:
 
 def _model_config(findings: _Findings) -> str:
     config = open_config(findings.source, FIX)
-    return f"{config.model_type}, {config.get_text_config().vocab_size:,} tokens"
+    notes = folder_notes(findings.source, config)
+    left = f"; notes left out: {', '.join(notes)}" if notes else ""
+    return f"{config.model_type}, {config.get_text_config().vocab_size:,} tokens{left}"
 
 
 def _vocabulary(findings: _Findings) -> str:

@@ -10,22 +10,15 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel, PreT
 
 from drafters.affinity.prior import AffinityPrior
 from drafters.io.hub import Source, resolve
-from drafters.io.json_rules import DESCRIPTION, check_description, check_known_keys
+from drafters.io.json_rules import DESCRIPTION, check_description
 from drafters.io.manifest import Manifest
+from drafters.io.model_json import check_known_keys
 from drafters.io.safe_load import DAMAGED, TensorInfo, read_json, read_tensors
+from drafters.models.architecture import CONFIG, attention, declared_keys, model_class, open_config, skeleton
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import short_form, tail_form
 from drafters.models.heads import PruneError
-from drafters.models.model_folder import (
-    CONFIG,
-    WEIGHTS,
-    attention,
-    check_model_folder,
-    model_class,
-    open_config,
-    open_tokenizer,
-    quiet,
-)
+from drafters.models.model_folder import WEIGHTS, check_model_folder, open_tokenizer, quiet
 from drafters.models.prune import load_pruned
 from drafters.models.tail import Tail
 from drafters.package.components import (
@@ -47,8 +40,6 @@ from drafters.package_error import PackageError
 from drafters.vocab.alignment import VocabMap, identity
 
 FIX = "Give the directory that `python -m pipeline stage=package` wrote, or a published package."
-# Keys every config may hold although its class does not list them.
-COMMON_KEYS = {"architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +109,7 @@ def load(
     manifest = verify(source)
     description = read_json(source.folder, DESCRIPTION, root=source.root)
     check_description(description)
-    header = check_model_folder(source)
+    header = check_model_folder(source, packaged=True)
     config = checked_config(source, description)
     vocabulary = checked_vocabulary(source, description)
     check_weights(source, config, header, vocabulary.kept)
@@ -145,8 +136,7 @@ def checked_config(source: Source, description: dict[str, Any]) -> PreTrainedCon
     kind = data.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise PackageError(CONFIG, "model_type", "a model type that transformers knows", kind, FIX)
-    plain = CONFIG_MAPPING[kind]()
-    check_known_keys(data, {*plain.to_dict(), *plain.attribute_map, *COMMON_KEYS}, CONFIG)
+    check_known_keys(data, declared_keys(CONFIG_MAPPING[kind]), CONFIG)
     config = open_config(source, FIX)
     stated = description["drafter"]["vocabulary"]
     if (rows := config.get_text_config().vocab_size) != stated:
@@ -180,16 +170,12 @@ def check_weights(source: Source, config: PreTrainedConfig, header: dict[str, Te
     Counted on a skeleton without storage, so that a config cannot make us allocate what the file does not hold. Raises
     PackageError.
     """
-    try:
-        with torch.device("meta"):
-            skeleton = model_class(config)(config)
-    except Exception as error:  # each family checks its own sizes and names, and raises what it likes
-        raise PackageError(CONFIG, "model", f"a {config.model_type} that can be built", str(error), DAMAGED) from error
-    head = skeleton.get_output_embeddings()
+    model = skeleton(config)
+    head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         raise PackageError(CONFIG, "architectures", "a model with a linear output head", type(head).__name__, FIX)
     dropped = head.out_features - len(kept)
-    expected = sum(tensor.numel() for tensor in skeleton.state_dict().values())
+    expected = sum(tensor.numel() for tensor in model.state_dict().values())
     expected -= dropped * (head.in_features + (head.bias is not None))
     if (found := sum(info.numel for info in header.values())) != expected:
         asked = f"{expected:,} numbers, as {CONFIG} and {len(kept)} head rows ask"

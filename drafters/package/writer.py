@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from drafters.affinity.prior import AffinityPrior
 from drafters.io.json_rules import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.io.manifest import content_hash, file_sha256, list_files, write_manifest
+from drafters.io.model_json import FORBIDDEN
 from drafters.models.heads import PrunedHead
 from drafters.models.model_folder import quiet
 from drafters.models.prune import save_pruned
@@ -28,6 +30,7 @@ from drafters.package.components import (
     StopModel,
     check_vocabulary,
 )
+from drafters.package.integrity import OPTIONAL, REQUIRED
 from drafters.vocab.alignment import VocabMap
 
 # What transformers notes about how a tokenizer was opened: nothing of the tokenizer itself, sometimes a path.
@@ -180,10 +183,17 @@ def plain_name(text: str) -> str:
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    before = set(directory.iterdir())
     tokenizer.save_pretrained(directory)
     path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    _write_json(path, {key: value for key, value in config.items() if key not in LOAD_NOTES})
+    notes = {*LOAD_NOTES, *(key for key in config if key.startswith("_") or key in FORBIDDEN)}
+    _write_json(path, {key: value for key, value in config.items() if key not in notes})
+    for extra in set(directory.iterdir()) - before:  # further templates, files for converters: no part of a package
+        if extra.is_dir():
+            shutil.rmtree(extra)
+        elif extra.name not in (*REQUIRED, *OPTIONAL):
+            extra.unlink()
 
 
 def _save_slots(directory: Path, affinity: AffinityPrior | None, tail: Tail | None, stop: StopModel | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,27 +12,35 @@ from drafters.errors import DraftersError
 from drafters.io.hub import HUB_ID, REVISION
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
+from pipeline.doctor.folder_checks import folder_findings, pair_findings
 
 ROLES = ("target", "drafter")
 OVERHEAD = 1.3  # caches, logits and the interpreter, as a factor on the weights
 
 
-def model_findings(cfg: DictConfig) -> Iterator[Finding]:
-    """Both models, then the two together; a model that is on the Hub and not yet here is asked about, not fetched."""
+def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = False) -> Iterator[Finding]:
+    """Both models, then the two together.
+
+    Args:
+        fetch: download a model that is on the Hub and not yet here; else it is asked about.
+    """
     checkpoints: dict[str, Checkpoint] = {}
-    for role in ROLES:
+    for role in roles:
         where = "" if OmegaConf.is_missing(cfg.pair, role) else str(cfg.pair[role])
         revision = cfg.pair.get(f"{role}_revision")
         if not where:
             yield fail(role, "not set", option(f"pair.{role}=DIR"))
-        elif _is_remote(where):
+        elif _is_remote(where) and not fetch:
             yield _remote(role, where, revision)
             if revision and REVISION.fullmatch(revision) and _cached(where, revision):
                 yield from _opened(role, cfg, checkpoints)
         else:
             yield from _opened(role, cfg, checkpoints)
+    for role, found in checkpoints.items():
+        yield from folder_findings(role, found, cfg.device)
     if len(checkpoints) == len(ROLES):
         yield _tokenizers(cfg, checkpoints)
+        yield from pair_findings(checkpoints["target"], checkpoints["drafter"])
         yield _memory(cfg, checkpoints)
     if "drafter" in checkpoints:
         yield _licence(cfg, checkpoints["drafter"])
@@ -113,7 +121,7 @@ def _memory(cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Finding:
         dtype = choose_dtype(cfg.dtype, device)
     except DraftersError as error:
         return fail("memory", str(error), option("device=auto dtype=auto"))
-    need = OVERHEAD * dtype.itemsize * sum(checkpoints[role].parameters for role in ROLES)
+    need = OVERHEAD * sum(checkpoints[role].weight_bytes(dtype) for role in ROLES)
     free = _free_ram() if device.type != "cuda" else free_bytes(device) * torch.cuda.device_count()
     text = f"{need / 2**30:.2f} GiB needed for both models, {free / 2**30:.1f} GiB free on {device.type}"
     if need > free:

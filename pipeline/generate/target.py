@@ -33,7 +33,7 @@ def decoder(cfg: DictConfig, target: Checkpoint | None = None) -> Decode:
         return lambda prompts, requests: served.complete(prompts, requests, limits, target.eos, cfg.seed)
     where = choose_device(cfg.device)
     number = choose_dtype(cfg.dtype, where)
-    model = open_model(target.source, target.config, number, where, must_shard(target.parameters, number, where))
+    model = open_model(target.source, target.config, number, where, must_shard(target.weight_bytes(number), where))
     pair = TransformersPair(model, model, target.eos)  # plain decoding opens the target alone
 
     def decode(prompts: Sequence[Tensor], requests: Sequence[int]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,8 @@ class Runner:
     package: str = STAGES  # where stage modules live
     root: Path = ROOT  # where first-party source lies
     first_party: tuple[str, ...] = PACKAGES
+    # Called with the stages to run, before the first of them
+    before: Callable[[DictConfig, list[Stage], Console], None] | None = None
     done: set[Path] = field(default_factory=set)  # made or checked by this runner
     threads: Threads = field(init=False)
 
@@ -69,17 +71,19 @@ class Runner:
         step = self.plan(name)
         if only:
             self._require_inputs(step)
-        self._announce(step)
+        order = self._order(step)
+        self._announce(order, name)
+        if order and self.before is not None:
+            self.before(self.cfg, [load_stage(other, self.package)[0] for other in order], self.console)
         self._make(step)
         inputs = {role: needed.directory for role, needed in step.inputs.items()}
         step.stage.show(step.directory, inputs, self.console)
         return step.directory
 
-    def _announce(self, step: Step) -> None:
+    def _announce(self, order: list[str], name: str) -> None:
         """Say what will run before it runs; nothing where that is the one stage asked for."""
-        missing = [name for name in self._order(step) if name != step.stage.name]
-        if missing:
-            self._say(f"to make: {' -> '.join([*missing, step.stage.name])}")
+        if set(order) - {name}:
+            self._say(f"to make: {' -> '.join(order)}")
 
     def _order(self, step: Step) -> list[str]:
         """Names of the stages that will run, each after what it reads."""

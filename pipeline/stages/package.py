@@ -20,7 +20,8 @@ from drafters.affinity.prior import AffinityPrior
 from drafters.io.hub import REPOSITORY
 from drafters.io.manifest import NAME, list_files
 from drafters.io.safe_load import read_json, read_tensors
-from drafters.models.model_folder import attention, quiet
+from drafters.models.architecture import attention
+from drafters.models.model_folder import quiet
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
 from drafters.models.prune import load_pruned
 from drafters.models.tail import Tail

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from drafters.engine.cache.masks import Stairs, TreeMasks, additive
-from drafters.engine.cache.supported_models import attention_window, check_supported, text_config
+from drafters.engine.cache.supported_models import attention_window, check_supported, text_config, unwrapped
 from drafters.engine.compiled.compiled_forward import Work, rounded, steps_of
 from drafters.models.pair import context_length
 
@@ -118,7 +118,7 @@ class TransformersModel:
         self.cache = Cache(layers=[_Layer(self) for _ in range(text_config(model).num_hidden_layers)])
         self._tree: TreeMasks | None = None  # what was fed since the last keep, if it is not a chain
         self._window, self._mask_by_type = attention_window(model)
-        self._keep_argument = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._keep_argument = "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
         self._numbers = torch.arange(capacity + 1, device=self.device)
         self._stairs: Stairs | None = None
         self._context = context_length(model.config)

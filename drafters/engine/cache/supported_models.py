@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from drafters.errors import DraftersError
 
@@ -33,19 +34,40 @@ def attention_window(model: PreTrainedModel) -> tuple[int | None, bool]:
 
 def check_supported(model: PreTrainedModel) -> None:
     """Raise UnsupportedModel if the model keeps a recurrent state or derives positions from its own counter."""
-    name = model.config.model_type
-    if getattr(model, "_is_stateful", False):
+    inner = unwrapped(model)
+    check_architecture(type(inner), model.config, inner)
+
+
+def check_architecture(kind: type[nn.Module], config: PreTrainedConfig, model: nn.Module | None = None) -> None:
+    """The same of a class and its config, before any model is built. Raises UnsupportedModel."""
+    name = config.model_type
+    if getattr(kind, "_is_stateful", False):
         raise UnsupportedModel(
             f"{name}: keeps a recurrent state that cannot be rolled back; choose an attention-only model."
         )
-    parameters = inspect.signature(model.forward).parameters
-    if "position_ids" not in parameters:
+    if "position_ids" not in inspect.signature((model or kind).forward).parameters:
         raise UnsupportedModel(
             f"{name}: takes no position_ids, so rows of different lengths cannot be placed; choose another model."
         )
-    types = set(getattr(text_config(model), "layer_types", None) or [])
-    unknown = types - {"full_attention", "sliding_attention"}
+    unknown = set(getattr(config.get_text_config(decoder=True), "layer_types", None) or []) - {
+        "full_attention",
+        "sliding_attention",
+    }
     if unknown:
         raise UnsupportedModel(
             f"{name}: layer types {sorted(unknown)} cannot be rolled back; choose an attention-only model."
         )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The transformers model inside compilation, adapters and parallel wrappers, whose signature theirs hide.
+
+    What runs is the wrapper; this one only tells which arguments it passes on.
+    """
+    while not isinstance(model, PreTrainedModel):
+        base: Any = getattr(model, "get_base_model", None)  # of adapters
+        inner = base() if callable(base) else getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if not isinstance(inner, nn.Module) or inner is model:
+            break
+        model = inner
+    return model

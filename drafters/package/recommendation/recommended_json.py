@@ -17,10 +17,11 @@ from typing import Any
 
 from drafters.io.hub import Source, local_source
 from drafters.io.json_fields import Fields
-from drafters.io.json_rules import COMMIT_OR_HASH, MAX_VOCABULARY
+from drafters.io.json_rules import COMMIT_OR_HASH
 from drafters.io.json_rules import NAME as TEXT
 from drafters.io.manifest import NAME as MANIFEST
 from drafters.io.manifest import Manifest, content_hash, fsync_directory
+from drafters.io.model_json import MAX_VOCABULARY
 from drafters.io.safe_load import MAX_MANIFEST_BYTES, read_json
 from drafters.package.integrity import RECOMMENDED as NAME
 from drafters.package.recommendation.choices import SCHEMA

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load, save, save_file
 
-from drafters.io.json_rules import _repeats_a_repetition
+from drafters.io.model_json import _repeats_a_repetition
 from drafters.io.safe_load import list_files, locate, read_header, read_json, read_tensors
 from drafters.package_error import PackageError
 

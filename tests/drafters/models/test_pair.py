@@ -157,7 +157,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
 @pytest.mark.parametrize(
     ("file", "change", "field"),
     [
-        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
+        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}, "auto_map"),
         ("config.json", {"_attn_implementation_internal": "evil/kernel"}, "_attn_implementation_internal"),
         ("config.json", {"_attn_implementation": "evil/kernel"}, "_attn_implementation"),
         ("config.json", {"attn_implementation": "kernels-community/x"}, "attn_implementation"),
@@ -168,7 +168,11 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
         ("config.json", {"model_type": "nonesuch"}, "model_type"),
         ("config.json", {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "architectures"),
         ("config.json", {"architectures": ["LlamaForSequenceClassification"]}, "architectures"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "auto_map"),
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": ["evil.T", None]}, "tokenizer_class": "T"},
+            "auto_map",
+        ),
         ("generation_config.json", {"custom_generate": "evil"}, "custom_generate"),
     ],
 )
@@ -304,13 +308,13 @@ def test_devices_and_dtypes(monkeypatch):
 def test_large_targets_are_spread_when_accelerate_is_there(monkeypatch):
     cuda = torch.device("cuda")
     monkeypatch.setattr(devices, "free_bytes", lambda device: 10 << 30)
-    assert not must_shard(3 << 30, torch.bfloat16, cuda)
-    assert not must_shard(30 << 30, torch.bfloat16, torch.device("cpu"))
+    assert not must_shard(6 << 30, cuda)
+    assert not must_shard(60 << 30, torch.device("cpu"))
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"needs 10.0 GiB, the first GPU has 10.0 GiB free.*pip install accelerate"):
-        must_shard(5 << 30, torch.bfloat16, cuda)
+        must_shard(10 << 30, cuda)
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object())
-    assert must_shard(5 << 30, torch.bfloat16, cuda)
+    assert must_shard(10 << 30, cuda)
 
 
 @pytest.mark.gpu

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from drafters.io import secrets
 from drafters.io.hub import Source
-from drafters.io.json_rules import check_description, check_patterns, check_stop_config
+from drafters.io.json_rules import check_description, check_stop_config
+from drafters.io.model_json import check_patterns
 from drafters.io.safe_load import read_header, read_json, read_tensors
 from drafters.models.model_folder import check_model_folder
 from drafters.package.inspection import inspect_folder

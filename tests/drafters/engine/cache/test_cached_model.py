@@ -163,3 +163,41 @@ def test_models_that_cannot_roll_back_are_refused_by_name(kind, arguments, name)
         check_supported(model)
     with pytest.raises(UnsupportedModel, match=name):
         TransformersModel(model, rows=1, capacity=4)
+
+
+class Wrapper(torch.nn.Module):
+    """As adapters do: passes arguments on without naming them, and changes what comes out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.module = model
+
+    def forward(self, *args, **kwargs):
+        out = self.module(*args, **kwargs)
+        out.logits = out.logits.roll(1, -1)
+        return out
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+
+def test_of_a_wrapped_model_the_wrapper_runs_and_is_checked(models):
+    inner = models("llama")
+    wrapped = Wrapper(inner)
+    ids = torch.arange(6)[None]
+    with torch.no_grad():
+        got = TransformersModel(wrapped, rows=1, capacity=8).extend(ids)
+        assert torch.allclose(got[0], wrapped(ids).logits[0], atol=1e-5)
+        assert not torch.allclose(got[0], inner(ids).logits[0], atol=1e-2)
+        self_test(wrapped)
+        compiled = TransformersModel(torch.compile(inner, backend="eager"), rows=1, capacity=8).extend(ids)
+        assert torch.allclose(compiled[0], inner(ids).logits[0], atol=1e-5)
+
+
+def test_a_wrapper_hides_no_model_that_cannot_roll_back():
+    config = transformers.BloomConfig(vocab_size=V, hidden_size=16, n_layer=1, n_head=2)
+    with pytest.raises(UnsupportedModel, match="bloom: "):
+        check_supported(Wrapper(AutoModelForCausalLM.from_config(config)))
