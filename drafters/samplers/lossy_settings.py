@@ -49,6 +49,11 @@ class LossyError(DraftersError):
     """A setting under which the output would not have the target's distribution."""
 
 
+def relaxed(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that relax the acceptance test, whichever engine's name they go by."""
+    return _bent(settings, ACCEPTANCE)
+
+
 def processors(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings, by transformers' names, that change p beyond temperature, top-k and top-p."""
     return _bent(settings, PROCESSORS)
@@ -56,7 +61,7 @@ def processors(settings: Mapping[str, object]) -> dict[str, object]:
 
 def check_acceptance(where: str, settings: Mapping[str, object]) -> None:
     """Raise LossyError for a relaxed acceptance test; `where` names what holds the settings."""
-    for name, value in _bent(settings, ACCEPTANCE).items():
+    for name, value in relaxed(settings).items():
         exact = " or ".join("unset" if item is None else repr(item) for item in ACCEPTANCE[name])
         raise LossyError(
             f"{where}: {name}={value!r} relaxes acceptance, so that the output has another law than the target's; "
