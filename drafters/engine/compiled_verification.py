@@ -67,7 +67,7 @@ class Verification:
     def of(verifier: Verifier, sampling: Sampling, draft: Draft) -> Verification | None:
         """The verification of a draft as compilable work; None where it takes more than distributions and coins."""
         laws, count = draft.q, draft.tokens.shape[1]
-        if not verifier.inverse_cdf or not is_plain(verifier):
+        if not verifier.compiles or not is_plain(verifier):
             return None
         if (laws is None and not verifier.needs_law) or (laws is not None and count == 0):
             return Verification(verifier, sampling, False, count)

@@ -117,6 +117,7 @@ class KeyedCoins(HashedCoins):
         self._used: set[tuple[int, ...]] = set()
         start = signed(mix_int((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & ((1 << 64) - 1)))
         super().__init__(mix(requests * STEP + start))  # (B,)
+        self._host = coins_host.unsigned(self.base) if self.base.device.type == "cpu" else None
 
     def take(self, requests: Tensor) -> KeyedCoins:
         """Coins of the same seed for another batch of requests (int64 (B,))."""
@@ -126,9 +127,9 @@ class KeyedCoins(HashedCoins):
         """The same bits as `HashedCoins.uniform`, on the CPU without tensors."""
         if self.strict:
             self._register(key)
-        if self.base.device.type != "cpu":
+        if self._host is None:
             return super().uniform(key)
-        return coins_host.uniform(self.base, _constant(key), key.position, key.node, key.round)
+        return coins_host.uniform(self._host, _constant(key), key.position, key.node, key.round)
 
     def draw(self, law: Tensor, key: Key) -> Tensor:
         """Draw as `HashedCoins.draw` does, without tensor operations where `law` lies on the CPU."""

@@ -13,24 +13,25 @@ _STEP, _START, _PLACE = (np.array([signed(x)], np.int64).view(np.uint64) for x i
 _THIRTY, _TWENTY_SEVEN, _THIRTY_ONE, _ELEVEN = (np.array([bits], np.uint64) for bits in (30, 27, 31, 11))
 
 
-def uniform(base: Tensor, constant: int, position: Tensor, node: int | Tensor, start: Tensor | None) -> Tensor:
-    """The coin of every row, fp64 (B,) or (B, M): `HashedCoins.uniform` of int64 tensors on the CPU.
+def uniform(base: np.ndarray, constant: int, position: Tensor, node: int | Tensor, start: Tensor | None) -> Tensor:
+    """The coin of every row, fp64 (B,) or (B, M): `HashedCoins.uniform` on the CPU.
 
     Args:
-        base: (B,) hash of seed and request. constant: hash of purpose and draw. position, node, start: as of `Key`, its round last.
+        base: uint64 (B,) hash of seed and request, see `unsigned`. constant: hash of purpose and draw.
+        position, node, start: those of the key; start is its round.
     """
     if len(base) == 1 and position.ndim == 1 and isinstance(node, int):
-        return torch.from_numpy(np.array([_one(int(base), constant, int(position), node, start)]))
+        return torch.from_numpy(np.array([_one(int(base[0]), constant, int(position), node, start)]))
     if len(base) == 1 and position.ndim == 2 and isinstance(node, Tensor):
         names = zip(position[0].tolist(), node.tolist(), strict=True)
-        return torch.from_numpy(np.array([[_one(int(base), constant, *name, start) for name in names]]))
+        return torch.from_numpy(np.array([[_one(int(base[0]), constant, *name, start) for name in names]]))
     wide = position.ndim == 2 or isinstance(node, Tensor)
-    rows, place = (_unsigned(base)[:, None], _unsigned(position)) if wide else (_unsigned(base), _unsigned(position))
+    rows, place = (base[:, None], unsigned(position)) if wide else (base, unsigned(position))
     place = place[:, None] if wide and position.ndim == 1 else place
-    bits = _mix(rows ^ (place * _STEP + _unsigned(constant)))
+    bits = _mix(rows ^ (place * _STEP + unsigned(constant)))
     if start is not None:
-        begun = _unsigned(start)[:, None] if wide else _unsigned(start)
-        bits = _mix(bits + begun * _START + _unsigned(node) * _PLACE + _STEP)
+        begun = unsigned(start)[:, None] if wide else unsigned(start)
+        bits = _mix(bits + begun * _START + unsigned(node) * _PLACE + _STEP)
     return torch.from_numpy((bits >> _ELEVEN).astype(np.float64) * 2.0**-53)
 
 
@@ -59,7 +60,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> _THIRTY_ONE)
 
 
-def _unsigned(values: Tensor | int) -> np.ndarray:
+def unsigned(values: Tensor | int) -> np.ndarray:
     """int64 as uint64 with the same bits, at least one dimension."""
     array = values.numpy() if isinstance(values, Tensor) else np.array([values], np.int64)
     return array.view(np.uint64)

@@ -128,6 +128,7 @@ class Verifier:
     tree: bool = False  # accepts trees, not only chains
     coupled: bool = False  # draws and decides by shared noise: the output is plain race decoding's, proved path by path
     stepwise: bool = False  # decides a chain token by token, so that several servers can decide parts of it
+    tensors_only: bool = False  # verify takes no decision on the host
 
     @property
     def scheme(self) -> str:
@@ -135,9 +136,9 @@ class Verifier:
         return "with_replacement"
 
     @property
-    def inverse_cdf(self) -> bool:
-        """Whether it draws as the base class does: compiled drafting does it in its place."""
-        return type(self).draw is Verifier.draw
+    def compiles(self) -> bool:
+        """Whether compiled code may draw and verify in its place: it takes no decision on the host, and draws as the base class."""
+        return self.tensors_only and type(self).draw is Verifier.draw
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """Draw children from a node's q (B, V): int64 (B, count) in draw order, -1 = no such child; chains draw one.

@@ -55,7 +55,7 @@ class Observer(Verifier):
     def __post_init__(self) -> None:
         inner = self.inner
         self.needs_law, self.positional = inner.needs_law, inner.positional
-        self.tree, self.coupled = inner.tree, inner.coupled  # it draws by itself: inverse_cdf stays false
+        self.tree, self.coupled = inner.tree, inner.coupled  # it draws by itself, so that nothing is compiled
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:
         """Draw children as `inner` does, and note the distribution of the root's; see `Verifier.draw`."""

@@ -36,7 +36,7 @@ class CompiledChain:
         if (
             not stop.constant
             or stop.max_length < 1
-            or not sampler.verifier.inverse_cdf
+            or not sampler.verifier.compiles
             or not isinstance(proposal, TokenProposal)
             or not proposal.total
         ):

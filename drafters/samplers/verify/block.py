@@ -19,6 +19,8 @@ _TINY = torch.finfo(torch.float64).tiny
 class Block(Verifier):
     """Accept tau = max{i : u_i < h_i}, then draw from max(P_tau p - q, 0)."""
 
+    tensors_only = True
+
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. The coins of tests that lie before the accepted prefix are used too: keys must name the round."""
         count = draft.present.sum(-1)  # (B,) tokens of each chain

@@ -15,7 +15,7 @@ from drafters.samplers.draft import Draft, Verdict, Verifier
 class ExactMatch(Verifier):
     """Emit y ~ p at every position until y differs from the draft; coins depend on the position alone."""
 
-    needs_law, positional, stepwise = False, True, True
+    needs_law, positional, stepwise, tensors_only = False, True, True, True
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """See Verifier.verify. Each row draws until its first mismatch and not beyond."""

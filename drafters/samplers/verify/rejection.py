@@ -16,7 +16,7 @@ from drafters.samplers.draft import Draft, Verdict, Verifier
 class Rejection(Verifier):
     """Accept token x with probability min(1, p(x) / q(x)); at the first rejection draw from max(p - q, 0)."""
 
-    stepwise = True
+    stepwise, tensors_only = True, True
 
     def verify(self, p: Tensor, draft: Draft, coins: Coins, key: Key) -> Verdict:
         """Accept while u q(x) < p(x), left to right; see `Verifier.verify` for shapes."""

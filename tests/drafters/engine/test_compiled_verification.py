@@ -19,6 +19,7 @@ from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.block import Block
 from drafters.samplers.verify.exact_match import ExactMatch
+from drafters.samplers.verify.kseq import KSeq
 from drafters.samplers.verify.race import Race
 from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.policies.heuristic import Heuristic
@@ -167,6 +168,7 @@ def test_what_takes_more_is_verified_outside(rounds, monkeypatch):
     pair, _ = make_pair("full", torch.float64, **FLAT)
     draft = Draft(torch.zeros(1, 0), torch.zeros(1, 0), None)
     assert Verification.of(Race(), ONE, draft) is None
+    assert not KSeq().compiles  # it looks at its children on the host
     assert Verification.of(Rejection(), ONE, draft) is None  # its own error says what is missing
     assert Verification.of(ExactMatch(), ONE, draft) is not None
     laws = DrawnLaws(Identity(), [torch.ones(1, V)], [0, 0], [torch.ones(1)] * 2)

@@ -180,6 +180,12 @@ def test_what_depends_on_more_goes_one_by_one(chains):
             self.log = []
 
     assert CompiledChain.of(Sampler("own", Asking(vocab), Rejection()), Static(2), ONE) is None
+
+    class Likeliest(Rejection):
+        def draw(self, q, coins, key, count=1):
+            return q.argmax(-1, keepdim=True)
+
+    assert CompiledChain.of(Sampler("own", TLI(vocab), Likeliest()), Static(2), ONE) is None  # not drawn in its place
     foreign, vocab = make_pair("foreign", torch.float64)
     decode(foreign, Sampler("tli", TLI(vocab), Rejection()), True)
     assert not chains
