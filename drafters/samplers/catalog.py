@@ -172,7 +172,7 @@ class Group(Enum):
 
 
 @dataclass(frozen=True)
-class Spec:
+class SamplerSpec:
     """A sampler of the catalog."""
 
     build: Callable[..., Sampler]  # (Context, options)
@@ -186,24 +186,24 @@ class Spec:
 
 
 _HETEROGENEOUS, _PRUNING = (Group.HETEROGENEOUS,), (Group.PRUNING,)
-CATALOG: dict[str, Spec] = {
-    "standard": Spec(standard, (WHOLE,)),
-    "exact_match": Spec(exact_match, groups=_HETEROGENEOUS + _PRUNING),
-    "union": Spec(union, groups=(*_HETEROGENEOUS, Group.MISSING)),
-    "tli": Spec(tli, groups=_HETEROGENEOUS),
-    "slem": Spec(slem, (TEXTS,), _HETEROGENEOUS),
-    "slrs": Spec(slrs, (TEXTS_OR_SUBSET,), (*_HETEROGENEOUS, Group.MISSING)),
-    "rdk": Spec(rdk, (SHARED, PRIOR), _HETEROGENEOUS),
-    "rdk_exact": Spec(rdk_exact, (SHARED, PRIOR), _HETEROGENEOUS),
-    "tail": Spec(tail, (SHARED, TAIL)),
-    "block": Spec(block, groups=_PRUNING),
-    "rrs": Spec(rrs),
-    "rrs_wor": Spec(rrs_wor, groups=_PRUNING),
-    "kseq": Spec(kseq),
-    "greedy": Spec(greedy, groups=_PRUNING),
-    "traversal": Spec(traversal, groups=_PRUNING),
-    "race": Spec(race, groups=_PRUNING),
-    "race_tree": Spec(race_tree, groups=_PRUNING),
+CATALOG: dict[str, SamplerSpec] = {
+    "standard": SamplerSpec(standard, (WHOLE,)),
+    "exact_match": SamplerSpec(exact_match, groups=_HETEROGENEOUS + _PRUNING),
+    "union": SamplerSpec(union, groups=(*_HETEROGENEOUS, Group.MISSING)),
+    "tli": SamplerSpec(tli, groups=_HETEROGENEOUS),
+    "slem": SamplerSpec(slem, (TEXTS,), _HETEROGENEOUS),
+    "slrs": SamplerSpec(slrs, (TEXTS_OR_SUBSET,), (*_HETEROGENEOUS, Group.MISSING)),
+    "rdk": SamplerSpec(rdk, (SHARED, PRIOR), _HETEROGENEOUS),
+    "rdk_exact": SamplerSpec(rdk_exact, (SHARED, PRIOR), _HETEROGENEOUS),
+    "tail": SamplerSpec(tail, (SHARED, TAIL)),
+    "block": SamplerSpec(block, groups=_PRUNING),
+    "rrs": SamplerSpec(rrs),
+    "rrs_wor": SamplerSpec(rrs_wor, groups=_PRUNING),
+    "kseq": SamplerSpec(kseq),
+    "greedy": SamplerSpec(greedy, groups=_PRUNING),
+    "traversal": SamplerSpec(traversal, groups=_PRUNING),
+    "race": SamplerSpec(race, groups=_PRUNING),
+    "race_tree": SamplerSpec(race_tree, groups=_PRUNING),
 }
 
 

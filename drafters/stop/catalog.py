@@ -84,7 +84,7 @@ def cost_aware(
 
 
 @dataclass(frozen=True)
-class Spec:
+class StopSpec:
     """A stop policy of the catalog."""
 
     build: Callable[..., StopPolicy]  # (options), and the context before them if it is `trained`
@@ -93,21 +93,21 @@ class Spec:
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
-        """What conf/stop may set."""
+        """What a file of conf/stop may set besides the name: the builder's arguments after the context."""
         return dict(list(inspect.signature(self.build).parameters.items())[int(self.trained) :])
 
 
-CATALOG: dict[str, Spec] = {
-    "static": Spec(Static, compared=False),
-    "heuristic": Spec(Heuristic),
-    "heuristic_transient": Spec(heuristic_transient, compared=False),
-    "confidence": Spec(Confidence),
-    "confidence_adaptive": Spec(AdaptiveConfidence),
-    "adaedl": Spec(AdaEDL),
-    "svip": Spec(SVIP),
-    "specdecpp": Spec(specdecpp, trained=True),
-    "disco": Spec(disco, trained=True),
-    "cost_aware": Spec(cost_aware, trained=True),
+CATALOG: dict[str, StopSpec] = {
+    "static": StopSpec(Static, compared=False),
+    "heuristic": StopSpec(Heuristic),
+    "heuristic_transient": StopSpec(heuristic_transient, compared=False),
+    "confidence": StopSpec(Confidence),
+    "confidence_adaptive": StopSpec(AdaptiveConfidence),
+    "adaedl": StopSpec(AdaEDL),
+    "svip": StopSpec(SVIP),
+    "specdecpp": StopSpec(specdecpp, trained=True),
+    "disco": StopSpec(disco, trained=True),
+    "cost_aware": StopSpec(cost_aware, trained=True),
 }
 TRAINED = tuple(name for name, spec in CATALOG.items() if spec.trained)
 

@@ -24,7 +24,7 @@ class Siblings(Protocol):
 
     @property
     def scheme(self) -> str:
-        """Its name; see `Verifier.scheme`."""
+        """Its name: with_replacement, without_replacement or greedy; see `Verifier.scheme`."""
         ...
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int) -> Tensor:
@@ -115,7 +115,7 @@ class SiblingVerifier(Verifier):
 
     @property
     def scheme(self) -> str:
-        """How `siblings` draws."""
+        """The name of the way in which `siblings` draws."""
         return self.siblings.scheme
 
     def draw(self, q: Tensor, coins: Coins, key: Key, count: int = 1) -> Tensor:

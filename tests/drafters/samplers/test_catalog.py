@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from drafters.samplers.catalog import CATALOG, Spec, applies, build, check_options
+from drafters.samplers.catalog import CATALOG, SamplerSpec, applies, build, check_options
 from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.needs import is_identity
 from drafters.vocab.alignment import VocabMap, identity, restrict
@@ -92,7 +92,7 @@ def test_a_builders_own_fault_is_no_reason_to_leave_a_sampler_out(monkeypatch):
     def faulty(context):
         raise ValueError("a bug")
 
-    monkeypatch.setitem(CATALOG, "block", Spec(faulty))
+    monkeypatch.setitem(CATALOG, "block", SamplerSpec(faulty))
     assert applies("block", PRUNED)
     with pytest.raises(ValueError, match="a bug"):
         build("block", PRUNED)

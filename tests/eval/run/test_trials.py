@@ -69,7 +69,7 @@ class Careless(Rejection):
 
 def test_a_sampler_that_emits_a_wrong_token_is_caught(harness, monkeypatch):
     monkeypatch.setitem(
-        catalog.CATALOG, "careless", catalog.Spec(lambda context: Sampler("careless", Identity(), Careless()))
+        catalog.CATALOG, "careless", catalog.SamplerSpec(lambda context: Sampler("careless", Identity(), Careless()))
     )
     made = harness()
     records = [item for task in TASKS for item in made.trial(task, 0)]

@@ -285,7 +285,7 @@ class Careless(Rejection):
 
 def test_a_sampler_that_is_not_lossless_fails_the_run_and_the_report_says_so(place, monkeypatch):
     monkeypatch.setitem(
-        catalog.CATALOG, "tli", catalog.Spec(lambda context: Sampler("tli", TLI(context.vocab), Careless()))
+        catalog.CATALOG, "tli", catalog.SamplerSpec(lambda context: Sampler("tli", TLI(context.vocab), Careless()))
     )
     more = ("seed=6", "eval.samplers=[tli]", "eval.temperatures=[0.0]", "eval.repeats=1")
     for _ in range(2):  # made, and reused: both must fail

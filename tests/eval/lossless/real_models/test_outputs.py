@@ -70,7 +70,7 @@ class Careless(Rejection):
 
 def test_greedy_outputs_are_counted_and_a_wrong_token_is_found(lab, monkeypatch):
     monkeypatch.setitem(
-        catalog.CATALOG, "careless", catalog.Spec(lambda context: Sampler("careless", Identity(), Careless()))
+        catalog.CATALOG, "careless", catalog.SamplerSpec(lambda context: Sampler("careless", Identity(), Careless()))
     )
     rows = {row["sampler"]: row for row in greedy_identity.check(lab(0.0, (*NAMES, "careless")), quiet())}
     assert set(rows) == {"standard", *NAMES, "careless"}
@@ -96,7 +96,7 @@ def test_a_run_that_was_cut_off_goes_on_with_what_it_has(lab, monkeypatch):
 
 def test_exact_samplers_have_the_targets_likelihood_and_a_biased_one_has_not(lab, monkeypatch):
     monkeypatch.setitem(
-        catalog.CATALOG, "biased", catalog.Spec(lambda context: Sampler("biased", Identity(), Biased()))
+        catalog.CATALOG, "biased", catalog.SamplerSpec(lambda context: Sampler("biased", Identity(), Biased()))
     )
     rows = likelihood.check(lab(1.0, (*NAMES, "biased"), prompts=48, tokens=12, batch=48), quiet())
     scores = {row["sampler"]: (row["z_entropy"], row["z_plain"]) for row in rows}
@@ -117,7 +117,9 @@ class Unsynchronised(Race):
 
 def test_races_on_shared_noise_are_plain_race_decoding_and_a_shifted_one_is_not(lab, monkeypatch):
     monkeypatch.setitem(
-        catalog.CATALOG, "shifted", catalog.Spec(lambda context: Sampler("shifted", Identity(), Unsynchronised()))
+        catalog.CATALOG,
+        "shifted",
+        catalog.SamplerSpec(lambda context: Sampler("shifted", Identity(), Unsynchronised())),
     )
     coupled = lab(1.0, ("race", "shifted"))
     coupled = replace(coupled, contenders=[c for c in coupled.contenders if c.sampler and c.sampler.verifier.coupled])
