@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,8 @@ from omegaconf import DictConfig
 from drafters.errors import DraftersError
 from eval.report.html.page import FILES, NAME, parts, render
 from eval.report.html.parts import Section, TableCell
+from eval.report.row import ReportRow
+from eval.report.schema import Report
 from eval.report.sources import Further, further, read_report
 
 if TYPE_CHECKING:
@@ -54,9 +57,7 @@ def loggers(cfg: DictConfig, out: Path, name: str) -> list[Logger]:
     return found
 
 
-def log_report(
-    report: Mapping[str, Any], more: Further, folder: Path, *, mode: str, project: str, runs: Path
-) -> Path | None:
+def log_report(report: Report, more: Further, folder: Path, *, mode: str, project: str, runs: Path) -> Path | None:
     """One W&B run with the page's tables and charts, the page itself, and the folder as an artifact by reference.
 
     Args:
@@ -98,17 +99,17 @@ def log_report(
         ) from error
 
 
-def _config(report: Mapping[str, Any]) -> dict[str, Any]:
+def _config(report: Report) -> dict[str, object]:
     """What distinguishes runs in W&B's list of runs."""
     names = ("pair", "device", "dtype", "vocabulary", "kept", "coverage", "code", "prompts")
-    return {name: report[name] for name in names if name in report}
+    return {name: value for name, value in asdict(report).items() if name in names}
 
 
-def _media(report: Mapping[str, Any], more: Further) -> Iterator[tuple[str, Any]]:
+def _media(report: Report, more: Further) -> Iterator[tuple[str, Any]]:
     import wandb
 
-    names = list(dict.fromkeys(name for row in report["rows"] for name in row))
-    yield "rows", wandb.Table(columns=names, data=[[row.get(name) for name in names] for row in report["rows"]])
+    names = [item.name for item in fields(ReportRow)]
+    yield "rows", wandb.Table(columns=names, data=[[getattr(row, name) for name in names] for row in report.rows])
     style = (FILES / "style.css").read_text(encoding="utf-8")
     for part in parts(report, more):
         if not isinstance(part, Section):
@@ -139,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         report = read_report(chosen.folder / "report.json")
-        more = further(chosen.runs, report.get("code"))
+        more = further(chosen.runs, report.code)
         where = log_report(report, more, chosen.folder, mode=chosen.mode, project=chosen.project, runs=chosen.runs)
     except DraftersError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,53 +1,49 @@
-"""docs/reference/report_fields.md: what every field of report.json means, from the DEFINITIONS that the report itself carries."""
+"""docs/reference/report_fields.md: the fields of report.json, and what they mean, from the dataclasses that it is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import fields
 
 from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
-from eval.expectation import expectation_summary as expectation
-from eval.report import annotations as summary
-from eval.report import rounds
-from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS, SCHEMA
-from eval.run import metrics
+from eval.report.row import ReportRow, RowRounds
+from eval.report.schema import SCHEMA, Prices, Report, definitions, required
 
 INTRODUCTION = (
     "`make eval` writes `report.json` and, of its rows, `report.csv`. Fields with the endings `_low` and `_high` are the ends of a 95 % "
-    "interval. A value that cannot be known is null. The report carries these definitions itself, under `definitions`."
+    "bootstrap interval over prompts, or over texts where they are expected. A value that cannot be known is null. The report carries the "
+    "meanings of its rows' fields itself, under `definitions`."
 )
-COSTS = {
-    "t": "seconds of a target forward of one token",
-    "d_full": "seconds of a drafter forward, unpruned",
-    "d_pruned": "seconds of a drafter forward, packaged",
-    "c": "d_pruned / t",
-}
 
 
 def page() -> str:
     """The whole page."""
-    stable = [
-        ["report", ", ".join(f"`{name}`" for name in HEAD_FIELDS)],
-        ["`costs`", ", ".join(f"`{name}`" for name in COST_FIELDS)],
-        ["each of `rows`", ", ".join(f"`{name}`" for name in ROW_FIELDS)],
-    ]
+    parts = (("report", Report), ("`costs`", Prices), ("each of `rows`", ReportRow))
     return as_page(
         "Fields of the report",
         INTRODUCTION,
         f"## What readers may rely on\n\nSchema {SCHEMA}; further fields follow, and may change.",
-        table(["part", "fields, in this order"], stable),
+        table(
+            ["part", "fields, in this order"],
+            [[name, ", ".join(f"`{item}`" for item in required(kind))] for name, kind in parts],
+        ),
+        "## The report",
+        _defined(Report),
         "## Costs",
-        _defined({name: COSTS[name] for name in COST_FIELDS}),
-        "## Expected on the target's own text",
-        _defined(expectation.DEFINITIONS),
-        "## Measured on prompts",
-        _defined(metrics.DEFINITIONS),
-        "## Proof, optimum, races",
-        _defined(summary.DEFINITIONS),
+        _defined(Prices),
+        "## Each row",
+        _defined(ReportRow),
         "## Round by round",
-        _defined(rounds.DEFINITIONS),
+        _defined(RowRounds),
     )
 
 
-def _defined(definitions: Mapping[str, str]) -> str:
-    return table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in definitions.items()])
+def _defined(kind: type) -> str:
+    known = definitions(kind)
+    others = [
+        f"`{item.name}`"
+        for item in fields(kind)
+        if item.name not in known and not item.name.endswith(("_low", "_high"))
+    ]
+    told = table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in known.items()])
+    return f"{told}\n\nWhat their names say: {', '.join(others)}."

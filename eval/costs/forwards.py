@@ -167,26 +167,6 @@ def interleaved(
     return {name: _timing(values) for name, values in seconds.items()}
 
 
-def cost_report(costs: Costs, full: str, pruned: str) -> dict[str, Any]:
-    """The report's entry `costs`: medians in seconds, with quartiles for each number of tokens and each drafter."""
-    d_full, d_pruned = costs.drafters[full], costs.drafters[pruned]
-    return {
-        "t": costs.t,
-        "d_full": d_full.median,
-        "d_pruned": d_pruned.median,
-        "c": d_pruned.median / costs.t,
-        "c_full": d_full.median / costs.t,
-        "context": costs.context,
-        "runs": d_full.runs,
-        "t_n": [{"n": n, **_quartiles(timing)} for n, timing in costs.target.items()],
-        "d": [{"drafter": name, **_quartiles(timing)} for name, timing in costs.drafters.items()],
-    }
-
-
-def _quartiles(timing: Timing) -> dict[str, float]:
-    return {"median": timing.median, "low": timing.low, "high": timing.high}
-
-
 def _timing(seconds: list[float]) -> Timing:
     low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     return Timing(float(median), float(low), float(high), len(seconds))

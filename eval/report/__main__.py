@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = chosen.report or newest_report(chosen.runs)
         report = read_report(path)
-        more = further(chosen.runs, report.get("code"))
-        if report.get("code"):
+        more = further(chosen.runs, report.code)
+        if report.code:
             report = proved_since(report, more.certificate)
         page = render(report, more)
     except DraftersError as error:

@@ -5,41 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from drafters.probs import Sampling
 from drafters.samplers.lossy_settings import same_law
 from eval.acceptance.logged_laws import nodes
 from eval.acceptance.optimality_gap import Optimum, Ranks
 from eval.costs.forwards import Costs
+from eval.expectation.expectation_summary import Expected
 from eval.lossless.certificate import status
+from eval.report.row import ReportRow
+from eval.report.schema import Report
 from eval.run.configurations import Contender
 from eval.run.records import SPECULATIVE, Configuration
 from eval.run.trials import Warps
 
-Row = dict[str, Any]
-
 NOT_PROVEN, LOSSY = "not proven", "lossy"
-DEFINITIONS = {
-    "lossless": "exact or pathwise: proved by the certificate of exactly this code (make lossless); else not proven, or lossy "
-    "with the reason in the field of that name",
-    "nodes": "drafted tokens of the largest round",
-    "optimal_acceptance": "highest probability that any lossless verifier accepts one of drafts_at_root children of a node, for "
-    "the way they are drawn; mean over common_laws laws (p, q) that are logged once per drafter and temperature",
-    "expected_acceptance": "the verifier's own probability on the same laws, by its formula (sampled for races of several drafts "
-    "and for draws without replacement)",
-    "gap_to_optimum": "optimal_acceptance - expected_acceptance",
-    "measured_at_root": "share of law_rounds rounds of a short run in which one of the root's children was accepted",
-    "expected_at_root": "what the laws logged in those rounds let expect; z_at_root: the difference in standard errors",
-    "race_acceptance": "probability that one draft of the race is accepted, on laws logged with this drafter",
-    "rank_entropy": "H[R] in bits, R the rank of the target's token among the drafter's arrivals",
-    "race_ceiling": "(log V + log(nodes + 1)) / H[R]: most tokens per target forward of any race tree of so many nodes, for "
-    "ranks that are independent from position to position (arXiv 2504.15475)",
-}
-EXPECTED = ("acceptance", "acceptance_gain", "tokens_per_forward")
-NOT_EXPECTED: dict[str, Any] = {f"{name}{end}": None for name in EXPECTED for end in ("", "_low", "_high")}
-NOT_EXPECTED |= {"text_positions": None}
-_NO_OPTIMUM = dict.fromkeys(field.name for field in dataclasses.fields(Optimum))
 
 
 @dataclass(frozen=True)
@@ -48,33 +28,64 @@ class RowEvidence:
 
     optima: Mapping[Configuration, Optimum]
     ranks: Mapping[tuple[str, float], Ranks]  # (drafter, temperature)
-    certificate: Mapping[str, Any] | None  # of the code that ran
-    expected: Mapping[Configuration, Row] = field(
-        default_factory=dict
-    )  # see eval.expectation.expectation_summary.DEFINITIONS
+    certificate: Mapping[str, object] | None  # of the code that ran
+    expected: Mapping[Configuration, Expected] = field(default_factory=dict)
 
 
 def annotate(
-    rows: Iterable[Row],
+    rows: Iterable[ReportRow],
     contenders: Sequence[Contender],
     evidence: RowEvidence,
     costs: Costs,
     vocabulary: int,
     warps: Warps,
-) -> None:
-    """Add the fields of DEFINITIONS to the rows of these contenders, measured with `warps` on a target of V tokens."""
+) -> list[ReportRow]:
+    """The rows of these contenders with all that the evidence says, measured with `warps` on a target of V tokens."""
     known = {contender.configuration: contender for contender in contenders}
     names = [field.name for field in dataclasses.fields(Configuration)]
-    for row in rows:
-        key = Configuration(**{name: row[name] for name in names})
-        contender, found = known[key], evidence.optima.get(key)
-        row["speedup_by_costs"] = by_costs(row, costs)
-        row["nodes"] = nodes(contender)
-        row |= _NO_OPTIMUM if found is None else found.fields()
-        row |= evidence.expected.get(key, NOT_EXPECTED)
-        row |= _ranks(contender, row["nodes"], evidence, vocabulary)
-        row["lossy"] = lossy(contender, found, warps.plain(key.temperature))
-        row["lossless"] = proof(row, evidence.certificate)
+    return [
+        _annotated(
+            row,
+            known[Configuration(**{name: getattr(row, name) for name in names})],
+            evidence,
+            costs,
+            vocabulary,
+            warps,
+        )
+        for row in rows
+    ]
+
+
+def _annotated(
+    row: ReportRow, contender: Contender, evidence: RowEvidence, costs: Costs, vocabulary: int, warps: Warps
+) -> ReportRow:
+    key, most = contender.configuration, nodes(contender)
+    optimum, expected = evidence.optima.get(key), evidence.expected.get(key)
+    made = dataclasses.replace(
+        row,
+        speedup_by_costs=by_costs(row, costs),
+        nodes=most,
+        lossy=lossy(contender, optimum, warps.plain(key.temperature)),
+        **({} if optimum is None else vars(optimum)),
+    )
+    if expected is not None:
+        made = dataclasses.replace(made, text_positions=expected.text_positions).with_estimates(
+            acceptance=expected.acceptance,
+            acceptance_gain=expected.acceptance_gain,
+            tokens_per_forward=expected.tokens_per_forward,
+        )
+    if contender.sampler is not None and contender.sampler.verifier.coupled and most:
+        made = _raced(made, evidence.ranks.get((str(key.drafter), key.temperature)), vocabulary, most)
+    return dataclasses.replace(made, lossless=proof(made, evidence.certificate))
+
+
+def _raced(row: ReportRow, found: Ranks | None, vocabulary: int, most: int) -> ReportRow:
+    if found is None:
+        return row
+    ceiling = found.ceiling(vocabulary, most)
+    return dataclasses.replace(
+        row, race_acceptance=found.race_acceptance, rank_entropy=found.entropy, race_ceiling=ceiling
+    )
 
 
 def lossy(contender: Contender, found: Optimum | None, plain: Sampling) -> str | None:
@@ -84,37 +95,26 @@ def lossy(contender: Contender, found: Optimum | None, plain: Sampling) -> str |
     return None if found is None else found.lossy
 
 
-def proof(row: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str | None:
+def proof(row: ReportRow, certificate: Mapping[str, object] | None) -> str | None:
     """The row's `lossless`; None for plain decoding, which has nothing to prove."""
-    if row["sampler"] is None:
+    if row.sampler is None:
         return None
-    if row["lossy"]:
+    if row.lossy:
         return LOSSY
-    return status(dict(certificate) if certificate else None, row["sampler"]) or NOT_PROVEN
+    return status(dict(certificate) if certificate else None, row.sampler) or NOT_PROVEN
 
 
-def proved_since(report: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> dict[str, Any]:
+def proved_since(report: Report, certificate: Mapping[str, object] | None) -> Report:
     """The report with the proofs of a certificate that was given, perhaps later, to the code that was measured."""
-    if certificate is None or certificate.get("code") != report["code"]:
-        return dict(report)
-    return {**report, "rows": [{**row, "lossless": proof(row, certificate)} for row in report["rows"]]}
+    if certificate is None or certificate.get("code") != report.code:
+        return report
+    proved = tuple(dataclasses.replace(row, lossless=proof(row, certificate)) for row in report.rows)
+    return dataclasses.replace(report, rows=proved)
 
 
-def by_costs(row: Mapping[str, Any], costs: Costs) -> float | None:
+def by_costs(row: ReportRow, costs: Costs) -> float | None:
     """The row's speed-up if forwards were all the work."""
-    if row["executor"] != SPECULATIVE or not row["target_forwards"]:  # servers work side by side: no sum of forwards
+    if row.executor != SPECULATIVE or not row.target_forwards:  # servers work side by side: no sum of forwards
         return None
-    return costs.speedup(row["drafter"], row["block_efficiency"], row["drafted"] / row["target_forwards"])
-
-
-def _ranks(contender: Contender, most: int | None, evidence: RowEvidence, vocabulary: int) -> Row:
-    found = None
-    if contender.sampler is not None and contender.sampler.verifier.coupled:
-        found = evidence.ranks.get((str(contender.configuration.drafter), contender.configuration.temperature))
-    if found is None or not most:
-        return {"race_acceptance": None, "rank_entropy": None, "race_ceiling": None}
-    return {
-        "race_acceptance": found.race_acceptance,
-        "rank_entropy": found.entropy,
-        "race_ceiling": found.ceiling(vocabulary, most),
-    }
+    efficiency = row.tokens / row.target_forwards
+    return costs.speedup(str(row.drafter), efficiency, row.drafted / row.target_forwards)

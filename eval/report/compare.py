@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -27,9 +27,11 @@ from rich.table import Table
 
 from drafters.errors import DraftersError
 from eval.report.html.sections.results import PROVED
-from eval.report.row_names import Row, full_label, identity, is_plain, label
-from eval.report.shapes import ReportError
-from eval.report.sources import read_report
+from eval.report.row import Key, ReportRow
+from eval.report.row_names import full_label, label
+from eval.report.schema import Report
+from eval.report.sources import ReportError, read_report
+from eval.run.metrics import Estimate
 
 COUNTED = ("acceptance_rate", "block_efficiency")  # sums of random decisions, which a seed repeats
 TIMED = ("speedup_vs_autoregressive",)
@@ -43,8 +45,8 @@ FIGURES = {
 }  # fmt: skip
 TOLERANCE = 0.05
 WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "same", "no interval"
-_SAME_WORK = (("pair",), ("prompts", "suite"), ("prompts", "max_new_tokens"))
-_SAME_MACHINE = (("device",), ("dtype",), ("threads",))
+_SAME_WORK = ("pair", "prompts.suite", "prompts.max_new_tokens")
+_SAME_MACHINE = ("device", "dtype", "threads")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class RowComparison:
         return not (self.gone or self.lost or any(change.verdict == WORSE for change in self.changes))
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> RowComparison:
+def compare(before: Report, after: Report, tolerance: float = TOLERANCE) -> RowComparison:
     """Compare two reports row by row.
 
     Args:
@@ -86,90 +88,81 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: floa
         ReportError: the reports are of different work: another pair, other prompts or lengths.
     """
     for path in _SAME_WORK:
-        if (ours := _at(before, path)) != (theirs := _at(after, path)):
+        if (own := attrgetter(path)(before)) != (other := attrgetter(path)(after)):
             raise ReportError(
-                f"the reports are of different work, {'.'.join(path)}: expected {ours!r} as in the first, got {theirs!r}; "
+                f"the reports are of different work, {path}: expected {own!r} as in the first, got {other!r}; "
                 "compare reports made with the same pair, suite and eval.max_new_tokens"
             )
     notes = [
-        f"{'.'.join(path)} differs: {_at(before, path)} and {_at(after, path)}; speed is not compared"
+        f"{path} differs: {attrgetter(path)(before)} and {attrgetter(path)(after)}; speed is not compared"
         for path in _SAME_MACHINE
-        if _at(before, path) != _at(after, path)
+        if attrgetter(path)(before) != attrgetter(path)(after)
     ]
     fields = COUNTED if notes else COUNTED + TIMED
-    if before["prompts"]["count"] != after["prompts"]["count"]:
-        counts = f"{before['prompts']['count']} and {after['prompts']['count']}"
+    if before.prompts.count != after.prompts.count:
+        counts = f"{before.prompts.count} and {after.prompts.count}"
         notes.append(f"the numbers of prompts differ: {counts}; that alone moves every figure within its interval")
-    ours, theirs = ({identity(row): row for row in report["rows"]} for report in (before, after))
+    ours, theirs = ({row.identity: row for row in report.rows} for report in (before, after))
     both = [key for key in ours if key in theirs]
     return RowComparison(
-        changes=[
-            change for key in both for change in _changes(ours[key], theirs[key], fields, tolerance, before["rows"])
-        ],
-        gone=[full_label(row, before["rows"]) for key, row in ours.items() if key not in theirs],
-        new=[full_label(row, after["rows"]) for key, row in theirs.items() if key not in ours],
-        lost=[*_lost(ours, theirs, before["rows"]), *_greedy(before, after)],
+        changes=[change for key in both for change in _changes(ours[key], theirs[key], fields, tolerance, before.rows)],
+        gone=[full_label(row, before.rows) for key, row in ours.items() if key not in theirs],
+        new=[full_label(row, after.rows) for key, row in theirs.items() if key not in ours],
+        lost=[*_lost(ours, theirs, before.rows), *_greedy(before, after)],
         notes=notes,
     )
 
 
-def lost_for_sure(before: tuple[float, float, float], after: tuple[float, float, float]) -> float:
-    """Lower end of the interval of before - after, each (value, low, high), by MOVER (see the module)."""
-    (a, low_a, _), (b, _, high_b) = before, after
-    return a - b - math.hypot(a - low_a, high_b - b)
+def lost_for_sure(before: Estimate, after: Estimate) -> float:
+    """Lower end of the interval of before - after by MOVER (see the module). Raises ValueError where an interval is missing."""
+    if before.low is None or after.high is None:
+        raise ValueError(f"expected two intervals, got {before} and {after}")
+    return before.value - after.value - math.hypot(before.value - before.low, after.high - after.value)
 
 
-def _changes(ours: Row, theirs: Row, fields: tuple[str, ...], tolerance: float, rows: list[Row]) -> Iterator[Change]:
-    if is_plain(ours):
+def _changes(
+    ours: ReportRow, theirs: ReportRow, fields: tuple[str, ...], tolerance: float, rows: Sequence[ReportRow]
+) -> Iterator[Change]:
+    if ours.plain:
         return
-    name = ours["temperature"], label(ours, rows), ours["drafter"]
+    name = ours.temperature, label(ours, rows), str(ours.drafter)
     for measured in fields:
         # Distributions know more than the coins of a few prompts do.
         known = EXPECTED.get(measured)
-        both = known is not None and ours.get(known) is not None and theirs.get(known) is not None
+        both = known is not None and ours.estimate(known) is not None and theirs.estimate(known) is not None
         field = known if known is not None and both else measured
-        before, after = ours[field], theirs[field]
+        before, after = ours.estimate(field), theirs.estimate(field)
         if before is None and after is None:
             continue
-        if before is None or after is None:
-            lacking = [math.nan if value is None else value for value in (before, after)]
-            yield Change(*name, field, lacking[0], lacking[1], UNKNOWN)
-            continue
-        yield Change(*name, field, before, after, _verdict(ours, theirs, field, tolerance if field in TIMED else 0.0))
+        said = UNKNOWN
+        if before is not None and after is not None:
+            said = _verdict(before, after, tolerance if field in TIMED else 0.0)
+        yield Change(*name, field, _value(before), _value(after), said)
 
 
-def _verdict(ours: Row, theirs: Row, field: str, tolerance: float) -> str:
-    a, b = _interval(ours, field), _interval(theirs, field)
-    if a is None or b is None:
-        return SAME if ours[field] == theirs[field] else UNKNOWN
-    if lost_for_sure(a, b) > 0 and a[0] - b[0] > tolerance * a[0]:
+def _value(found: Estimate | None) -> float:
+    return math.nan if found is None else found.value
+
+
+def _verdict(a: Estimate, b: Estimate, tolerance: float) -> str:
+    if None in (a.low, a.high, b.low, b.high):
+        return SAME if a.value == b.value else UNKNOWN
+    if lost_for_sure(a, b) > 0 and a.value - b.value > tolerance * a.value:
         return WORSE
-    return BETTER if lost_for_sure(b, a) > 0 and b[0] - a[0] > tolerance * a[0] else SAME
+    return BETTER if lost_for_sure(b, a) > 0 and b.value - a.value > tolerance * a.value else SAME
 
 
-def _interval(row: Row, field: str) -> tuple[float, float, float] | None:
-    value, low, high = row[field], row.get(f"{field}_low"), row.get(f"{field}_high")
-    return None if low is None or high is None else (value, low, high)
-
-
-def _lost(ours: Mapping[Any, Row], theirs: Mapping[Any, Row], rows: list[Row]) -> list[str]:
+def _lost(ours: Mapping[Key, ReportRow], theirs: Mapping[Key, ReportRow], rows: Sequence[ReportRow]) -> list[str]:
     return [
-        f"{full_label(row, rows)}: was proved lossless ({row['lossless']}), is {theirs[key].get('lossless')}"
+        f"{full_label(row, rows)}: was proved lossless ({row.lossless}), is {theirs[key].lossless}"
         for key, row in ours.items()
-        if key in theirs and row.get("lossless") in PROVED and theirs[key].get("lossless") not in PROVED
+        if key in theirs and row.lossless in PROVED and theirs[key].lossless not in PROVED
     ]
 
 
-def _greedy(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    was, now = before["greedy_identity"]["different"], after["greedy_identity"]["different"]
+def _greedy(before: Report, after: Report) -> list[str]:
+    was, now = before.greedy_identity.different, after.greedy_identity.different
     return [f"greedy outputs that differ from plain decoding's: {was}, now {now}"] if now > was else []
-
-
-def _at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = report
-    for name in path:
-        value = value[name]
-    return value
 
 
 def show(found: RowComparison, console: Console, everything: bool) -> None:

@@ -6,25 +6,17 @@ Reports hold sums, records hold every round; what is shown of rounds is therefor
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
 
 import numpy as np
 
 from drafters.samplers.draft import StringProposal, Tree
 from eval.costs.forwards import Costs
-from eval.report.row_names import IDENTITY
+from eval.report.row import Position, RowRounds
 from eval.run.configurations import Contender
 from eval.run.metrics import Vector, acceptance_rate, interval
 from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, Configuration, Record
 
 POSITIONS = 16  # further ones are rare and their intervals wide
-DEFINITIONS = {
-    "positions": "of the rounds in which the draft at this position was tested, the share in which it was accepted; by depth in "
-    "a tree",
-    "drafter_forwards": "null where drafts and drafter forwards are not the same number: trees and string-level samplers",
-    "oracle_by_costs": "tokens * t(1) / sum over rounds of (a * d + t(a + 1)), a = accepted drafts: speedup_by_costs of a stop "
-    "policy that knows which drafts will be accepted and makes no others, within the drafts this row made",
-}
 
 
 def forward_per_draft(contender: Contender) -> bool:
@@ -35,8 +27,8 @@ def forward_per_draft(contender: Contender) -> bool:
     return not isinstance(sampler.proposal, StringProposal) and not isinstance(sampler.shape, Tree)
 
 
-def by_round(records: Iterable[Record], costs: Costs, counted: Collection[Configuration]) -> list[dict[str, Any]]:
-    """One entry per speculative configuration, with the fields of IDENTITY, DEFINITIONS and the raw counts.
+def by_round(records: Iterable[Record], costs: Costs, counted: Collection[Configuration]) -> tuple[RowRounds, ...]:
+    """One entry per speculative configuration.
 
     Args:
         records: of all repeats; the first of each prompt counts, as in the rows.
@@ -46,31 +38,33 @@ def by_round(records: Iterable[Record], costs: Costs, counted: Collection[Config
     for item in records:
         if item.configuration.executor != AUTOREGRESSIVE:
             grouped.setdefault(item.configuration, {}).setdefault(item.prompt, item)
-    return [_entry(key, list(found.values()), costs, key in counted) for key, found in grouped.items()]
+    return tuple(_entry(key, list(found.values()), costs, key in counted) for key, found in grouped.items())
 
 
-def _entry(key: Configuration, prompts: list[Record], costs: Costs, counted: bool) -> dict[str, Any]:
-    return {
-        **{field: getattr(key, field) for field in IDENTITY},
-        "sampler": key.sampler,
-        "positions": positions(prompts),
-        "drafter_forwards": sum(item.drafted for item in prompts) if counted else None,
-        "oracle_by_costs": oracle(prompts, costs, str(key.drafter)),
-    }
+def _entry(key: Configuration, prompts: list[Record], costs: Costs, counted: bool) -> RowRounds:
+    return RowRounds(
+        temperature=key.temperature,
+        drafter=key.drafter,
+        preset=key.preset,
+        executor=key.executor,
+        stop=key.stop,
+        sampler=key.sampler,
+        positions=positions(prompts),
+        drafter_forwards=sum(item.drafted for item in prompts) if counted else None,
+        oracle_by_costs=oracle(prompts, costs, str(key.drafter)),
+    )
 
 
-def positions(prompts: list[Record]) -> list[dict[str, Any]]:
+def positions(prompts: list[Record]) -> tuple[Position, ...]:
     """Acceptance at positions 1, 2, ... with intervals over prompts; ends where nothing was tested."""
     longest = max((verified for item in prompts for _, verified, _, _ in item.rounds), default=0)
     found = []
     for place in range(1, min(longest, POSITIONS) + 1):
-        tested = _rounds(prompts, 1, place)
-        accepted = _rounds(prompts, 2, place)
-        low, high = interval(np.divide, accepted, tested)
-        counts = {"verified": int(tested.sum()), "accepted": int(accepted.sum())}
-        rate = acceptance_rate(counts["accepted"], counts["verified"])
-        found.append({"position": place, **counts, "rate": rate, "low": low, "high": high})
-    return found
+        tested, accepted = _rounds(prompts, 1, place), _rounds(prompts, 2, place)
+        counts = int(tested.sum()), int(accepted.sum())
+        rate = acceptance_rate(counts[1], counts[0])
+        found.append(Position(place, *counts, rate, *interval(np.divide, accepted, tested)))
+    return tuple(found)
 
 
 def oracle(prompts: list[Record], costs: Costs, drafter: str) -> float | None:

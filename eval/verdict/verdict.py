@@ -67,8 +67,8 @@ def confirm(items: Sequence[Candidate], measured: Mapping[Configuration, Samples
     found = []
     for item in items:
         ratio = speedup(measured[item.configuration], plain)
-        if ratio is not None and ratio[1] is not None and ratio[2] is not None:
-            found.append(Confirmed(item, ratio[0], ratio[1], ratio[2], len(plain.seconds)))
+        if ratio is not None and ratio.low is not None and ratio.high is not None:
+            found.append(Confirmed(item, ratio.value, ratio.low, ratio.high, len(plain.seconds)))
     return sorted(found, key=lambda item: -item.ratio)
 
 
@@ -132,7 +132,7 @@ def _no_gain(best: Confirmed | None, likely: Candidate, costs: Costs) -> str:
     item = likely if best is None else best.candidate
     c, more = costs.drafters[item.drafter.name].median / costs.t, costs.verify(2) / costs.t
     why = (
-        f"a draft costs {c:.2f} of a target forward and is accepted with probability {item.acceptance:.2f}, and verifying one "
+        f"a draft costs c = {c:.2f} of a target forward and is accepted with probability {item.acceptance:.2f}, and verifying one "
         f"token more makes a forward {more:.2f} times as long"
     )
     if best is None:

@@ -1,26 +1,32 @@
-"""The measuring part of stage eval: p and q first, then all contenders by prompt, each piece kept in a file of its own.
+"""The measuring part of stage eval: p and q, prices, then all contenders by prompt, each piece kept in a file of its own.
 
 A rerun after a kill goes on after the last finished piece; the stage removes the pieces when the report is written.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from pydantic import TypeAdapter
 
 from eval.acceptance.logged_laws import Laws
 from eval.acceptance.optimality_gap import Optimum, Ranks
+from eval.costs.forwards import Costs
 from eval.run.configurations import Contender, Drafter
 from eval.run.records import Configuration, Record, parse
 from eval.run.trials import Harness, Task
 from pipeline.runner.stage import Context, write_atomic
 
 PARTS = ".part-*"
+T = TypeVar("T")
+OPTIMUM: TypeAdapter[Optimum | None] = TypeAdapter(Optimum | None)
+RANKS: TypeAdapter[Ranks | None] = TypeAdapter(Ranks | None)
+COSTS = TypeAdapter(Costs)
 
 
 class Cell(NamedTuple):
@@ -45,13 +51,10 @@ def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> di
     with context.progress("Logging laws", len(chosen)) as bar:
         for number, contender in enumerate(chosen):
             part = context.out / f".part-laws-{number:04d}.json"
-            kept = part.exists()
-            if not kept:
-                made = laws.optimum(contender)
-                write_atomic(part, json.dumps(None if made is None else asdict(made)).encode())
-            if (fields := json.loads(part.read_text(encoding="utf-8"))) is not None:
-                found[contender.configuration] = Optimum(**fields)
-            bar.advance(kept=kept)
+            known = part.exists()
+            if (own := kept(part, OPTIMUM, partial(laws.optimum, contender))) is not None:
+                found[contender.configuration] = own
+            bar.advance(kept=known)
     by_sampler = {(key.drafter, key.preset, key.temperature): value for key, value in found.items()}
     keys = [contender.configuration for contender in contenders]
     return {key: by_sampler[name] for key in keys if (name := (key.drafter, key.preset, key.temperature)) in by_sampler}
@@ -60,14 +63,25 @@ def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> di
 def ranks(context: Context, laws: Laws, drafter: Drafter, temperature: float) -> Ranks | None:
     """The measured rank distribution; shapes of trees hang on it, so a resumed run must use the one it began with."""
     part = context.out / f".part-ranks-{drafter.name}-{temperature:g}.json"
+    found = kept(part, RANKS, lambda: laws.ranks(drafter, temperature))
+    if found is not None:
+        laws.known[drafter.name, temperature] = found
+    return found
+
+
+def costs(context: Context, measure: Callable[[], Costs]) -> Costs:
+    """The costs that the first attempt of this run measured.
+
+    Which trees are timed, and so what the parts of a killed run hold, may hang on them: a later attempt must not measure others.
+    """
+    return kept(context.out / ".part-costs.json", COSTS, measure)
+
+
+def kept(part: Path, kind: TypeAdapter[T], make: Callable[[], T]) -> T:
+    """What an earlier attempt left in this file, else what `make` makes, kept for the next."""
     if not part.exists():
-        made = laws.ranks(drafter, temperature)
-        write_atomic(part, json.dumps(None if made is None else asdict(made)).encode())
-    fields = json.loads(part.read_text(encoding="utf-8"))
-    if fields is None:
-        return None
-    laws.known[drafter.name, temperature] = Ranks(**fields)
-    return laws.known[drafter.name, temperature]
+        write_atomic(part, kind.dump_json(make()))
+    return kind.validate_json(part.read_bytes())
 
 
 def records(context: Context, configurations: int, tasks: Sequence[Task], make: Make) -> Iterator[Record]:
@@ -79,17 +93,20 @@ def records(context: Context, configurations: int, tasks: Sequence[Task], make: 
     limit = math.inf if context.cfg.eval.minutes is None else 60 * context.cfg.eval.minutes
     every = [Cell(repeat, number) for repeat in range(repeats) for number in range(len(tasks))]
     missing = [cell for cell in every if not _part(context, cell, tasks).exists()]
-    kept, begin = len(every) - len(missing), time.monotonic()
+    there, begin = len(every) - len(missing), time.monotonic()
+    if there:
+        said = f"{there} of {len(every)} prompts" if repeats == 1 else f"{there} of {len(every)} repeats of prompts"
+        context.console.print(f"{said} were there already", highlight=False, soft_wrap=True)
 
     def late() -> bool:
-        return kept >= min(2, len(tasks)) and time.monotonic() - begin > limit
+        return there >= min(2, len(tasks)) and time.monotonic() - begin > limit
 
     with context.progress("Evaluating", len(every) * configurations, "runs") as bar:
-        bar.advance(kept * configurations, kept=True)
+        bar.advance(there * configurations, kept=True)
         for index, found in make(missing, bar.advance, late):
             lines = "".join(f"{item.to_json()}\n" for item in found)
             write_atomic(_part(context, missing[index], tasks), lines.encode())
-            kept += 1
+            there += 1
     for cell in every:
         if (part := _part(context, cell, tasks)).exists():
             yield from map(parse, part.read_text(encoding="utf-8").splitlines())

@@ -6,7 +6,6 @@ A package whose prior, tail or head is not the one that was fitted would show he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from drafters.engine.drafting.chain import drafting_law
 from drafters.io.safe_load import read_json
 from drafters.probs import Sampling
 from drafters.samplers.draft import Sampler
+from eval.report.schema import HeldOutFigure
 from eval.run.configurations import Drafter, applicable
 from eval.run.records import PACKAGE, TAILED, UNPRUNED
 from eval.run.sampler_files import Preset
@@ -29,26 +29,11 @@ DIGITS = 3  # what is printed; distributions of one text computed twice differ i
 OFF = 0.5 * 10**-DIGITS
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One acceptance, as a stage measured it and as the package gives it."""
-
-    stage: str
-    law: str  # of LAWS
-    stated: float
-    found: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether both figures are equal to the printed digits."""
-        return abs(self.stated - self.found) <= OFF
-
-
 # distribution -> (drafter's name, sampler)
 LAWS = {"unpruned": (UNPRUNED, "standard"), "tli": (PACKAGE, "tli"), "rdk": (PACKAGE, "rdk"), "tail": (TAILED, "tail")}
 
 
-def figures(cfg: DictConfig, bench: Bench, inputs: Mapping[str, Path]) -> list[Figure]:
+def figures(cfg: DictConfig, bench: Bench, inputs: Mapping[str, Path]) -> list[HeldOutFigure]:
     """All figures that the stages affinity and tail gave for distributions that the package still has."""
     served = Sampling(cfg.package.temperature, cfg.package.top_k, cfg.package.top_p)
     found = []
@@ -57,8 +42,13 @@ def figures(cfg: DictConfig, bench: Bench, inputs: Mapping[str, Path]) -> list[F
             continue
         said = stated(inputs[stage])
         acceptances = _acceptances(bench, windows, served, tuple(said))
-        found += [Figure(stage, law, said[law], value) for law, value in acceptances.items()]
+        found += [HeldOutFigure(stage, law, said[law], value) for law, value in acceptances.items()]
     return found
+
+
+def agrees(figure: HeldOutFigure) -> bool:
+    """Whether both figures are equal to the printed digits."""
+    return abs(figure.stated - figure.found) <= OFF
 
 
 def _of_affinity(folder: Path) -> dict[str, float]:
@@ -95,11 +85,11 @@ def _acceptance(
     return total / sum(map(len, windows))
 
 
-def sentences(found: list[Figure]) -> tuple[list[str], list[str]]:
+def sentences(found: list[HeldOutFigure]) -> tuple[list[str], list[str]]:
     """(what agrees, what does not), in words."""
     if not found:
         return [], []
-    agreed = {item.law: f"{item.law} {item.found:.{DIGITS}f}" for item in found if item.agrees}
+    agreed = {item.law: f"{item.law} {item.found:.{DIGITS}f}" for item in found if agrees(item)}
     said = (
         [f"held-out text of the stages, acceptance as they measured it: {', '.join(agreed.values())}"] if agreed else []
     )
@@ -107,5 +97,5 @@ def sentences(found: list[Figure]) -> tuple[list[str], list[str]]:
         f"stage {item.stage} measured {item.stated:.{DIGITS}f} for {item.law}, the package gives {item.found:.{DIGITS}f} on the "
         f"same text: it does not hold what that stage made; run make package again"
         for item in found
-        if not item.agrees
+        if not agrees(item)
     ]

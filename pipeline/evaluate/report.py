@@ -2,72 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
+from drafters.io.safe_load import read_json
 from drafters.package.reader import Package
-from eval.costs.forwards import Costs, cost_report
-from eval.expectation import expectation_summary as expectation
+from eval.costs.forwards import Costs
 from eval.lossless.certificate import code_hash
-from eval.report import annotations as summary
 from eval.report import rounds
+from eval.report.annotations import RowEvidence, annotate
 from eval.report.html.page import NAME, render
-from eval.report.shapes import ReportError
-from eval.report.sources import Further, further
-from eval.report.write import assemble
-from eval.run import metrics
+from eval.report.row import ReportRow, RowRounds
+from eval.report.rows import greedy_identity, prices, rows
+from eval.report.schema import SCHEMA, EngineOverheads, ModelId, PromptSet, RankLaw, Report, definitions
+from eval.report.sources import Certificate, Further, ReportError, further
 from eval.run.configurations import reference
-from eval.run.records import PACKAGE, UNPRUNED, Record
+from eval.run.records import Record
 from eval.run.trials import Harness
-from pipeline.evaluate import executors
+from pipeline.evaluate import executors, held_out
+from pipeline.evaluate.setup import Bench
+from pipeline.evaluate.verdict.verdict_run import Judged
 from pipeline.runner.stage import Context, write_atomic
 from pipeline.tracking import log_report
 
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+# Stage -> (its report, what it makes, the rows that need it)
+OPTIONAL = {"affinity": ("report.json", "prior", "rdk"), "tail": ("tail.json", "tail", "tail")}
+
 
 def report(
-    cfg: DictConfig,
-    records: list[Record],
-    package: Package,
+    context: Context,
+    bench: Bench,
+    records: Sequence[Record],
     costs: Costs,
     harness: Harness,
-    evidence: summary.RowEvidence,
-) -> dict[str, Any]:
-    """report.json: the schema's fields first."""
-    description = package.description
+    evidence: RowEvidence,
+    judged: Judged,
+    left_out: Sequence[str],
+) -> Report:
+    """All that the evaluation says."""
+    made = _measured(context.cfg, bench.package, records, costs, harness, evidence)
+    figures = held_out.figures(context.cfg, bench, context.inputs)
+    agreed, off = held_out.sentences(figures)
+    return replace(
+        made,
+        certificate_shipped=bool((evidence.certificate or {}).get("shipped")),
+        not_applied=bench.not_applied,
+        verdict=judged.choices,
+        overheads=EngineOverheads(**vars(judged.overheads), forwards_over_measured=judged.overrun),
+        warnings=(*judged.warnings, *off),
+        held_out=tuple(figures),
+        held_out_said=tuple(agreed),
+        absent=tuple(absent(bench.package, context.inputs, made)),
+        left_out=tuple(left_out),
+        selection=context.cfg.eval.rows,
+    )
+
+
+def _measured(
+    cfg: DictConfig,
+    package: Package,
+    records: Sequence[Record],
+    costs: Costs,
+    harness: Harness,
+    evidence: RowEvidence,
+) -> Report:
+    described, vocabulary = package.description, len(package.vocab.to_drafter)
     unpruned = next(item.drafter for item in harness.contenders if item.drafter is not None)
-    rows = metrics.rows(records, reference(unpruned).label)
-    vocabulary = len(package.vocab.to_drafter)
-    metrics.per_device(rows, executors.devices(cfg))
-    summary.annotate(rows, harness.contenders, evidence, costs, vocabulary, harness.warps)
-    head = {
-        "device": harness.device.type,
-        "dtype": {torch.float32: "fp32", torch.bfloat16: "bf16"}[harness.check.target.dtype],
-        "pair": cfg.pair.name,
-        "vocabulary": vocabulary,
-        "kept": len(package.kept),
-        "coverage": description["coverage"],
-        "costs": cost_report(costs, UNPRUNED, PACKAGE),
-    }
-    more = _more(cfg, description, records, rows, harness, evidence)
+    counted = rows(records, reference(unpruned).label, executors.devices(cfg))
     chains = {item.configuration for item in harness.contenders if rounds.forward_per_draft(item)}
-    return assemble(head, rows, more | {"rounds": rounds.by_round(records, costs, chains)})
+    return Report(
+        schema=SCHEMA,
+        device=harness.device.type,
+        dtype=DTYPES[harness.check.target.dtype],
+        pair=cfg.pair.name,
+        vocabulary=vocabulary,
+        kept=len(package.kept),
+        coverage=described["coverage"],
+        costs=prices(costs),
+        rows=tuple(annotate(counted, harness.contenders, evidence, costs, vocabulary, harness.warps)),
+        drafter_vocabulary=described["drafter"]["vocabulary"],
+        threads=torch.get_num_threads(),
+        prompts=PromptSet(cfg.suite.name, counted[0].prompts or 0, cfg.eval.max_new_tokens, cfg.eval.repeats),
+        greedy_identity=greedy_identity(records, harness.check.exact),
+        definitions=definitions(ReportRow) | definitions(RowRounds),
+        models={role: ModelId(described[role]["id"], described[role]["revision"]) for role in ("target", "drafter")},
+        warps=harness.warps,
+        code=code_hash(),
+        certified=evidence.certificate is not None,
+        ranks=tuple(
+            RankLaw(drafter, heat, tuple(own.law), own.race_acceptance, own.entropy)
+            for (drafter, heat), own in evidence.ranks.items()
+        ),
+        rounds=rounds.by_round(records, costs, chains),
+    )
 
 
-def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> None:
+def absent(package: Package, inputs: Mapping[str, Path], made: Report) -> list[str]:
+    """What the package lacks and why, with the command that makes what was switched off."""
+    lacking = [name for name, part in (("affinity", package.affinity), ("tail", package.tailed)) if part is None]
+    said, off = [], [name for name in lacking if name not in inputs]
+    if off:
+        parts = " and ".join(f"no {OPTIONAL[name][1]} (rows of {OPTIONAL[name][2]})" for name in off)
+        command = made.command("eval", *(f"{name}.enabled=true" for name in off))
+        said.append(f"this package has {parts}: switched off; with it: {command}")
+    for name in lacking:
+        if name in inputs:
+            file, what, row = OPTIONAL[name]
+            said.append(f"this package has no {what} (rows of {row}): {read_json(inputs[name], file).get('reason')}")
+    return said
+
+
+def write_page(context: Context, made: Report, certificate: Mapping[str, object] | None) -> None:
     """Write report.html, and log the report where tracking is on. What fails there is said and does not cost the measurement."""
     cfg = context.cfg
     folder, runs = context.home or context.out, Path(cfg.runs_dir)
+    own = cast(Certificate | None, certificate)
     try:
-        more = _of_this_pair(further(runs, made.get("code")), made["models"], certificate)
+        more = _of_this_pair(further(runs, made.code), made.models, own)
     except ReportError as error:  # of something else below runs
         context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
-        more = Further(certificate=certificate)
+        more = Further(certificate=own)
     try:
         write_atomic(context.out / NAME, render(made, more))
         log_report(made, more, folder, mode=cfg.tracking.wandb, project=cfg.tracking.project, runs=runs)
@@ -75,43 +136,8 @@ def write_page(context: Context, made: Mapping[str, Any], certificate: Mapping[s
         context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _of_this_pair(
-    found: Further, models: Mapping[str, Mapping[str, Any]], certificate: Mapping[str, Any] | None
-) -> Further:
+def _of_this_pair(found: Further, models: Mapping[str, ModelId], certificate: Certificate | None) -> Further:
     """What other commands measured of the same models. A curve and a timeline do not say whose they are: `make report` shows them."""
-    own = {role: model["revision"] for role, model in models.items()}
+    own = {role: model.revision for role, model in models.items()}
     disco = found.disco if found.disco is not None and found.disco.get("revisions") == own else None
     return Further(certificate=certificate, disco=disco)
-
-
-def _more(
-    cfg: DictConfig,
-    description: Mapping[str, Any],
-    records: list[Record],
-    rows: list[dict[str, Any]],
-    harness: Harness,
-    evidence: summary.RowEvidence,
-) -> dict[str, Any]:
-    """What the report says beyond its schema."""
-    return {
-        "drafter_vocabulary": description["drafter"]["vocabulary"],
-        "models": {
-            role: {name: description[role][name] for name in ("id", "revision")} for role in ("target", "drafter")
-        },
-        "threads": torch.get_num_threads(),
-        "prompts": {
-            "suite": cfg.suite.name,
-            "count": rows[0]["prompts"],
-            "max_new_tokens": cfg.eval.max_new_tokens,
-            "repeats": cfg.eval.repeats,
-        },
-        "warps": asdict(harness.warps),
-        "code": code_hash(),
-        "certified": evidence.certificate is not None,
-        "ranks": [
-            {"drafter": drafter, "temperature": temperature, **asdict(found)}
-            for (drafter, temperature), found in evidence.ranks.items()
-        ],
-        "greedy_identity": metrics.greedy_identity(records, harness.check.exact),
-        "definitions": metrics.DEFINITIONS | summary.DEFINITIONS | expectation.DEFINITIONS | rounds.DEFINITIONS,
-    }

@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from drafters.samplers.draft import Sampler
 from eval.expectation.agreement import disagreement
 from eval.expectation.common_text import common_text
 from eval.expectation.expect import Expectation, expectations
-from eval.expectation.expectation_summary import acceptance, acceptance_gain, fields, tokens_per_forward
+from eval.expectation.expectation_summary import Expected, acceptance, acceptance_gain, tokens_per_forward
 from eval.expectation.expected_rounds import Followed, Rounds, expected_rounds
 from eval.run.configurations import Contender, Drafter, RankLaw, applicable, made_to_measure, reference
 from eval.run.records import SPECULATIVE, Configuration, Record
@@ -38,18 +37,16 @@ class Common:
     prompts: dict[str, int]  # id -> number of its text
     positions: int
 
-    def row(self, contender: Contender) -> dict[str, Any]:
-        """The report's fields of a contender, see `eval.expectation.expectation_summary.DEFINITIONS`; None where
-        nothing follows from distributions."""
+    def row(self, contender: Contender) -> Expected:
+        """What distributions let expect of a contender."""
         entry, base = self.entry(contender), self.entries.get(self.first)
         own, rounds = None if entry is None else entry.expectation, self.rounds(contender)
-        gain = acceptance_gain(own, base.expectation) if own is not None and base is not None else None
-        return {
-            **fields("acceptance", None if own is None else acceptance(own)),
-            **fields("acceptance_gain", gain),
-            **fields("tokens_per_forward", None if rounds is None else tokens_per_forward(rounds)),
-            "text_positions": None if own is None else self.positions,
-        }
+        return Expected(
+            acceptance=None if own is None else acceptance(own),
+            acceptance_gain=None if own is None or base is None else acceptance_gain(own, base.expectation),
+            tokens_per_forward=None if rounds is None else tokens_per_forward(rounds),
+            text_positions=None if own is None else self.positions,
+        )
 
     def entry(self, contender: Contender) -> Entry | None:
         """What was found for a contender's drafter and sampler; None for another shape of the tree, made for another stop policy."""
@@ -203,10 +200,8 @@ def _unpacked(part: Path) -> dict[Key, Expectation]:
     return found
 
 
-def expected_rows(
-    common: Mapping[float, Common], contenders: Iterable[Contender]
-) -> dict[Configuration, dict[str, Any]]:
-    """The expectation's fields of every row."""
+def expected_rows(common: Mapping[float, Common], contenders: Iterable[Contender]) -> dict[Configuration, Expected]:
+    """What is expected of every row."""
     return {
         item.configuration: common[item.configuration.temperature].row(item)
         for item in contenders

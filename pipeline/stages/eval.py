@@ -13,7 +13,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from drafters.io.safe_load import read_json
 from drafters.package.integrity import RECOMMENDED
 from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.probs import Sampling
@@ -21,9 +20,10 @@ from drafters.samplers.lossy_settings import LossyError
 from eval.acceptance.logged_laws import Laws
 from eval.costs.forwards import WARM_UP, Costs, measure_costs
 from eval.lossless.certificate import read_certificate
-from eval.report import annotations as summary
+from eval.report.annotations import RowEvidence, proved_since
+from eval.report.schema import Report, to_csv, to_json
+from eval.report.sources import read_report
 from eval.report.terminal.table import show as show_report
-from eval.report.write import to_csv, to_json
 from eval.run.configurations import Contender, Drafter
 from eval.run.records import PACKAGE, TAILED, UNPRUNED
 from eval.run.trials import Harness, Task
@@ -31,11 +31,10 @@ from eval.suites import suite as suites
 from eval.verdict.prediction import work
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate import cells as measuring
-from pipeline.evaluate import executors, held_out, setup, stop_settings
+from pipeline.evaluate import executors, setup, stop_settings
 from pipeline.evaluate.report import report, write_page
 from pipeline.evaluate.text_expectations import expected_rows, on_common_text
 from pipeline.evaluate.verdict.few_rows import few
-from pipeline.evaluate.verdict.kept_costs import kept_costs
 from pipeline.evaluate.verdict.verdict_run import Judged, judge, recommendation, split
 from pipeline.runner.discovery import suggest
 from pipeline.runner.stage import Context, Stage, always, write_atomic
@@ -90,7 +89,7 @@ def run(context: Context) -> None:
 
     with context.progress("Logging the ranks of drafts", None):
         every = bench.contenders(cfg, rank_law)
-    costs = kept_costs(context, lambda: _costs(context, bench, tasks, every))
+    costs = measuring.costs(context, lambda: _costs(context, bench, tasks, every))
     common = {}
     if settings.positions:
         presets = setup.chosen_presets(cfg)
@@ -101,11 +100,10 @@ def run(context: Context) -> None:
     harness = bench.harness(cfg, found)
     records = list(measuring.records(context, len(found), tasks, _cells(context, harness, tasks, laws)))
     judged = judge(context, bench, common, costs, records, found, unseen)
-    evidence = summary.RowEvidence(
+    evidence = RowEvidence(
         optima, laws.known, read_certificate(cfg.runs_dir), expected_rows(common, found) if common else {}
     )
-    made = report(cfg, records, bench.package, costs, harness, evidence) | _more(bench, evidence, judged)
-    made |= _held_out(context, bench, judged) | {"left_out": left_out, "selection": settings.rows}
+    made = report(context, bench, records, costs, harness, evidence, judged, left_out)
     write_atomic(context.out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(context.out / "report.csv", to_csv(made))
     write_atomic(context.out / REPORT, to_json(made))
@@ -125,30 +123,12 @@ def _costs(context: Context, bench: setup.Bench, tasks: list[Task], contenders: 
         return measure_costs(pairs, tasks[0].ids, sorted(lengths), runs, sorted(widths), bar.advance)
 
 
-def _more(bench: setup.Bench, evidence: summary.RowEvidence, judged: Judged) -> dict[str, Any]:
-    """What the report says of the whole evaluation, beside its rows."""
-    return {
-        "not_applied": bench.not_applied,
-        "certificate_shipped": bool((evidence.certificate or {}).get("shipped")),
-        "verdict": [asdict(choice) for choice in judged.choices],
-        "overheads": asdict(judged.overheads) | {"forwards_over_measured": judged.overrun},
-        "warnings": judged.warnings,
-    }
-
-
-def _held_out(context: Context, bench: setup.Bench, judged: Judged) -> dict[str, Any]:
-    """The figures of earlier stages beside the package's own, and the warnings with what does not agree."""
-    found = held_out.figures(context.cfg, bench, context.inputs)
-    agreed, off = held_out.sentences(found)
-    return {"held_out": [asdict(item) for item in found], "held_out_said": agreed, "warnings": [*judged.warnings, *off]}
-
-
-def _recommend(context: Context, bench: setup.Bench, judged: Judged, made: dict[str, Any]) -> None:
+def _recommend(context: Context, bench: setup.Bench, judged: Judged, made: Report) -> None:
     """recommended.json, in the stage's own directory and beside the package, where `drafters.load` finds it."""
     if not judged.choices:
         return
     package = context.inputs["package"].resolve()
-    place = made["device"], made["dtype"], made["threads"]
+    place = made.device, made.dtype, made.threads
     found = recommendation(context.cfg, bench, bench.package.manifest, judged, *place)
     write_recommendation(context.out / RECOMMENDED, found)
     write_recommendation(package.with_name(f"{package.name}.{RECOMMENDED}"), found)
@@ -186,7 +166,7 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
 
     Raises PipelineError where a greedy output is not the target's own: no figure of such a run can be trusted.
     """
-    found = summary.proved_since(read_json(directory, REPORT), read_certificate(directory.parents[1]))
+    found = proved_since(read_report(directory / REPORT), read_certificate(directory.parents[1]))
     show_report(found, console)
     if (
         recommended := directory / RECOMMENDED
@@ -197,11 +177,11 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     page = path.with_name(PAGE)
     for label, where in (("package", inputs["package"].resolve()), ("report", page if page.exists() else path)):
         console.print(f"{label}: {where}", highlight=False, markup=False, soft_wrap=True)
-    greedy = found["greedy_identity"]
-    if greedy["status"] == "error":
-        failed = ", ".join(f"{item['sampler']} on {item['prompt']}" for item in greedy["failed"][:3])
+    greedy = found.greedy_identity
+    if greedy.status == "error":
+        failed = ", ".join(f"{item.sampler} on {item.prompt}" for item in greedy.failed[:3])
         raise PipelineError(
-            f"{greedy['different']} of {greedy['outputs']} greedy outputs differ from plain greedy decoding and are no "
+            f"{greedy.different} of {greedy.outputs} greedy outputs differ from plain greedy decoding and are no "
             f"ties ({failed}), expected none: a sampler is not lossless here; see {path}"
         )
 

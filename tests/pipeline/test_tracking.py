@@ -7,28 +7,13 @@ import pytest
 import wandb
 
 from eval.report.sources import Further
-from eval.report.write import ROW_FIELDS, assemble
 from pipeline.tracking import PRIVATE, log_report, main
-
-ROW = dict.fromkeys(ROW_FIELDS, 1) | {
-    "sampler": "tli", "preset": "tli", "drafter": "package", "executor": "speculative", "stop": "static",
-    "temperature": 1.0, "acceptance_rate": 0.5, "verified": 8, "speedup_vs_autoregressive_low": 0.9,
-    "speedup_vs_autoregressive_high": 1.1, "speedup_vs_unpruned_low": None, "speedup_vs_unpruned_high": None,
-}  # fmt: skip
+from tests.eval.report.conftest import small
 
 
 @pytest.fixture(scope="module")
 def report():
-    head = {
-        "device": "cpu", "dtype": "fp32", "pair": "pycode", "vocabulary": 9, "kept": 3, "coverage": 0.5,
-        "costs": {"t": 1.0, "d_full": 0.3, "d_pruned": 0.2, "c": 0.2, "t_n": [], "d": []},
-    }  # fmt: skip
-    more = {
-        "drafter_vocabulary": 9, "threads": 1, "definitions": {},
-        "prompts": {"suite": "pycode", "count": 1, "max_new_tokens": 8, "repeats": 1},
-        "greedy_identity": {"outputs": 0, "identical": 0, "ties": 0, "different": 0},
-    }  # fmt: skip
-    return assemble(head, [ROW], more)
+    return small()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +29,7 @@ def logged(report, tmp_path_factory) -> Path:
     return found.parent
 
 
-def test_tables_and_charts_are_there(logged):
+def test_tables_and_charts_are_there(logged, report):
     files = {path.relative_to(logged / "files").as_posix() for path in (logged / "files").rglob("*") if path.is_file()}
     for name in (
         "media/table/rows",
@@ -55,7 +40,9 @@ def test_tables_and_charts_are_there(logged):
         assert any(file.startswith(name) for file in files), name
     (rows,) = (logged / "files/media/table").glob("rows*.json")
     table = json.loads(rows.read_text())
-    assert dict(zip(table["columns"], table["data"][0], strict=True))["acceptance_rate"] == 0.5
+    assert (
+        dict(zip(table["columns"], table["data"][1], strict=True))["acceptance_rate"] == report.rows[1].acceptance_rate
+    )
 
 
 def test_the_folder_is_named_and_not_copied(logged):

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from eval.report.html.parts import Missing, Part
 from eval.report.html.sections import acceptance, costs, disco, further, proof, results, verdict
-from eval.report.row_names import Row
-from eval.report.shapes import ReportError
-from eval.report.sources import Further
+from eval.report.schema import Report
+from eval.report.sources import Further, ReportError
 
 NAME = "report.html"
 MOST_BYTES = 2_000_000
 FILES = Path(__file__).with_name("template")
 
 
-def render(report: Mapping[str, Any], more: Further | None = None) -> bytes:
+def render(report: Report, more: Further | None = None) -> bytes:
     """The page, UTF-8.
 
     Args:
-        report: as `eval.report.write.assemble` makes it.
+        report: of an evaluation.
         more: further measurements; what is None is replaced by the command that makes it.
 
     Raises:
@@ -54,13 +51,13 @@ def render(report: Mapping[str, Any], more: Further | None = None) -> bytes:
     ).encode()
     if len(made) > MOST_BYTES:
         raise ReportError(
-            f"{NAME}: expected at most {MOST_BYTES:,} bytes, got {len(made):,} for {len(report['rows'])} rows; evaluate fewer at "
-            'once: make eval ARGS="eval.samplers=[...]"'
+            f"{NAME}: expected at most {MOST_BYTES:,} bytes, got {len(made):,} for {len(report.rows)} rows; evaluate fewer at "
+            f"once: {report.command('eval', 'eval.samplers=[...]')}"
         )
     return made
 
 
-def parts(report: Mapping[str, Any], more: Further) -> list[Part]:
+def parts(report: Report, more: Further) -> list[Part]:
     """The page's parts, from what matters to most readers to what matters to few."""
     return [
         verdict.verdict(report),
@@ -72,26 +69,25 @@ def parts(report: Mapping[str, Any], more: Further) -> list[Part]:
         results.papers(report),
         costs.cycles(report),
         costs.policies(report),
-        further.kept_size(more.curve),
-        disco.disco(more.disco),
+        further.kept_size(more.curve, report.command("sweep")),
+        disco.disco(more.disco, report.command("train-disco")),
         further.dsi(more.dsi),
     ]
 
 
-def provenance(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def provenance(report: Report) -> list[tuple[str, str]]:
     """What was measured with what."""
     found = [
-        ("pair", report["pair"]),
-        ("device", f"{report['device']}, {report['dtype']}; threads: {report['threads']}"),
+        ("pair", report.pair),
+        ("device", f"{report.device}, {report.dtype}; threads: {report.threads}"),
     ]
-    for role, model in report.get("models", {}).items():
-        found.append((role, f"{model['id']} at {model['revision']}" if model["revision"] else str(model["id"])))
-    prompts = report["prompts"]
-    found.append(("prompts", f"{prompts['count']} of {prompts['suite']}; repeats: {prompts['repeats']}"))
-    if report.get("code"):
-        found.append(("code", str(report["code"])))
-    rows: list[Row] = report["rows"]
-    found.append(("rows", f"{len(rows)}"))
+    for role, model in report.models.items():
+        found.append((role, f"{model.id} at {model.revision}" if model.revision else str(model.id)))
+    prompts = report.prompts
+    found.append(("prompts", f"{prompts.count} of {prompts.suite}; repeats: {prompts.repeats}"))
+    if report.code:
+        found.append(("code", str(report.code)))
+    found.append(("rows", f"{len(report.rows)}"))
     return found
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from eval.run.metrics import Estimate, decimals
+
 NONE = "\u2013"
 
 
@@ -82,8 +84,10 @@ def number(
     return TableCell(NONE if value is None else form.format(value), value, True, tint, note, tone)
 
 
-def spread(value: float | None, low: float | None, high: float | None, form: str = "{:.2f}") -> TableCell:
-    """A number with its interval; without one where there is none."""
-    if value is None or low is None or high is None:
-        return number(value, form)
-    return TableCell(f"{form.format(value)} ({form.format(low)}\u2013{form.format(high)})", value, True)
+def spread(found: Estimate | None, digits: int = 2, sign: str = "") -> TableCell:
+    """A number with its interval, in more digits where that is narrower; without one where there is none."""
+    if found is None or found.low is None or found.high is None:
+        return number(None if found is None else found.value, f"{{:{sign}.{digits}f}}")
+    form = f"{{:{sign}.{decimals(found.low, found.high, digits)}f}}"
+    interval = f"{form.format(found.low)}\u2013{form.format(found.high)}"
+    return TableCell(f"{form.format(found.value)} ({interval})", found.value, True)

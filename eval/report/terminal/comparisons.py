@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from drafters.samplers.catalog import Group, members
+from eval.report.row import ReportRow
+from eval.report.schema import Report
 from eval.run.records import PACKAGE, SPECULATIVE
 
 NONE = "-"
@@ -23,7 +24,6 @@ STRATEGIES = {
 OPTIMUM = (
     ("measured_at_root", "meas."), ("expected_acceptance", "exp."), ("optimal_acceptance", "opt."), ("gap_to_optimum", "gap"),
 )  # fmt: skip
-Row = Mapping[str, Any]
 Key = tuple[str | None, str | None, float]  # drafter, preset, temperature
 
 
@@ -46,9 +46,9 @@ class Comparison:
         return made
 
 
-def comparisons(report: Mapping[str, Any]) -> list[Comparison]:
+def comparisons(report: Report) -> list[Comparison]:
     """Those whose rows are in the report."""
-    rows = _first(report["rows"])
+    rows = _first(report.rows)
     temperatures = sorted({key[2] for key in rows})
     made = (
         _vocabularies(rows, temperatures),
@@ -59,7 +59,7 @@ def comparisons(report: Mapping[str, Any]) -> list[Comparison]:
     return [table for table in made if table is not None]
 
 
-def _vocabularies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparison | None:
+def _vocabularies(rows: Mapping[Key, ReportRow], temperatures: Sequence[float]) -> Comparison | None:
     """Union, TLI, SLRS, SLEM and RDK on the pruned and on foreign drafters."""
     others = sorted({key[0] for key in rows if key[0] and key[1] in members(Group.MISSING) and key[0] != PACKAGE})
     drafters = [PACKAGE, *map(str, others)]
@@ -77,7 +77,7 @@ def _vocabularies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Com
     )
 
 
-def _strategies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparison | None:
+def _strategies(rows: Mapping[Key, ReportRow], temperatures: Sequence[float]) -> Comparison | None:
     """Recursive rejection (GSD) against races (ERSD) by drafting strategy."""
     measured = [t for t in temperatures if (PACKAGE, "race_batch", t) in rows or (PACKAGE, "rrs_batch", t) in rows]
     if not measured:
@@ -95,17 +95,17 @@ def _strategies(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Compa
     )
 
 
-def _optimum(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparison | None:
+def _optimum(rows: Mapping[Key, ReportRow], temperatures: Sequence[float]) -> Comparison | None:
     """Every verifier beside the optimum of its draft distribution, at one node."""
     sampled = [t for t in temperatures if t > 0]  # at T = 0 every verifier is optimal
-    found = {key: row for key, row in rows.items() if key[0] == PACKAGE and row.get("optimal_acceptance") is not None}
+    found = {key: row for key, row in rows.items() if key[0] == PACKAGE and row.optimal_acceptance is not None}
     names = list(dict.fromkeys(str(key[1]) for key in found if key[2] in sampled))
     if not names:
         return None
     body = []
     for name in names:
         cells = [found.get((PACKAGE, name, t)) for t in sampled]
-        k = ", ".join(dict.fromkeys(str(cell["drafts_at_root"]) for cell in cells if cell))
+        k = ", ".join(dict.fromkeys(str(cell.drafts_at_root) for cell in cells if cell))
         body.append((name, k, *(_number(cell, field, 3) for cell in cells for field, _ in OPTIMUM)))
     return Comparison(
         "Draft laws and verifiers against the optimum (Hu et al. 2025): acceptance of one of k drafts at one node",
@@ -116,15 +116,15 @@ def _optimum(rows: Mapping[Key, Row], temperatures: Sequence[float]) -> Comparis
     )
 
 
-def _race(rows: Mapping[Key, Row]) -> Comparison | None:
+def _race(rows: Mapping[Key, ReportRow]) -> Comparison | None:
     """What races reach, and what the rank distribution's entropy allows."""
-    found = [(key, row) for key, row in rows.items() if row.get("race_ceiling") is not None and key[2] > 0]
+    found = [(key, row) for key, row in rows.items() if row.race_ceiling is not None and key[2] > 0]
     if not found:
         return None
     body = tuple(
         (
-            f"{key[1]}, {key[0]}", f"{key[2]:g}", str(row["nodes"]), _number(row, "race_acceptance", 3),
-            _number(row, "rank_entropy", 2), _number(row, "block_efficiency", 2), _number(row, "race_ceiling", 2),
+            f"{key[1]}, {key[0]}", f"{key[2]:g}", str(row.nodes), fixed(row.race_acceptance, 3),
+            fixed(row.rank_entropy, 2), fixed(row.block_efficiency, 2), fixed(row.race_ceiling, 2),
         )
         for key, row in found
     )  # fmt: skip
@@ -136,22 +136,27 @@ def _race(rows: Mapping[Key, Row]) -> Comparison | None:
     )
 
 
-def _first(rows: Iterable[Row]) -> dict[Key, Row]:
+def _first(rows: Iterable[ReportRow]) -> dict[Key, ReportRow]:
     """Rows by drafter, preset and temperature: of several stop policies and executors the first."""
-    found: dict[Key, Row] = {}
+    found: dict[Key, ReportRow] = {}
     for row in rows:
-        if row["executor"] == SPECULATIVE:
-            found.setdefault((row["drafter"], row.get("preset") or row["sampler"], row["temperature"]), row)
+        if row.executor == SPECULATIVE:
+            found.setdefault((row.drafter, row.name, row.temperature), row)
     return found
 
 
-def _rate_and_tokens(row: Row | None) -> str:
-    if row is None or row["acceptance_rate"] is None:
+def _rate_and_tokens(row: ReportRow | None) -> str:
+    if row is None or row.acceptance_rate is None:
         return NONE
-    return f"{row['acceptance_rate']:.2f} {_number(row, 'block_efficiency', 2)}"
+    return f"{row.acceptance_rate:.2f} {fixed(row.block_efficiency, 2)}"
 
 
-def _number(row: Row | None, field: str, digits: int) -> str:
-    value = None if row is None else row.get(field)
-    # A gap of rounding only is none: no minus sign before it.
-    return NONE if value is None else f"{value if abs(value) >= 0.5 * 10**-digits else 0.0:.{digits}f}"
+def _number(row: ReportRow | None, field: str, digits: int) -> str:
+    return fixed(None if row is None else getattr(row, field), digits)
+
+
+def fixed(value: float | None, digits: int, unit: str = "") -> str:
+    """A number with so many digits behind its point; rounding leaves no minus sign before 0."""
+    if value is None:
+        return NONE
+    return f"{value if abs(value) >= 0.5 * 10**-digits else 0.0:,.{digits}f}{unit}"

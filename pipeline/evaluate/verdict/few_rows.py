@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from drafters.package.recommendation.uses import FORMS
+from drafters.samplers.draft import Tree
 from eval.costs.forwards import Costs
-from eval.expectation.expected_rounds import Rounds
+from eval.expectation.expected_rounds import Rounds, expected_rounds
 from eval.run.configurations import Contender
+from eval.run.records import Configuration
+from eval.verdict.prediction import Overheads, predict, work
 from pipeline.evaluate.text_expectations import Common
-from pipeline.evaluate.verdict.verdict_run import best_trees
 
 
 def few(
@@ -37,6 +39,33 @@ def few(
         for (heat, sampler, drafter), names in alike.items()
     ]
     return kept, said
+
+
+def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
+    """The contenders without the trees that another one is predicted to beat, per drafter and temperature.
+
+    Trees of which nothing follows from distributions stay.
+    """
+    speed: dict[Configuration, float] = {}
+    for item in contenders:
+        key = item.configuration
+        entry = common[key.temperature].entry(item) if common else None
+        if entry is not None and item.sampler is not None and isinstance(item.sampler.shape, Tree):
+            levels = len(item.sampler.shape.levels)
+            own = work(item.sampler, levels)
+            rounds = expected_rounds(entry.expectation.followed, levels)
+            speed[key] = predict(rounds, str(key.drafter), str(key.preset), own, costs, Overheads()).ratio
+    best: dict[tuple[str | None, float], Configuration] = {}
+    for key, value in speed.items():  # of equal ones the last: the catalog's later rules are the stronger ones
+        known = best.get((key.drafter, key.temperature))
+        if known is None or value >= speed[known]:
+            best[key.drafter, key.temperature] = key
+    kept = {(key.drafter, key.preset, key.temperature) for key in best.values()}  # under all policies, on all executors
+
+    def stays(key: Configuration) -> bool:
+        return key not in speed or (key.drafter, key.preset, key.temperature) in kept
+
+    return [item for item in contenders if stays(item.configuration)]
 
 
 def _same(item: Contender, other: Contender, common: Mapping[float, Common]) -> bool:

@@ -14,16 +14,15 @@ from omegaconf import DictConfig
 from drafters.engine.decode import autoregressive
 from drafters.io.manifest import Manifest
 from drafters.package.recommendation.choices import Choice, Recommendation, Target
-from drafters.samplers.draft import StringProposal, Tree
+from drafters.samplers.draft import StringProposal
 from eval.costs.forwards import Costs
-from eval.expectation.expected_rounds import expected_rounds
 from eval.lossless.certificate import code_hash
 from eval.run import metrics
 from eval.run.configurations import Contender
 from eval.run.records import AUTOREGRESSIVE, Configuration, Record, parse
 from eval.run.trials import Task
 from eval.verdict.candidates import Candidate, candidates, contender, shortlist
-from eval.verdict.prediction import Overheads, Timed, Work, fit_overheads, overrun, predict, timed, work
+from eval.verdict.prediction import Overheads, Timed, Work, fit_overheads, overrun, timed, work
 from eval.verdict.verdict import Confirmed, confirm, surprises, verdict
 from pipeline.evaluate.setup import Bench
 from pipeline.evaluate.text_expectations import LONGEST, Common
@@ -119,33 +118,6 @@ def _seen(common: Mapping[float, Common], unseen: Sequence[Task]) -> list[str]:
         f"{len(unseen)} prompts are too few to keep some back: what to use was confirmed on the prompts that it was chosen on; "
         f"give a suite of at least {3 * FEWEST}"
     ]
-
-
-def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
-    """The contenders without the trees that another one is predicted to beat, per drafter and temperature.
-
-    Trees of which nothing follows from distributions stay.
-    """
-    speed: dict[Configuration, float] = {}
-    for item in contenders:
-        key = item.configuration
-        entry = common[key.temperature].entry(item) if common else None
-        if entry is not None and item.sampler is not None and isinstance(item.sampler.shape, Tree):
-            levels = len(item.sampler.shape.levels)
-            own = work(item.sampler, levels)
-            rounds = expected_rounds(entry.expectation.followed, levels)
-            speed[key] = predict(rounds, str(key.drafter), str(key.preset), own, costs, Overheads()).ratio
-    best: dict[tuple[str | None, float], Configuration] = {}
-    for key, value in speed.items():  # of equal ones the last: the catalog's later rules are the stronger ones
-        known = best.get((key.drafter, key.temperature))
-        if known is None or value >= speed[known]:
-            best[key.drafter, key.temperature] = key
-    kept = {(key.drafter, key.preset, key.temperature) for key in best.values()}  # under all policies, on all executors
-
-    def stays(key: Configuration) -> bool:
-        return key not in speed or (key.drafter, key.preset, key.temperature) in kept
-
-    return [item for item in contenders if stays(item.configuration)]
 
 
 def _works(contenders: Sequence[Contender]) -> dict[object, Work]:

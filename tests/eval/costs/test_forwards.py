@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from drafters.engine.transformers_pair import TransformersPair
-from eval.costs.forwards import WARM_UP, Costs, Timing, cost_report, interleaved, measure_costs
+from eval.costs.forwards import WARM_UP, Costs, Timing, interleaved, measure_costs
+from eval.report.rows import prices
 
 
 def timing(seconds: float) -> Timing:
@@ -20,10 +21,10 @@ def test_measures_every_length_and_drafter(target, drafter):
     for item in (*costs.target.values(), *costs.drafters.values()):
         assert 0 < item.low <= item.median <= item.high
         assert item.runs == 3
-    report = cost_report(costs, "unpruned", "package")
-    assert report["t"] == costs.target[1].median
-    assert report["c"] == report["d_pruned"] / report["t"]
-    assert [item["n"] for item in report["t_n"]] == [1, 2, 3, 4]
+    report = prices(costs)
+    assert report.t == costs.target[1].median
+    assert report.c == report.d_pruned / report.t
+    assert [item.n for item in report.t_n] == [1, 2, 3, 4]
 
 
 class Sleeper:

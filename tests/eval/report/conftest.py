@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from eval.costs.forwards import Costs, Timing, cost_report
+from drafters.package.recommendation.choices import Choice, Rated, Speedup, Use
+from eval.costs.forwards import Costs, Timing
 from eval.report import rounds
-from eval.report.write import assemble
-from eval.run import metrics
+from eval.report.row import ReportRow, RowRounds
+from eval.report.rows import greedy_identity, prices, rows
+from eval.report.schema import SCHEMA, ModelId, PromptSet, Report, definitions, to_json
 from eval.run.records import AUTOREGRESSIVE, PACKAGE, SPECULATIVE, UNPRUNED, Configuration, Record, histogram
 
 COSTS = Costs(
@@ -59,57 +61,52 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def rated(sampler: str | None, ratio: float, low: float, high: float, predicted: float) -> dict[str, Any]:
-    use = {"form": None, "sampler": None, "options": {}, "stop": None, "length": None}
-    if sampler is not None:
-        use = {"form": "package", "sampler": sampler, "options": {}, "stop": "static", "length": 5}
-    return {
-        "use": use,
-        "speedup": {"ratio": ratio, "low": low, "high": high},
-        "by": "clock",
-        "predicted": predicted,
-        "prompts": 24,
-    }
+def rated(sampler: str | None, ratio: float, low: float, high: float, predicted: float) -> Rated:
+    use = Use() if sampler is None else Use("package", sampler, {}, "static", 5)
+    return Rated(use=use, speedup=Speedup(ratio, low, high), predicted=predicted, prompts=24)
 
 
-LAW = {"top_k": 0, "top_p": 1.0}
-VERDICT = [
-    rated(None, 1.0, 1.0, 1.0, 1.0)
-    | LAW | {"temperature": 0.0, "reason": "plain decoding: drafts are dear", "next": [rated("tli", 1.02, 0.95, 1.1, 1.1)]},
-    rated("tli", 1.31, 1.12, 1.52, 1.4)
-    | LAW | {"temperature": 1.0, "reason": "tli: 1.31x plain decoding by the clock", "next": [rated("race", 0.9, 0.85, 0.95, 1.1)]},
-]  # fmt: skip
+def choice(temperature: float, best: Rated, reason: str, following: Rated) -> Choice:
+    return Choice(**vars(best), temperature=temperature, reason=reason, next=(following,))
 
 
-def small() -> dict[str, Any]:
+VERDICT = (
+    choice(0.0, rated(None, 1.0, 1.0, 1.0, 1.0), "plain decoding: drafts are dear", rated("tli", 1.02, 0.95, 1.1, 1.1)),
+    choice(
+        1.0, rated("tli", 1.31, 1.12, 1.52, 1.4), "tli: 1.31x plain decoding by the clock", rated("race", 0.9, 0.85, 0.95, 1.1)
+    ),
+)  # fmt: skip
+
+
+def annotated(row: ReportRow) -> ReportRow:
+    if row.plain:
+        return row
+    made = replace(
+        row, lossless="exact", drafts_at_root=3, measured_at_root=0.75, law_rounds=5, common_laws=40, expected_acceptance=0.61,
+        optimal_acceptance=0.73, gap_to_optimum=0.12, nodes=5,
+        speedup_by_costs=COSTS.speedup(row.drafter, row.block_efficiency, row.drafted / row.target_forwards),
+    )  # fmt: skip
+    return made if row.preset == "rrs_batch" else replace(made, **EXPECTED)  # as if nothing followed from laws for it
+
+
+def small() -> Report:
     measured = records()
-    rows = metrics.rows(measured, "standard")
-    for row in rows:
-        row |= {"lossless": "exact" if row["sampler"] else None, "lossy": None, "speedup_by_costs": None}
-        if row["sampler"]:
-            drafted = row["drafted"] / row["target_forwards"]
-            row["speedup_by_costs"] = COSTS.speedup(row["drafter"], row["block_efficiency"], drafted)
-            row |= {
-                "drafts_at_root": 3, "measured_at_root": 0.75, "law_rounds": 5, "common_laws": 40, "expected_acceptance": 0.61,
-                "optimal_acceptance": 0.73, "gap_to_optimum": 0.12, "nodes": 5,
-            }  # fmt: skip
-            if row["preset"] != "rrs_batch":  # as if nothing followed from laws for it
-                row |= EXPECTED
     chains = {key for t in (0.0, 1.0) for key in configurations(t) if key.sampler in ("standard", "tli")}
-    head = {
-        "device": "cpu", "dtype": "fp32", "pair": "pycode", "vocabulary": 100, "kept": 25, "coverage": 0.9,
-        "costs": cost_report(COSTS, UNPRUNED, PACKAGE),
-    }  # fmt: skip
-    more = {
-        "drafter_vocabulary": 100, "threads": 2, "code": "c" * 64,
-        "models": {"target": {"id": "a/target", "revision": "f" * 40}, "drafter": {"id": "local", "revision": None}},
-        "prompts": {"suite": "pycode", "count": 2, "max_new_tokens": 48, "repeats": 1},
-        "greedy_identity": metrics.greedy_identity(measured, exact=True),
-        "definitions": metrics.DEFINITIONS | rounds.DEFINITIONS,
-        "rounds": rounds.by_round(measured, COSTS, chains), "verdict": VERDICT,
-        "warnings": ["the forwards should have taken 1.30 of the runs. measure again"],
-    }  # fmt: skip
-    return assemble(head, rows, more)
+    return Report(
+        schema=SCHEMA, device="cpu", dtype="fp32", pair="pycode", vocabulary=100, kept=25, coverage=0.9, costs=prices(COSTS),
+        rows=tuple(map(annotated, rows(measured, "standard"))), drafter_vocabulary=100, threads=2, code="c" * 64,
+        models={"target": ModelId("a/target", "f" * 40), "drafter": ModelId("local", None)},
+        prompts=PromptSet("pycode", 2, 48, 1), greedy_identity=greedy_identity(measured, exact=True),
+        definitions=definitions(ReportRow) | definitions(RowRounds), rounds=rounds.by_round(measured, COSTS, chains),
+        verdict=VERDICT, warnings=("the forwards should have taken 1.30 of the runs. measure again",),
+    )  # fmt: skip
+
+
+def changed_row(report: Report, number: int, **values: object) -> Report:
+    """The report with other values in one of its rows."""
+    rows = list(report.rows)
+    rows[number] = replace(rows[number], **values)
+    return replace(report, rows=tuple(rows))
 
 
 CERTIFICATE = {
@@ -168,8 +165,8 @@ DSI = {
 
 
 @pytest.fixture
-def report() -> dict[str, Any]:
-    """Two temperatures, four rows each; free to be changed."""
+def report() -> Report:
+    """Two temperatures, four rows each."""
     return small()
 
 
@@ -177,10 +174,10 @@ def report() -> dict[str, Any]:
 def runs(tmp_path: Path) -> Path:
     """A folder of runs with the report and everything that can stand beside it."""
     for where, content in (
-        ("eval/k1/report.json", small()), ("lossless/k2/certificate.json", CERTIFICATE), ("sweep/k3/curve.json", CURVE),
+        ("eval/k1/report.json", to_json(small())), ("lossless/k2/certificate.json", CERTIFICATE), ("sweep/k3/curve.json", CURVE),
         ("train-disco/k4/report.json", DISCO), ("dsi/k5/timeline.json", DSI),
     ):  # fmt: skip
         path = tmp_path / "runs" / where
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return tmp_path / "runs"

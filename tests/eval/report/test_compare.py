@@ -1,18 +1,18 @@
 """The regression gate: what is worse, what is noise, and which reports cannot be compared."""
 
-import copy
 import io
-import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from eval.report.compare import compare, lost_for_sure, main, show
-from eval.report.shapes import ReportError
-from eval.run.metrics import interval
-from tests.eval.report.conftest import EXPECTED
+from eval.report.schema import to_json
+from eval.report.sources import ReportError
+from eval.run.metrics import Estimate, interval
+from tests.eval.report.conftest import EXPECTED, changed_row
 
 TLI = 6  # row of the fixture: the packaged drafter with sampler tli at T = 1
 
@@ -20,18 +20,16 @@ TLI = 6  # row of the fixture: the packaged drafter with sampler tli at T = 1
 @pytest.fixture
 def report(report):
     """One of before expectations."""
-    return report | {
-        "rows": [{name: value for name, value in row.items() if name not in EXPECTED} for row in report["rows"]]
-    }
+    return replace(report, rows=tuple(replace(row, **dict.fromkeys(EXPECTED)) for row in report.rows))
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float, float]:
+def wilson(successes: int, trials: int) -> Estimate:
     """Wilson's score interval at 95 %."""
     z, rate = 1.959963984540054, successes / trials
     middle = rate + z * z / (2 * trials)
     reach = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
     scale = 1 + z * z / trials
-    return rate, (middle - reach) / scale, (middle + reach) / scale
+    return Estimate(rate, (middle - reach) / scale, (middle + reach) / scale)
 
 
 def test_lower_end_of_a_difference_as_published():
@@ -44,13 +42,10 @@ def test_equal_prompts_give_few_alarms_and_real_losses_are_seen():
     # 60 prompts of about 40 tested drafts each, rates spread by 0.1 between prompts: a mean's standard error is about 0.016.
     random = np.random.default_rng(0)
 
-    def measured(rate: float) -> tuple[float, float, float]:
+    def measured(rate: float) -> Estimate:
         verified = random.integers(20, 60, 60).astype(float)
         accepted = random.binomial(verified.astype(int), np.clip(random.normal(rate, 0.1, 60), 0, 1)).astype(float)
-        low, high = interval(np.divide, accepted, verified)
-        assert low is not None
-        assert high is not None
-        return accepted.sum() / verified.sum(), low, high
+        return Estimate(accepted.sum() / verified.sum(), *interval(np.divide, accepted, verified))
 
     alarms = sum(lost_for_sure(measured(0.7), measured(0.7)) > 0 for _ in range(60))
     seen = sum(lost_for_sure(measured(0.7), measured(0.6)) > 0 for _ in range(30))
@@ -60,20 +55,17 @@ def test_equal_prompts_give_few_alarms_and_real_losses_are_seen():
 
 def changed(report, field: str, factor: float, row: int = TLI):
     """The report with one figure of one row scaled, its interval with it."""
-    made = copy.deepcopy(report)
-    for name in (field, f"{field}_low", f"{field}_high"):
-        made["rows"][row][name] *= factor
-    return made
+    names = (field, f"{field}_low", f"{field}_high")
+    return changed_row(report, row, **{name: getattr(report.rows[row], name) * factor for name in names})
 
 
 def narrow(report):
     """Intervals of one percent, so that a change of a few is beyond them."""
-    made = copy.deepcopy(report)
-    for row in made["rows"]:
+    for number, row in enumerate(report.rows):
         for field in ("acceptance_rate", "block_efficiency", "speedup_vs_autoregressive"):
-            if row[field] is not None:
-                row[f"{field}_low"], row[f"{field}_high"] = 0.99 * row[field], 1.01 * row[field]
-    return made
+            if (value := getattr(row, field)) is not None:
+                report = changed_row(report, number, **{f"{field}_low": 0.99 * value, f"{field}_high": 1.01 * value})
+    return report
 
 
 def verdicts(found) -> dict[tuple[str, str], str]:
@@ -102,7 +94,8 @@ def test_counts_are_held_to_their_intervals(report, field, factor, verdict):
 )
 @pytest.mark.parametrize(("factor", "verdict"), [(0.999, "same"), (0.9, "worse"), (1.1, "better")])
 def test_expected_figures_are_compared_where_both_reports_have_them(report, field, measured, factor, verdict):
-    before = report | {"rows": [row | (EXPECTED if row["sampler"] else {}) for row in report["rows"]]}
+    rows = tuple(replace(row, **EXPECTED) if row.sampler else row for row in report.rows)
+    before = replace(report, rows=rows)
     found = compare(before, changed(before, field, factor))
     assert verdicts(found).pop(("tli", field)) == verdict
     assert ("tli", measured) not in verdicts(found)
@@ -119,16 +112,14 @@ def test_speed_has_a_tolerance_besides(report):
 
 
 def test_without_an_interval_nothing_is_claimed(report):
-    before = narrow(report)
-    before["rows"][TLI]["acceptance_rate_low"] = None
+    before = changed_row(narrow(report), TLI, acceptance_rate_low=None)
     found = compare(before, changed(narrow(report), "acceptance_rate", 0.5))
     assert verdicts(found)["tli", "acceptance_rate"] == "no interval"
     assert found.passed
 
 
 def test_a_row_that_is_gone_fails_and_a_new_one_does_not(report):
-    less = copy.deepcopy(report)
-    del less["rows"][TLI]
+    less = replace(report, rows=report.rows[:TLI] + report.rows[TLI + 1 :])
     assert compare(report, less).gone == ["tli (package), T = 1"]
     assert not compare(report, less).passed
     assert compare(less, report).new == ["tli (package), T = 1"]
@@ -136,24 +127,20 @@ def test_a_row_that_is_gone_fails_and_a_new_one_does_not(report):
 
 
 def test_another_kept_size_is_the_same_row(report):
-    after = copy.deepcopy(report)
-    after["rows"][TLI]["kept"] = 12
-    assert compare(report, after).passed
+    assert compare(report, changed_row(report, TLI, kept=12)).passed
 
 
 def test_a_lost_proof_and_greedy_differences_fail(report):
-    unproved = copy.deepcopy(report)
-    unproved["rows"][TLI]["lossless"] = "not proven"
+    unproved = changed_row(report, TLI, lossless="not proven")
     assert compare(report, unproved).lost == ["tli (package), T = 1: was proved lossless (exact), is not proven"]
-    different = copy.deepcopy(report)
-    different["greedy_identity"]["different"] = 2
+    different = replace(report, greedy_identity=replace(report.greedy_identity, different=2))
     assert compare(report, different).lost == ["greedy outputs that differ from plain decoding's: 0, now 2"]
     assert compare(unproved, report).passed
     assert compare(different, report).passed
 
 
 def test_speed_of_two_machines_is_not_compared(report):
-    other = changed(narrow(report), "speedup_vs_autoregressive", 0.5) | {"device": "cuda"}
+    other = replace(changed(narrow(report), "speedup_vs_autoregressive", 0.5), device="cuda")
     found = compare(narrow(report), other)
     assert found.passed
     assert found.notes == ["device differs: cpu and cuda; speed is not compared"]
@@ -161,16 +148,15 @@ def test_speed_of_two_machines_is_not_compared(report):
 
 
 def test_different_work_is_refused(report):
-    other = copy.deepcopy(report)
-    other["prompts"]["suite"] = "humaneval"
+    other = replace(report, prompts=replace(report.prompts, suite="humaneval"))
     with pytest.raises(ReportError, match=r"prompts.suite: expected 'pycode' as in the first, got 'humaneval'"):
         compare(report, other)
 
 
 def test_command_line(report, tmp_path, capsys):
     good, bad, broken = (tmp_path / name for name in ("good.json", "bad.json", "broken.json"))
-    good.write_text(json.dumps(narrow(report)))
-    bad.write_text(json.dumps(changed(narrow(report), "acceptance_rate", 0.5)))
+    good.write_bytes(to_json(narrow(report)))
+    bad.write_bytes(to_json(changed(narrow(report), "acceptance_rate", 0.5)))
     broken.write_text("{}")
     assert main([str(good), str(good)]) == 0
     assert main([str(good), str(bad)]) == 1

@@ -32,17 +32,17 @@ THREE = ((5, 3, 2), (5, 5, 5), (5, 1, 0))
 
 def test_positions_by_hand():
     found = positions([made(*THREE)])
-    assert [(item["position"], item["accepted"], item["verified"]) for item in found] == [
+    assert [(item.position, item.accepted, item.verified) for item in found] == [
         (1, 2, 3), (2, 2, 2), (3, 1, 2), (4, 1, 1), (5, 1, 1),
     ]  # fmt: skip
-    assert [item["rate"] for item in found] == [2 / 3, 1.0, 0.5, 1.0, 1.0]
-    assert found[0]["low"] is found[0]["high"] is None  # one prompt has no interval
+    assert [item.rate for item in found] == [2 / 3, 1.0, 0.5, 1.0, 1.0]
+    assert found[0].low is found[0].high is None  # one prompt has no interval
 
 
 def test_intervals_over_prompts_hold_the_rate():
     first, *_ = positions([made(*THREE, prompt="a"), made((5, 1, 0), (5, 2, 1), prompt="b")])
-    assert (first["accepted"], first["verified"]) == (3, 5)
-    assert first["low"] <= 0.6 <= first["high"]
+    assert (first.accepted, first.verified) == (3, 5)
+    assert first.low <= 0.6 <= first.high
 
 
 def chain(drafted: int) -> st.SearchStrategy[tuple[int, int, int]]:
@@ -58,8 +58,8 @@ rounds_of_chains = st.lists(st.integers(0, 8).flatmap(chain), min_size=1, max_si
 def test_positions_add_up_to_the_row(rounds):
     item = made(*rounds)
     found = positions([item])
-    assert sum(place["accepted"] for place in found) == item.accepted
-    assert sum(place["verified"] for place in found) == item.verified
+    assert sum(place.accepted for place in found) == item.accepted
+    assert sum(place.verified for place in found) == item.verified
 
 
 def test_oracle_by_hand():
@@ -88,7 +88,7 @@ def test_repeats_are_the_same_work_and_count_once():
 def test_drafter_forwards_are_told_only_where_they_are_the_drafts():
     (chain_entry,) = by_round([made(*THREE)], COSTS, {KEY})
     (tree_entry,) = by_round([made(*THREE)], COSTS, set())
-    assert chain_entry["drafter_forwards"] == 15
-    assert tree_entry["drafter_forwards"] is None
+    assert chain_entry.drafter_forwards == 15
+    assert tree_entry.drafter_forwards is None
     plain = dataclasses.replace(made((0, 0, 0)), configuration=dataclasses.replace(KEY, executor="autoregressive"))
-    assert by_round([plain], COSTS, set()) == []
+    assert by_round([plain], COSTS, set()) == ()

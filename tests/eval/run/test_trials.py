@@ -13,7 +13,7 @@ from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
-from eval.run import metrics
+from eval.report.rows import greedy_identity, rows
 from eval.run.configurations import Drafter, contenders
 from eval.run.greedy_check import GreedyCheck
 from eval.run.records import PACKAGE, UNPRUNED
@@ -53,9 +53,9 @@ def test_every_contender_emits_and_greedy_ones_emit_the_targets_own(harness):
     greedy = [item for item in speculative if item.configuration.temperature == 0]
     assert {item.greedy for item in greedy} == {"identical"}
     assert {item.greedy for item in records if item not in greedy} == {None}
-    identity_of = metrics.greedy_identity(records, exact=True)
-    assert (identity_of["status"], identity_of["outputs"]) == ("ok", len(greedy))
-    json.dumps(metrics.rows(records, "standard"), allow_nan=False)
+    identity_of = greedy_identity(records, exact=True)
+    assert (identity_of.status, identity_of.outputs) == ("ok", len(greedy))
+    json.dumps([vars(row) for row in rows(records, "standard")], allow_nan=False)
 
 
 class Careless(Rejection):
@@ -73,9 +73,9 @@ def test_a_sampler_that_emits_a_wrong_token_is_caught(harness, monkeypatch):
     )
     made = harness()
     records = [item for task in TASKS for item in made.trial(task, 0)]
-    found = metrics.greedy_identity(records, exact=True)
-    assert found["status"] == "error"
-    assert {item["sampler"] for item in found["failed"]} == {"careless"}
+    found = greedy_identity(records, exact=True)
+    assert found.status == "error"
+    assert {item.sampler for item in found.failed} == {"careless"}
 
 
 def test_contenders_take_turns_in_alternating_order_and_repeats_repeat_the_work(harness):

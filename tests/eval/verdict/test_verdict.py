@@ -67,7 +67,7 @@ def test_no_gain_is_plain_decoding_and_why(found, said):
     assert choice.use.plain
     assert choice.speedup.ratio == 1
     assert choice.reason == said + (
-        ": a draft costs 0.25 of a target forward and is accepted with probability 0.75, and verifying one token more makes a "
+        ": a draft costs c = 0.25 of a target forward and is accepted with probability 0.75, and verifying one token more makes a "
         "forward 1.20 times as long"
     )
     assert [item.speedup.ratio for item in choice.next] == [found.ratio]

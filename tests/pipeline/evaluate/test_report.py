@@ -2,10 +2,11 @@
 
 import pytest
 
+from eval.report.schema import ModelId
 from eval.report.sources import Further
 from pipeline.evaluate.report import _of_this_pair
 
-MODELS = {"target": {"id": "big", "revision": "sha256:1"}, "drafter": {"id": "small", "revision": "sha256:2"}}
+MODELS = {"target": ModelId("big", "sha256:1"), "drafter": ModelId("small", "sha256:2")}
 SAME = {"target": "sha256:1", "drafter": "sha256:2"}
 
 

@@ -15,7 +15,8 @@ from drafters.samplers.draft import Sampler, Verdict
 from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.rejection import Rejection
-from eval.report.write import COST_FIELDS, HEAD_FIELDS, ROW_FIELDS
+from eval.report.row import ReportRow
+from eval.report.schema import Prices, Report, required
 from eval.run.records import parse
 from pipeline.config.hydra_config import load
 from pipeline.errors import ConfigError, PipelineError
@@ -84,10 +85,10 @@ def test_report_and_records(done):
         "manifest.json", "recommended.json", "records.jsonl", "report.csv", "report.html", "report.json",
     ]  # fmt: skip
     report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
-    assert tuple(report)[: len(HEAD_FIELDS)] == HEAD_FIELDS
+    assert tuple(report)[: len(required(Report))] == required(Report)
     assert (report["schema"], report["device"], report["dtype"], report["pair"]) == (1, "cpu", "fp32", "local")
     assert (report["vocabulary"], report["kept"], report["coverage"]) == (13, 6, 1.0)
-    assert all(report["costs"][name] > 0 for name in COST_FIELDS)
+    assert all(report["costs"][name] for name in required(Prices))
     assert report["models"]["target"]["id"] == "target"
     assert str(out.parents[2]) not in (out / "report.json").read_text()
     found = {(row["drafter"], row["sampler"], row["kept"], row["temperature"]) for row in report["rows"]}
@@ -98,7 +99,7 @@ def test_report_and_records(done):
             (None, None, None, temperature), ("unpruned", "standard", 13, temperature), ("foreign", "tli", 13, temperature),
         } <= found  # fmt: skip
     for row in report["rows"]:
-        assert tuple(row)[: len(ROW_FIELDS)] == ROW_FIELDS
+        assert tuple(row)[: len(required(ReportRow))] == required(ReportRow)
         assert row["tokens_per_second"] > 0
         assert (row["prompts"], row["repeats"]) == (3, 2)
         assert row["executor"] == ("speculative" if row["sampler"] else "autoregressive")
@@ -125,7 +126,7 @@ def test_what_is_said_when_made_and_when_reused(place, done):
     stages = lines[0].removeprefix("to make: ").split(" -> ")
     assert stages[:2] + stages[-2:] == ["count", "prune", "package", "eval"]
     assert any(line.startswith("evaluating ") and line.endswith(" s") for line in lines)
-    assert "6 of 13 tokens kept, 100.0 % of target text covered" in lines
+    assert "6 of 13 tokens kept, 100.0 % of the counted text covered" in lines
     package = Path(next(line for line in lines if line.startswith("package: ")).removeprefix("package: "))
     assert package.is_absolute()
     assert (package / "drafters.json").is_file()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from eval.report.html.charts import Line, Mark, Point, Scale, intervals, lines
 from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, TableCell, number, words
 from eval.report.html.svg import two
-from eval.report.row_names import Row, drafters, fastest, identity, is_plain, label, sorted_by_drafter, temperatures
+from eval.report.row import Position, ReportRow, RowRounds
+from eval.report.row_names import drafters, fastest, label, label_with_drafter, sorted_by_drafter, temperatures
+from eval.report.schema import Report
 from eval.run.records import PACKAGE, UNPRUNED
 
-COMMAND = 'make eval ARGS="..."'
 
-
-def by_sampler(report: Mapping[str, Any]) -> Section:
+def by_sampler(report: Report) -> Section:
     """Acceptance rate, block efficiency and speed-up of every row, with intervals."""
-    rows = report["rows"]
+    rows = report.rows
     names = drafters(rows)
     figures = []
     for temperature in temperatures(rows):
-        here = [row for row in rows if row["temperature"] == temperature and not is_plain(row)]
+        here = [row for row in rows if row.temperature == temperature and not row.plain]
         here = sorted_by_drafter(sorted(here, key=_tokens_per_forward), names)
         for field, unit, reference in (
             ("acceptance_rate", "acceptance", None),
@@ -44,8 +43,8 @@ def by_sampler(report: Mapping[str, Any]) -> Section:
 EXPECTED = {"acceptance_rate": "acceptance", "block_efficiency": "tokens_per_forward"}  # of a measured figure
 
 
-def _what_is_shown(rows: Sequence[Row]) -> str:
-    if not any(row.get("acceptance") is not None for row in rows):
+def _what_is_shown(rows: Sequence[ReportRow]) -> str:
+    if not any(row.acceptance is not None for row in rows):
         return "Dots are measured."
     return (
         "Acceptance and tokens per forward are expected, on the same text for all (measured where the note says so); speed-ups are "
@@ -53,33 +52,37 @@ def _what_is_shown(rows: Sequence[Row]) -> str:
     )
 
 
-def _tokens_per_forward(row: Row) -> float:
-    return -(row.get("tokens_per_forward") or row["block_efficiency"] or 0.0)
+def _tokens_per_forward(row: ReportRow) -> float:
+    return -(row.tokens_per_forward or row.block_efficiency or 0.0)
 
 
-def _mark(row: Row, field: str, names: list[str], rows: Sequence[Row]) -> Mark:
-    name, note = field, f"[{row['drafter']}]"
-    if field in EXPECTED and any(other.get(EXPECTED[field]) is not None for other in rows):
-        if row.get(EXPECTED[field]) is not None:
+def _mark(row: ReportRow, field: str, names: list[str], rows: Sequence[ReportRow]) -> Mark:
+    name, note = field, f"[{row.drafter}]"
+    if field in EXPECTED and any(other.estimate(EXPECTED[field]) is not None for other in rows):
+        if row.estimate(EXPECTED[field]) is not None:
             name = EXPECTED[field]
         else:
             note += " measured"
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    return Mark(label(row, rows), row[name], low, high, names.index(row["drafter"]), note=note)
+    found = row.estimate(name)
+    value, low, high = (None, None, None) if found is None else (found.value, found.low, found.high)
+    return Mark(label(row, rows), value, low, high, names.index(str(row.drafter)), note=note)
 
 
-def by_position(report: Mapping[str, Any]) -> Part:
+def by_position(report: Report) -> Part:
     """Acceptance at the 1st, 2nd, ... drafted position: three rows as lines, all as a table."""
-    title, entries = "Acceptance by position", [item for item in (report.get("rounds") or []) if item["positions"]]
+    title, entries = "Acceptance by position", [item for item in (report.rounds or []) if item.positions]
     if not entries:
-        return Missing("positions", title, "this report holds nothing about single rounds", [COMMAND])
-    rows, found = report["rows"], {identity(item): item["positions"] for item in entries}
+        return Missing("positions", title, "this report holds nothing about single rounds", [report.command("eval")])
+    rows, found = report.rows, {item.identity: item.positions for item in entries}
     figures = []
     for temperature in temperatures(entries):
-        chosen = [row for row in _chosen(rows, temperature) if identity(row) in found]
+        chosen = [row for row in _chosen(rows, temperature) if row.identity in found]
         if not chosen:
             continue
-        series = [Line(_name(row, rows), _points(found[identity(row)]), number) for number, row in enumerate(chosen)]
+        series = [
+            Line(label_with_drafter(row, rows), _points(found[row.identity]), number)
+            for number, row in enumerate(chosen)
+        ]
         heading = f"Accepted, given that it was tested, T = {temperature:g}"
         chart = lines(
             series, heading, Scale("position in the draft"), Scale("accepted / tested", two, top=1.0), apart=4.0
@@ -96,41 +99,33 @@ def by_position(report: Mapping[str, Any]) -> Part:
     )
 
 
-def _chosen(rows: Sequence[Row], temperature: float) -> list[Row]:
+def _chosen(rows: Sequence[ReportRow], temperature: float) -> Sequence[ReportRow]:
     """Most tokens per forward, the unpruned reference, the fastest; each once."""
-    here = [row for row in rows if row["temperature"] == temperature and not is_plain(row)]
+    here = [row for row in rows if row.temperature == temperature and not row.plain]
     best = max(
-        (row for row in here if row["drafter"] == PACKAGE), key=lambda row: row["block_efficiency"] or 0.0, default=None
+        (row for row in here if row.drafter == PACKAGE), key=lambda row: row.block_efficiency or 0.0, default=None
     )
-    reference = next((row for row in here if row["drafter"] == UNPRUNED), None)
-    found: list[Row] = []
+    reference = next((row for row in here if row.drafter == UNPRUNED), None)
+    found: list[ReportRow] = []
     for row in (best, reference, fastest(rows, temperature)):
         if row is not None and row not in found:
             found.append(row)
     return found
 
 
-def _name(row: Row, rows: Sequence[Row]) -> str:
-    return f"{label(row, rows)} ({row['drafter']})"
+def _points(positions: Sequence[Position]) -> list[Point]:
+    return [Point(item.position, item.rate, item.low, item.high) for item in positions if item.rate is not None]
 
 
-def _points(positions: Sequence[Mapping[str, Any]]) -> list[Point]:
-    return [
-        Point(item["position"], item["rate"], item["low"], item["high"])
-        for item in positions
-        if item["rate"] is not None
-    ]
-
-
-def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> HtmlTable:
-    most = max(len(item["positions"]) for item in entries)
+def _positions(entries: Sequence[RowRounds], rows: Sequence[ReportRow]) -> HtmlTable:
+    most = max(len(item.positions) for item in entries)
     columns = ("T", "sampler", "drafter", *map(str, range(1, most + 1)))
     cells = []
     for item in entries:
-        first: list[TableCell] = [number(item["temperature"], "{:g}"), words(label(item, rows)), words(item["drafter"])]
+        first: list[TableCell] = [number(item.temperature, "{:g}"), words(label(item, rows)), words(item.drafter)]
         rates = [
-            number(place["rate"], tint=place["rate"], note=f"{place['accepted']:,} of {place['verified']:,} accepted")
-            for place in item["positions"]
+            number(place.rate, tint=place.rate, note=f"{place.accepted:,} of {place.verified:,} accepted")
+            for place in item.positions
         ]
         cells.append([*first, *rates, *[words("")] * (most - len(rates))])
     return HtmlTable(
@@ -138,18 +133,20 @@ def _positions(entries: Sequence[Row], rows: Sequence[Row]) -> HtmlTable:
     )
 
 
-def against_optimum(report: Mapping[str, Any]) -> Part:
+def against_optimum(report: Report) -> Part:
     """Each verifier beside the best lossless one for the way its drafts are drawn."""
-    title, every = "Gap to the optimal transport", report["rows"]
+    title, every = "Gap to the optimal transport", report.rows
     # At temperature 0 distributions are one-hot and every lossless verifier is optimal.
-    rows = [row for row in every if row.get("optimal_acceptance") is not None and row["temperature"] > 0]
+    rows = [row for row in every if row.optimal_acceptance is not None and row.temperature > 0]
     if not rows:
         reason = "no laws (p, q) were logged at a temperature above 0"
-        return Missing("optimum", title, reason, ['make eval ARGS="eval.law_rounds=48 eval.temperatures=[1]"'])
+        return Missing(
+            "optimum", title, reason, [report.command("eval", "eval.law_rounds=48", "eval.temperatures=[1]")]
+        )
     names = drafters(every)
     figures = []
     for temperature in temperatures(rows):
-        here = sorted_by_drafter([row for row in rows if row["temperature"] == temperature], names)
+        here = sorted_by_drafter([row for row in rows if row.temperature == temperature], names)
         marks = [_optimum_mark(row, names, every) for row in here]
         heading = f"Acceptance at one node, T = {temperature:g}"
         drawn = intervals(marks, heading, "probability that one of the k drafts is accepted", two)
@@ -166,26 +163,26 @@ def against_optimum(report: Mapping[str, Any]) -> Part:
     )
 
 
-def _optimum_mark(row: Row, names: list[str], rows: Sequence[Row]) -> Mark:
-    best = row["optimal_acceptance"]
-    note = f"optimum {best:.3f}, k = {row['drafts_at_root']} [{row['drafter']}]"
-    return Mark(label(row, rows), row["expected_acceptance"], series=names.index(row["drafter"]), best=best, note=note)
+def _optimum_mark(row: ReportRow, names: list[str], rows: Sequence[ReportRow]) -> Mark:
+    best = row.optimal_acceptance
+    note = f"optimum {best:.3f}, k = {row.drafts_at_root} [{row.drafter}]"
+    return Mark(label(row, rows), row.expected_acceptance, series=names.index(str(row.drafter)), best=best, note=note)
 
 
-def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> HtmlTable:
+def _optimum_table(rows: Sequence[ReportRow], every: Sequence[ReportRow]) -> HtmlTable:
     columns = ("T", "sampler", "drafter", "k", "expected", "optimum", "gap", "laws", "measured at the root", "rounds")
     cells = [
         [
-            number(row["temperature"], "{:g}"),
+            number(row.temperature, "{:g}"),
             words(label(row, every)),
-            words(row["drafter"]),
-            number(row["drafts_at_root"], "{:d}"),
-            number(row["expected_acceptance"], "{:.3f}"),
-            number(row["optimal_acceptance"], "{:.3f}"),
+            words(row.drafter),
+            number(row.drafts_at_root, "{:d}"),
+            number(row.expected_acceptance, "{:.3f}"),
+            number(row.optimal_acceptance, "{:.3f}"),
             number(_gap(row), "{:.3f}"),
-            number(row["common_laws"], "{:,d}"),
-            number(row["measured_at_root"], "{:.3f}"),
-            number(row["law_rounds"], "{:,d}"),
+            number(row.common_laws, "{:,d}"),
+            number(row.measured_at_root, "{:.3f}"),
+            number(row.law_rounds, "{:,d}"),
         ]
         for row in rows
     ]
@@ -198,7 +195,7 @@ def _optimum_table(rows: Sequence[Row], every: Sequence[Row]) -> HtmlTable:
     )
 
 
-def _gap(row: Row) -> float | None:
+def _gap(row: ReportRow) -> float | None:
     """Without the minus sign of rounding."""
-    gap = row["gap_to_optimum"]
+    gap = row.gap_to_optimum
     return gap if gap is None or abs(gap) >= 5e-4 else 0.0

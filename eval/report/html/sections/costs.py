@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from eval.report.html.charts import Bar, Mark, bars, intervals
 from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, number, words
 from eval.report.html.svg import two
-from eval.report.row_names import Row, drafters, identity, is_plain, label, sorted_by_drafter, temperatures
+from eval.report.row import Key, ReportRow
+from eval.report.row_names import drafters, label, sorted_by_drafter, temperatures
+from eval.report.schema import Prices, Report
 
 DRAFTING, VERIFYING, OTHER = 0, 1, 5
-COMMAND = 'make eval ARGS="..."'
 
 
 @dataclass(frozen=True)
@@ -31,38 +31,38 @@ class Cycle:
         return self.measured - self.drafting - self.verifying
 
 
-def cycle(row: Row, drafter_forwards: int | None, costs: Mapping[str, Any]) -> Cycle | None:
+def cycle(row: ReportRow, drafter_forwards: int | None, costs: Prices) -> Cycle | None:
     """The row's mean round; None where drafter forwards were not counted or nothing was timed.
 
     t(n) is taken at the mean number of drafts, linear between the measured n; None beyond the longest measured forward.
     """
-    prices = {item["drafter"]: item["median"] for item in costs.get("d", [])}
-    times = {item["n"]: item["median"] for item in costs.get("t_n", [])}
-    seconds, forwards = row.get("seconds"), row["target_forwards"]
+    prices = {item.drafter: item.median for item in costs.d}
+    times = {item.n: item.median for item in costs.t_n}
+    seconds, forwards = row.seconds, row.target_forwards
     if not times or not seconds or not forwards or drafter_forwards is None:
         return None
     drafted = drafter_forwards / forwards
-    if drafted + 1 > max(times) or (drafted and row["drafter"] not in prices):
+    if drafted + 1 > max(times) or (drafted and row.drafter not in prices):
         return None
     verifying = float(np.interp(drafted + 1, sorted(times), [times[n] for n in sorted(times)]))
-    drafting = drafted * prices[row["drafter"]] if drafted else 0.0
+    drafting = drafted * prices[str(row.drafter)] if drafted else 0.0
     return Cycle(seconds / forwards, drafting, verifying)
 
 
-def cycles(report: Mapping[str, Any]) -> Part:
+def cycles(report: Report) -> Part:
     """Bars of drafting, verifying and the rest, per token and per round."""
     title = "Cost of a cycle"
-    rows, entries = report["rows"], {identity(item): item for item in (report.get("rounds") or [])}
+    rows, entries = report.rows, {item.identity: item.drafter_forwards for item in report.rounds or ()}
     found = []
     for row in rows:
-        counted = 0 if is_plain(row) else entries.get(identity(row), {}).get("drafter_forwards")
-        if (made := cycle(row, counted, report["costs"])) is not None:
+        counted = 0 if row.plain else entries.get(row.identity)
+        if (made := cycle(row, counted, report.costs)) is not None:
             found.append((row, made))
-    if not any(not is_plain(row) for row, _ in found):
-        return Missing("cycle", title, "this report holds nothing about single rounds", [COMMAND])
+    if not any(not row.plain for row, _ in found):
+        return Missing("cycle", title, "this report holds nothing about single rounds", [report.command("eval")])
     figures = []
     for temperature in temperatures(row for row, _ in found):
-        chosen = [(row, made) for row, made in found if row["temperature"] == temperature]
+        chosen = [(row, made) for row, made in found if row.temperature == temperature]
         heading = f"Milliseconds per emitted token, T = {temperature:g}"
         figures.append(
             Figure(heading, bars([_bar(*item, rows) for item in chosen], heading, "ms per token", "{:.2f} ms".format))
@@ -80,18 +80,18 @@ def cycles(report: Mapping[str, Any]) -> Part:
     )
 
 
-def _bar(row: Row, made: Cycle, rows: Sequence[Row]) -> Bar:
-    scale = 1e3 * row["target_forwards"] / row["tokens"]
+def _bar(row: ReportRow, made: Cycle, rows: Sequence[ReportRow]) -> Bar:
+    scale = 1e3 * row.target_forwards / row.tokens
     parts = (
         (DRAFTING, made.drafting, "drafting"),
         (VERIFYING, made.verifying, "target forward"),
         (OTHER, made.other, "else"),
     )
-    name = label(row, rows) if is_plain(row) else f"{label(row, rows)} \u00b7 {row['drafter']}"
+    name = label(row, rows) if row.plain else f"{label(row, rows)} \u00b7 {row.drafter}"
     return Bar(name, [(series, max(0.0, seconds) * scale, what) for series, seconds, what in parts])
 
 
-def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> HtmlTable:
+def _cycle_table(found: Sequence[tuple[ReportRow, Cycle]], rows: Sequence[ReportRow]) -> HtmlTable:
     columns = (
         "T",
         "sampler",
@@ -106,13 +106,13 @@ def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> Htm
     )
     cells = []
     for row, made in found:
-        tokens = row["tokens"] / row["target_forwards"]
+        tokens = row.tokens / row.target_forwards
         cells.append(
             [
-                number(row["temperature"], "{:g}"),
+                number(row.temperature, "{:g}"),
                 words(label(row, rows)),
-                words(row["drafter"]),
-                number(row["drafted"] / row["target_forwards"], "{:.2f}"),
+                words(row.drafter),
+                number(row.drafted / row.target_forwards, "{:.2f}"),
                 *(number(1e3 * part) for part in (made.drafting, made.verifying, made.other, made.measured)),
                 number(tokens),
                 number(1e3 * made.measured / tokens),
@@ -121,8 +121,8 @@ def _cycle_table(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> Htm
     return HtmlTable(columns, cells, "Means over rounds.", folded="The same as a table")
 
 
-def _notes(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> list[str]:
-    below = [f"{label(row, rows)} at T = {row['temperature']:g}" for row, made in found if made.other < 0]
+def _notes(found: Sequence[tuple[ReportRow, Cycle]], rows: Sequence[ReportRow]) -> list[str]:
+    below = [f"{label(row, rows)} at T = {row.temperature:g}" for row, made in found if made.other < 0]
     if not below:
         return []
     return [
@@ -131,28 +131,28 @@ def _notes(found: Sequence[tuple[Row, Cycle]], rows: Sequence[Row]) -> list[str]
     ]
 
 
-def policies(report: Mapping[str, Any]) -> Part:
+def policies(report: Report) -> Part:
     """Every row's speed-up by costs beside that of an oracle whose drafts are all accepted."""
     title = "Stop policies against an oracle"
-    rows = report["rows"]
+    rows = report.rows
     oracles = {
-        identity(item): item["oracle_by_costs"]
-        for item in report.get("rounds") or []
-        if item["drafter_forwards"] is not None
+        item.identity: item.oracle_by_costs
+        for item in report.rounds or ()
+        if item.drafter_forwards is not None and item.oracle_by_costs is not None
     }
-    shown = [row for row in rows if row.get("speedup_by_costs") is not None and oracles.get(identity(row)) is not None]
+    shown = [row for row in rows if row.speedup_by_costs is not None and row.identity in oracles]
     if not shown:
-        return Missing("policies", title, "this report holds nothing about single rounds", [COMMAND])
+        return Missing("policies", title, "this report holds nothing about single rounds", [report.command("eval")])
     names = drafters(rows)
     figures = []
     for temperature in temperatures(shown):
-        here = sorted_by_drafter([row for row in shown if row["temperature"] == temperature], names)
-        marks = [_against(row, oracles[identity(row)], names, rows) for row in here]
+        here = sorted_by_drafter([row for row in shown if row.temperature == temperature], names)
+        marks = [_against(row, oracles[row.identity], names, rows) for row in here]
         heading = f"Speed-up by costs, T = {temperature:g}"
         figures.append(Figure(heading, intervals(marks, heading, "speed-up over plain decoding", two, 1.0)))
-    stops = sorted({str(row["stop"]) for row in shown})
+    stops = sorted({str(row.stop) for row in shown})
     note = (
-        f'Only one policy was measured ({stops[0]}); measure others with make eval ARGS="stop=...".'
+        f"Only one policy was measured ({stops[0]}); measure others with {report.command('eval', 'stop=...')}."
         if len(stops) == 1
         else ""
     )
@@ -169,12 +169,12 @@ def policies(report: Mapping[str, Any]) -> Part:
     )
 
 
-def _against(row: Row, oracle: float, names: list[str], rows: Sequence[Row]) -> Mark:
-    note = f"oracle {oracle:.2f} [{row['drafter']}]"
-    return Mark(label(row, rows), row["speedup_by_costs"], series=names.index(row["drafter"]), best=oracle, note=note)
+def _against(row: ReportRow, oracle: float, names: list[str], rows: Sequence[ReportRow]) -> Mark:
+    note = f"oracle {oracle:.2f} [{row.drafter}]"
+    return Mark(label(row, rows), row.speedup_by_costs, series=names.index(str(row.drafter)), best=oracle, note=note)
 
 
-def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequence[Row]) -> HtmlTable:
+def _policy_table(shown: Sequence[ReportRow], oracles: Mapping[Key, float], rows: Sequence[ReportRow]) -> HtmlTable:
     columns = (
         "T",
         "sampler",
@@ -188,15 +188,15 @@ def _policy_table(shown: Sequence[Row], oracles: Mapping[Any, float], rows: Sequ
     )
     cells = [
         [
-            number(row["temperature"], "{:g}"),
+            number(row.temperature, "{:g}"),
             words(label(row, rows)),
-            words(row["drafter"]),
-            words(row["stop"]),
-            number(row["drafted"] / row["target_forwards"]),
-            number(100 * (1 - row["accepted"] / row["drafted"]) if row["drafted"] else None, "{:.0f} %"),
-            number(row["speedup_by_costs"], "{:.2f}\u00d7"),
-            number(oracles[identity(row)], "{:.2f}\u00d7"),
-            number(100 * row["speedup_by_costs"] / oracles[identity(row)], "{:.0f} %"),
+            words(row.drafter),
+            words(row.stop),
+            number(row.drafted / row.target_forwards),
+            number(100 * (1 - row.accepted / row.drafted) if row.drafted else None, "{:.0f} %"),
+            number(row.speedup_by_costs, "{:.2f}\u00d7"),
+            number(oracles[row.identity], "{:.2f}\u00d7"),
+            number(100 * (row.speedup_by_costs or 0.0) / oracles[row.identity], "{:.0f} %"),
         ]
         for row in shown
     ]

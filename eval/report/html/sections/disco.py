@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from eval.report.html.charts import Line, Mark, Point, Scale, intervals, lines
 from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, TableCell, number, words
 from eval.report.html.svg import two
-from eval.report.sources import DISCO_COMMAND
+from eval.report.sources import Calibration, Disco, Replay
 from eval.stop.policy_comparison import ORACLE
 
-Item = Mapping[str, Any]
 ACCEPTED = "accepted"  # the classifier's output for the draft at hand
 
 
-def disco(found: Item | None) -> Part:
+def disco(found: Disco | None, command: str) -> Part:
     """Every policy beside the oracle, ROC and calibration."""
     title = "Stop policies on held-out prompts, and the classifier behind DISCO"
     if found is None:
-        return Missing("disco", title, "no classifier was trained", [DISCO_COMMAND, "make report"])
+        return Missing("disco", title, "no classifier was trained", [command, "make report"])
     return Section(
         "disco",
         title,
@@ -31,7 +29,7 @@ def disco(found: Item | None) -> Part:
     )
 
 
-def _replayed(item: Item) -> Figure:
+def _replayed(item: Replay) -> Figure:
     best = next((row["speed"] for row in item["rows"] if row["policy"] == ORACLE), None)
     rows = sorted((row for row in item["rows"] if row["policy"] != ORACLE), key=lambda row: -row["speed"])
     marks = [
@@ -42,7 +40,7 @@ def _replayed(item: Item) -> Figure:
     return Figure(heading, intervals(marks, heading, "speed-up over plain decoding, by costs", two, 1.0))
 
 
-def _quality(items: Sequence[Item]) -> list[Figure]:
+def _quality(items: Sequence[Calibration]) -> list[Figure]:
     figures = []
     for item in items:
         if item["output"] != ACCEPTED:
@@ -63,7 +61,7 @@ def _square(line: Line, heading: str, x: str, y: str) -> Figure:
     return Figure(heading, lines([line], heading, Scale(x, two, top=1.0), Scale(y, two, top=1.0), diagonal=True))
 
 
-def _policies(items: Sequence[Item]) -> HtmlTable:
+def _policies(items: Sequence[Replay]) -> HtmlTable:
     columns = (
         "suite",
         "T",
@@ -96,7 +94,7 @@ def _percent(share: float | None) -> TableCell:
     return number(None if share is None else 100 * share, "{:.0f} %")
 
 
-def _calibration(items: Sequence[Item]) -> HtmlTable:
+def _calibration(items: Sequence[Calibration]) -> HtmlTable:
     rows = [
         [
             number(item["temperature"], "{:g}"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from eval.report.html.charts import Lane, Line, Point, Scale, lines, timeline
 from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, number, spread, words
 from eval.report.html.svg import two
-from eval.report.row_names import temperatures
-from eval.report.sources import CURVE_COMMAND, DSI_COMMAND
+from eval.report.sources import Curve, CurvePoint, Timeline
+from eval.run.metrics import Estimate
 
 RENDER = "make report"
 KINDS = {"draft": 0, "verify": 2, "stale": 5}
@@ -19,15 +18,15 @@ def _count(value: float) -> str:
     return f"{value / 1e3:g}k" if value >= 1000 and value % 100 == 0 else f"{value:,.0f}"
 
 
-def kept_size(curve: Mapping[str, Any] | None) -> Part:
+def kept_size(curve: Curve | None, command: str) -> Part:
     """Acceptance by the number of kept tokens, one line per variant, the chosen size marked."""
     title = "How many tokens to keep"
     if curve is None or not curve["points"]:
-        return Missing("curve", title, "acceptance by kept vocabulary was not measured", [CURVE_COMMAND, RENDER])
+        return Missing("curve", title, "acceptance by kept vocabulary was not measured", [command, RENDER])
     variants = list(dict.fromkeys(point["variant"] for point in curve["points"]))
     knee = curve.get("knee")
     figures = []
-    for temperature in temperatures(curve["points"]):
+    for temperature in sorted({point["temperature"] for point in curve["points"]}):
         here = [point for point in curve["points"] if point["temperature"] == temperature]
         series = [_variant(here, name, variants.index(name)) for name in variants]
         heading = f"Acceptance by kept tokens, T = {temperature:g}"
@@ -48,26 +47,22 @@ def kept_size(curve: Mapping[str, Any] | None) -> Part:
     )
 
 
-def _variant(points: list[Mapping[str, Any]], name: str, series: int) -> Line:
+def _variant(points: Sequence[CurvePoint], name: str, series: int) -> Line:
     own = sorted((point for point in points if point["variant"] == name), key=lambda point: point["kept"])
-    places = [
-        Point(
-            point["kept"], point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high")
-        )
-        for point in own
-    ]
-    return Line(name, places, series)
+    return Line(name, [Point(point["kept"], *_rate(point)) for point in own], series)
 
 
-def _curve_table(points: list[Mapping[str, Any]]) -> HtmlTable:
+def _rate(point: CurvePoint) -> tuple[float, float | None, float | None]:
+    return point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high")
+
+
+def _curve_table(points: Sequence[CurvePoint]) -> HtmlTable:
     rows = [
         [
             number(point["temperature"], "{:g}"),
             words(point["variant"]),
             number(point["kept"], "{:,}"),
-            spread(
-                point["acceptance_rate"], point.get("acceptance_rate_low"), point.get("acceptance_rate_high"), "{:.3f}"
-            ),
+            spread(Estimate(*_rate(point)), 3),
             number(point.get("speedup"), "{:.2f}\u00d7"),
         ]
         for point in points
@@ -75,12 +70,12 @@ def _curve_table(points: list[Mapping[str, Any]]) -> HtmlTable:
     return HtmlTable(("T", "variant", "kept", "acceptance rate", "speed-up"), rows, folded="The same as a table")
 
 
-def dsi(found: Mapping[str, Any] | None) -> Part:
+def dsi(found: Timeline | None) -> Part:
     """Who computed what when, one timeline per run on the same axis."""
     title = "Distributed speculative inference: who works when"
-    spans = [span for run in (found or {"runs": []})["runs"] for lane in run["lanes"] for span in lane["spans"]]
+    spans = [span for run in (found["runs"] if found else ()) for lane in run["lanes"] for span in lane["spans"]]
     if found is None or not spans:
-        return Missing("dsi", title, "no timeline was recorded", [DSI_COMMAND, RENDER])
+        return Missing("dsi", title, "no timeline was recorded", ["make dsi-sim", RENDER])
     end = max(span["end"] for span in spans)
     figures = []
     for run in found["runs"]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from eval.report.html.parts import HtmlTable, Missing, Part, Section, TableCell, number, words
 from eval.report.html.sections.results import PROVED
+from eval.report.schema import Report
+from eval.report.sources import Certificate, PlantedBug, SamplerProof
 
 COMMAND = "make lossless"
 
 
-def lossless(report: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> Part:
+def lossless(report: Report, certificate: Certificate | None) -> Part:
     """One line per sampler, the planted bugs, and greedy identity on real prompts."""
     title = "Losslessness"
     if certificate is None:
@@ -19,7 +20,7 @@ def lossless(report: Mapping[str, Any], certificate: Mapping[str, Any] | None) -
     samplers = certificate["samplers"]
     proved = sum(entry["status"] in PROVED for entry in samplers.values())
     matrix = certificate.get("matrix") or []
-    whose, other = _whose(report, certificate), report.get("code") not in (None, certificate["code"])
+    whose, other = _whose(report, certificate), report.code not in (None, certificate["code"])
     return Section(
         "lossless",
         title,
@@ -32,19 +33,19 @@ def lossless(report: Mapping[str, Any], certificate: Mapping[str, Any] | None) -
     )
 
 
-def greedy(report: Mapping[str, Any]) -> str:
+def greedy(report: Report) -> str:
     """The sentence about outputs at temperature 0."""
-    found = report["greedy_identity"]
-    if not found["outputs"]:
+    found = report.greedy_identity
+    if not found.outputs:
         return "No output at temperature 0 was measured."
     return (
-        f"Real prompts at T = 0: {found['identical']:,} of {found['outputs']:,} outputs identical to plain greedy decoding, "
-        f"{found['ties']:,} ties, {found['different']:,} different."
+        f"Real prompts at T = 0: {found.identical:,} of {found.outputs:,} outputs identical to plain greedy decoding, "
+        f"{found.ties:,} ties, {found.different:,} different."
     )
 
 
-def _whose(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
-    code, own = certificate["code"], report.get("code")
+def _whose(report: Report, certificate: Certificate) -> str:
+    code, own = certificate["code"], report.code
     where = f"certificate of code {code[:12]}, {certificate['device']}, {certificate['dtype']}"
     if own is None:
         return f"The {where}; the report does not say which code it measured."
@@ -53,12 +54,12 @@ def _whose(report: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
     return f"The {where} is NOT of the code that was measured here ({own[:12]}); run: {COMMAND}."
 
 
-def _samplers(samplers: Mapping[str, Mapping[str, Any]]) -> HtmlTable:
+def _samplers(samplers: Mapping[str, SamplerProof]) -> HtmlTable:
     columns = ("sampler", "proved", "cells", "largest error", "samples", "detects TV from", "smallest p", "bugs found")
     return HtmlTable(columns, [_sampler(name, entry) for name, entry in samplers.items()])
 
 
-def _sampler(name: str, entry: Mapping[str, Any]) -> Sequence[TableCell]:
+def _sampler(name: str, entry: SamplerProof) -> Sequence[TableCell]:
     p_values = [value for value in (entry.get("p_values") or {}).values() if value is not None]
     planted, killed = entry.get("mutants"), entry.get("mutants_killed")
     passed = entry["status"] in PROVED
@@ -75,7 +76,7 @@ def _sampler(name: str, entry: Mapping[str, Any]) -> Sequence[TableCell]:
     ]
 
 
-def _matrix(matrix: Sequence[Mapping[str, Any]]) -> HtmlTable:
+def _matrix(matrix: Sequence[PlantedBug]) -> HtmlTable:
     """One line per planted bug; a test that was not made for it stays empty."""
     kinds = list(dict.fromkeys(item["test"] for item in matrix))
     bugs: dict[tuple[str, str], dict[str, bool]] = {}

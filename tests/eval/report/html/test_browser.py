@@ -40,7 +40,7 @@ def opened(page: Path, width: int) -> tuple[list[str], tuple[int, int]]:
 @pytest.mark.parametrize("width", [500, 1280])  # narrower windows are not made without a screen
 def test_opens_without_a_message(runs, report, tmp_path, width):
     page = tmp_path / "report.html"
-    page.write_bytes(render(report, further(runs, report["code"])))
+    page.write_bytes(render(report, further(runs, report.code)))
     messages, size = opened(page, width)
     assert messages == []
     assert size == (width, 900)

@@ -1,10 +1,11 @@
 """The page: everything it shows is in its sources, nothing it shows can run, and what is missing names its command."""
 
 import base64
-import copy
 import hashlib
 import html
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -13,8 +14,8 @@ from eval.report.__main__ import main
 from eval.report.html import page
 from eval.report.html.page import parts, render
 from eval.report.html.parts import Missing, Section
-from eval.report.shapes import ReportError, check
-from eval.report.sources import REPORT, Further, further
+from eval.report.schema import REPORT, to_json
+from eval.report.sources import Further, ReportError, further
 from tests.eval.report.conftest import EXPECTED
 
 VOID = {"meta", "link"}
@@ -51,11 +52,11 @@ class Reader(HTMLParser):
 @pytest.fixture
 def whole(runs, report) -> Reader:
     """The page with everything on it."""
-    return Reader(render(report, further(runs, report["code"])).decode())
+    return Reader(render(report, further(runs, report.code)).decode())
 
 
 def test_every_part_is_there_and_has_its_figures(runs, report):
-    made = parts(report, further(runs, report["code"]))
+    made = parts(report, further(runs, report.code))
     assert [part.id for part in made] == [
         "use", "samplers", "results", "positions", "lossless", "optimum", "papers", "cycle", "policies", "curve", "disco", "dsi",
     ]  # fmt: skip
@@ -69,14 +70,14 @@ def test_every_part_is_there_and_has_its_figures(runs, report):
 
 
 def test_what_is_missing_names_the_command(report):
-    bare = {name: value for name, value in report.items() if name not in ("rounds", "verdict")}
-    bare["rows"] = [row | {"optimal_acceptance": None} for row in report["rows"] if row["preset"] != "rrs_batch"]
+    rows = tuple(replace(row, optimal_acceptance=None) for row in report.rows if row.preset != "rrs_batch")
+    bare = replace(report, rounds=None, verdict=None, rows=rows)
     missing = {part.id: part.commands for part in parts(bare, Further()) if isinstance(part, Missing)}
     assert set(missing) == {
         "use", "positions", "lossless", "optimum", "papers", "cycle", "policies", "curve", "disco", "dsi",
     }  # fmt: skip
     assert missing["lossless"] == ["make lossless", "make report"]
-    assert missing["curve"] == ["make sweep", "make report"]
+    assert missing["curve"] == ['make sweep ARGS="pair=pycode"', "make report"]
     text = render(bare).decode()
     for commands in missing.values():
         assert all(html.escape(command, quote=True).replace("&quot;", "&#34;") in text for command in commands)
@@ -103,7 +104,7 @@ def test_links_lead_to_parts(whole):
 
 
 def planted(report):
-    """The report with markup in every text of it."""
+    """JSON with markup in every text of it."""
 
     def plant(value):
         if isinstance(value, dict):
@@ -112,18 +113,20 @@ def planted(report):
             return [plant(item) for item in value]
         return value + NASTY if isinstance(value, str) else value
 
-    made = plant(copy.deepcopy(report))
+    return plant(report)
+
+
+def planted_report(report):
+    made = planted(json.loads(to_json(report)))
     for row in made["rows"]:  # plain decoding is told by its executor
         row["executor"] = row["executor"].removesuffix(NASTY)
-    return made | {"definitions": {NASTY: NASTY}}
+    return REPORT.validate_json(json.dumps(made | {"definitions": {NASTY: NASTY}}))
 
 
 def test_foreign_text_stays_text(runs, report):
-    more = further(runs, report["code"])
-    nasty = Further(
-        *(planted({"rows": [], **dict(item)}) for item in (more.certificate, more.curve, more.disco, more.dsi))
-    )
-    read = Reader(render(planted(report), nasty).decode())
+    more = further(runs, report.code)
+    nasty = Further(*map(planted, (more.certificate, more.curve, more.disco, more.dsi)))
+    read = Reader(render(planted_report(report), nasty).decode())
     assert len(read.named("script")) == 1
     assert not read.named("img")
     assert any(NASTY in text for text in read.text["dd"])
@@ -133,22 +136,20 @@ def test_foreign_text_stays_text(runs, report):
 
 def test_the_table_says_what_the_report_says(whole, report):
     values = [float(tag["data-v"]) for tag in whole.named("td") if "data-v" in tag]
-    for row in report["rows"]:
+    for row in report.rows:
         for field in ("acceptance_rate", "block_efficiency", "tokens_per_second", "speedup_vs_autoregressive"):
-            assert row[field] is None or any(value == pytest.approx(row[field]) for value in values), field
+            own = getattr(row, field)
+            assert own is None or any(value == pytest.approx(own) for value in values), field
     cells = whole.text["td"]
-    row = next(row for row in report["rows"] if row["preset"] == "tli")
-    assert (
-        f"{row['acceptance_rate']:.2f} ({row['acceptance_rate_low']:.2f}\u2013{row['acceptance_rate_high']:.2f})"
-        in cells
-    )
+    row = next(row for row in report.rows if row.preset == "tli")
+    assert f"{row.acceptance_rate:.2f} ({row.acceptance_rate_low:.2f}\u2013{row.acceptance_rate_high:.2f})" in cells
 
 
 def test_what_to_use_is_the_first_thing_on_the_page(whole, report):
     cells, notes = whole.text["td"], whole.text["p"]
-    first, second = report["verdict"]
+    first, second = report.verdict
     for choice in (first, second):
-        assert f"T = {choice['temperature']:g}: {choice['reason']}" in notes
+        assert f"T = {choice.temperature:g}: {choice.reason}" in notes
     assert {"use", "next", "pruned drafter", "5 drafts", "1.31 (1.12\u20131.52)", "faster", "plain decoding"} <= set(
         cells
     )
@@ -162,26 +163,25 @@ def test_what_to_use_is_the_first_thing_on_the_page(whole, report):
 def test_expected_figures_stand_first_and_measured_ones_beneath(whole, report):
     cells, columns = whole.text["td"], whole.text["button"]
     assert {"acceptance", "gain", "tokens per forward", "in words"} <= set(columns)
-    row = next(row for row in report["rows"] if row["preset"] == "tli")
+    row = next(row for row in report.rows if row.preset == "tli")
     assert "0.612 (0.600\u20130.624)" in cells
     assert "-0.050 (-0.060\u2013-0.040)" in cells
     assert any("Measured acceptance and block efficiency" in text for text in whole.text["summary"])
-    assert f"{row['accepted']:,}" in cells
+    assert f"{row.accepted:,}" in cells
 
 
 def test_a_report_of_before_expectations_is_shown_as_it_was(report):
-    old = {name: value for name, value in report.items() if name not in ("verdict", "warnings")}
-    old["rows"] = [{name: value for name, value in row.items() if name not in EXPECTED} for row in report["rows"]]
+    rows = tuple(replace(row, **dict.fromkeys(EXPECTED)) for row in report.rows)
+    old = replace(report, verdict=None, warnings=None, rows=rows)
     read = Reader(render(old).decode())
     assert {"acceptance rate", "block efficiency", "vs plain"} <= set(read.text["button"])
     assert "gain" not in read.text["button"]
     assert any("fastest at T = 0" in text for text in read.text["span"])
-    check(old, REPORT, "report.json", "make eval")
 
 
 def test_certificates_of_other_code_are_called_so(report):
     certificate = {"schema": 1, "code": "d" * 64, "device": "cpu", "dtype": "float64", "samplers": {}}
-    own = certificate | {"code": report["code"]}
+    own = certificate | {"code": report.code}
     warned = "is NOT of the code that was measured here"
     assert warned in render(report, Further(certificate=certificate)).decode()
     assert warned not in render(report, Further(certificate=own)).decode()
@@ -205,20 +205,19 @@ def test_a_page_beyond_two_megabytes_is_refused(report, monkeypatch):
 
 
 def test_a_report_of_four_hundred_rows_fits(report):
-    many = copy.deepcopy(report)
-    for name in ("rows", "rounds"):
-        many[name] = [
-            item | {"stop": f"policy {number}"} for number in range(55) for item in report[name] if item["sampler"]
-        ]
-    assert len(many["rows"]) == 330
+    def copies(items):
+        return tuple(replace(item, stop=f"policy {number}") for number in range(55) for item in items if item.sampler)
+
+    many = replace(report, rows=copies(report.rows), rounds=copies(report.rounds))
+    assert len(many.rows) == 330
     assert len(render(many)) < page.MOST_BYTES
 
 
 def test_empty_measurements_are_no_error(report):
-    for row in report["rows"]:
-        row |= dict.fromkeys(("acceptance_rate", "acceptance_rate_low", "acceptance_rate_high", "tokens_per_second"))
-        row |= {f"speedup_vs_autoregressive{end}": None for end in ("", "_low", "_high")}
-    text = Reader(render(report).decode()).text["text"]
+    names = ["acceptance_rate", "acceptance_rate_low", "acceptance_rate_high", "tokens_per_second"]
+    names += [f"speedup_vs_autoregressive{end}" for end in ("", "_low", "_high")]
+    empty = replace(report, rows=tuple(replace(row, **dict.fromkeys(names)) for row in report.rows))
+    text = Reader(render(empty).decode()).text["text"]
     assert "not measured" in text
 
 
@@ -234,8 +233,8 @@ def test_command_line(runs, capsys):
 
 
 def test_a_later_certificate_proves_earlier_rows(runs, report, capsys):
-    for row in report["rows"]:
-        assert row["lossless"] in (None, "exact")  # as the fixture has it; the certificate beside it disproves rrs
+    for row in report.rows:
+        assert row.lossless in (None, "exact")  # as the fixture has it; the certificate beside it disproves rrs
     main(["--runs", str(runs)])
     text = (runs / "report" / "k1" / "report.html").read_text(encoding="utf-8")
     assert "not proven" in text

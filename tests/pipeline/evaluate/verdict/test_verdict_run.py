@@ -18,9 +18,10 @@ from eval.run.records import SPECULATIVE, Configuration, Record
 from eval.run.sampler_files import Preset
 from eval.run.trials import Task
 from eval.verdict.candidates import Entry
+from pipeline.evaluate import cells
 from pipeline.evaluate.text_expectations import Common
-from pipeline.evaluate.verdict.kept_costs import kept_costs
-from pipeline.evaluate.verdict.verdict_run import FEWEST, _disturbed, _seen, best_trees, split
+from pipeline.evaluate.verdict.few_rows import best_trees
+from pipeline.evaluate.verdict.verdict_run import FEWEST, _disturbed, _seen, split
 
 COSTS = Costs(
     {n: Timing(1.0 + 0.1 * n, 1, 1, 1) for n in range(1, 20)}, {"package": Timing(0.1, 0.1, 0.1, 3)}, 128,
@@ -86,8 +87,8 @@ def test_a_tree_of_another_shape_has_not_its_namesakes_expectation():
     item, entry = row("rrs", 0.6)
     found = common((item, entry))
     other = dataclasses.replace(item, sampler=build("rrs", identity(4), {"branching": [2]}))
-    assert found.row(item)["acceptance"] == pytest.approx(0.6)
-    assert found.row(other)["acceptance"] is None
+    assert found.row(item).acceptance.value == pytest.approx(0.6)
+    assert found.row(other).acceptance is None
     assert found.rounds(other) is None
 
 
@@ -138,7 +139,7 @@ def test_prices_are_measured_once(tmp_path):
         measured.append(1)
         return COSTS
 
-    assert kept_costs(context, measure) == kept_costs(context, measure) == COSTS
+    assert cells.costs(context, measure) == cells.costs(context, measure) == COSTS
     assert measured == [1]
 
 
