@@ -99,7 +99,7 @@ def _description(findings: _Findings) -> str:
     found = findings.values["description"] = read_json(source.folder, DESCRIPTION, root=source.root)
     check_description(found)
     target, drafter, coverage = found["target"], found["drafter"], found["coverage"]
-    covered = "coverage not stated" if coverage is None else f"{coverage:.1%} of the target's text"
+    covered = "coverage not stated" if coverage is None else f"{coverage:.1%} of the counted text"
     return (
         f"{found['name']}: {drafter['kept']:,} of {drafter['vocabulary']:,} tokens of {drafter['id']} "
         f"({covered}), licence {drafter['licence'] or 'not stated'}, for {target['id']}; "

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from drafters.package.recommendation.choices import Choice
 from eval.report.row import Amount, Count, ReportRow, RowRounds, Share
 from eval.run.trials import Warps
+from eval.verdict.prediction import Overheads
 
 SCHEMA = 1
 Known = Annotated[int, Field(ge=1, le=SCHEMA)]  # the schema of a file that this version reads
@@ -64,13 +65,10 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class EngineOverheads:
-    """Seconds that the engine adds to its forwards, see `eval.verdict.prediction.Overheads`."""
+class EngineOverheads(Overheads):
+    """Overheads, and what the forwards of the timed runs should have taken of what whole runs took."""
 
-    request: float
-    draft: float
-    round: Mapping[str, float]
-    forwards_over_measured: float
+    forwards_over_measured: float = 0.0
 
 
 @dataclass(frozen=True)

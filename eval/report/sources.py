@@ -17,6 +17,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's from Python 3
 
 from drafters.errors import DraftersError
 from eval.report.schema import REPORT, Known, Report
+from eval.stop.policy_comparison import PolicyRow
 
 MOST_BYTES = 64 << 20  # of a file that is read: a report of thousands of rows is 10 MB
 EVAL, CERTIFY = 'make eval ARGS="..."', "make lossless"
@@ -125,24 +126,13 @@ class Calibration(TypedDict):
     bins: NotRequired[list[Bin] | None]
 
 
-class ReplayedPolicy(TypedDict):
-    """A stop policy on recorded drafts."""
-
-    policy: str
-    speed: float
-    tokens_per_forward: float
-    drafted_per_round: float
-    wasted: NotRequired[float | None]
-    gap_closed: NotRequired[float | None]
-
-
 class Replay(TypedDict):
     """All policies on the drafts of one suite at one temperature."""
 
     suite: str
     temperature: float
     requests: int
-    rows: list[ReplayedPolicy]
+    rows: list[PolicyRow]
 
 
 @with_config(_READ)

@@ -27,6 +27,7 @@ from drafters.package.components import AFFINITY
 from drafters.probs import warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
+from eval.run.metrics import decimals
 from pipeline.fit import text_and_models as texts
 from pipeline.fit.teacher_forcing import pieces
 from pipeline.fit.text_and_models import Reading, Window, open_reading
@@ -226,11 +227,13 @@ def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any
     if prior is not None:
         tensors = {"index": prior.index, "weight": prior.weight, "share": prior.share}
         write_atomic(context.out / AFFINITY, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        digits = decimals(report["gain_low"], report["gain_high"], 3)
         context.console.print(
             f"prior '{report['prior'].replace('_', ' ')}': acceptance {report['acceptance_tli']:.3f} -> "
-            f"{report['acceptance_rdk']:.3f} on unseen text (gain {report['gain']:+.3f}, 95 % "
-            f"{report['gain_low']:+.3f} to {report['gain_high']:+.3f})",
+            f"{report['acceptance_rdk']:.3f} on unseen text (gain {report['gain']:+.{digits}f}, 95 % "
+            f"{report['gain_low']:+.{digits}f} to {report['gain_high']:+.{digits}f})",
             highlight=False,
+            soft_wrap=True,
         )
     else:
         context.console.print(

@@ -168,7 +168,9 @@ def _report(counts: _Counts, selection: Selection, vocab: VocabMap) -> dict[str,
 def _say(context: Context, report: dict[str, Any]) -> None:
     kept, rows = report["kept"], report["drafter_vocabulary"]
     context.console.print(
-        f"{kept:,} of {rows:,} tokens kept, {100 * report['coverage']:.1f} % of target text covered", highlight=False
+        f"{kept:,} of {rows:,} tokens kept, {100 * report['coverage']:.1f} % of the counted text covered",
+        highlight=False,
+        soft_wrap=True,
     )
     if report["heldout_coverage"] is not None:
         context.console.print(f"held-out text: {100 * report['heldout_coverage']:.1f} % covered", highlight=False)

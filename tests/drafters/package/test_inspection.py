@@ -27,7 +27,7 @@ def test_a_good_package(original, monkeypatch):
     found = lines(original)
     assert list(found) == [name for name, _ in PACKAGE]
     assert all(line.passed for line in found.values())
-    assert "9 of 48 tokens of org/drafter (90.0% of the target's text), licence mit" in found["description"].found
+    assert "9 of 48 tokens of org/drafter (90.0% of the counted text), licence mit" in found["description"].found
     assert found["other parts"].found == "affinity: valid, tail: valid, stop: valid"
     assert "affinity.safetensors" in found["files"].found
 

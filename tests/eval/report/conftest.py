@@ -147,7 +147,7 @@ DISCO = {
     "replayed": [
         {"suite": "held-out traces", "temperature": 1.0, "requests": 4, "rows": [
             {"policy": policy, "speed": speed, "tokens_per_forward": 2.0, "drafted_per_round": 3.0, "wasted": 0.3,
-             "gap_closed": None}
+             "gap_closed": None, "early": 0.1}
             for policy, speed in (("static_5", 1.31), ("disco", 1.42), ("oracle", 1.77))
         ]},
     ],

@@ -127,6 +127,7 @@ def test_what_is_said_when_made_and_when_reused(place, done):
     assert stages[:2] + stages[-2:] == ["count", "prune", "package", "eval"]
     assert any(line.startswith("evaluating ") and line.endswith(" s") for line in lines)
     assert "6 of 13 tokens kept, 100.0 % of the counted text covered" in lines
+    assert any("no prior (rows of rdk) and no tail (rows of tail): switched off" in line for line in lines)
     package = Path(next(line for line in lines if line.startswith("package: ")).removeprefix("package: "))
     assert package.is_absolute()
     assert (package / "drafters.json").is_file()
@@ -154,7 +155,8 @@ def test_a_killed_run_goes_on_after_the_last_finished_prompt(place, monkeypatch)
         run(place, *more)
     calls.clear()
     monkeypatch.setattr(stage.Harness, "trial", lambda self, *a: calls.append((a[1], a[0].number)) or real(self, *a))
-    out, _ = run(place, *more)
+    out, said = run(place, *more)
+    assert "2 of 6 repeats of prompts were there already" in said.splitlines()
     assert calls == [
         (0, 2),
         (1, 0),

@@ -106,7 +106,7 @@ def test_one_tokenizer(folders, tmp_path):
         "curve": [[5, 0.94], [11, 1.0]], "head_bytes_full": 12 * 16 * 2, "head_bytes_kept": 5 * 16 * 2,
     }  # fmt: skip
     assert said.splitlines() == [
-        "5 of 12 tokens kept, 94.0 % of target text covered",
+        "5 of 12 tokens kept, 94.0 % of the counted text covered",
         "held-out text: 75.0 % covered",
         "least covered domain: prose, 0.0 %",
     ]
@@ -151,7 +151,7 @@ def test_a_foreign_drafter_is_ranked_by_its_own_tokens(folders, tmp_path):
     assert report["heldout_coverage"] == 1.0
     assert report["target_coverage"] == 46 / 100  # </s>, c and e among the target's own tokens
     assert report["without_drafter_token"] == ["<|user|>", "a"]
-    assert "3 of 8 tokens kept, 55.0 % of target text covered" in said
+    assert "3 of 8 tokens kept, 55.0 % of the counted text covered" in said
     assert "46.0 % can be proposed" in said
     assert "unknown to the drafter: <|user|>, a" in said
     assert report["domains"] == {}

@@ -93,17 +93,8 @@ def _bar(row: ReportRow, made: Cycle, rows: Sequence[ReportRow]) -> Bar:
 
 def _cycle_table(found: Sequence[tuple[ReportRow, Cycle]], rows: Sequence[ReportRow]) -> HtmlTable:
     columns = (
-        "T",
-        "sampler",
-        "drafter",
-        "drafts",
-        "drafting ms",
-        "target ms",
-        "else ms",
-        "round ms",
-        "tokens",
-        "ms/token",
-    )
+        "T", "sampler", "drafter", "drafts", "drafting ms", "target ms", "else ms", "round ms", "tokens", "ms/token",
+    )  # fmt: skip
     cells = []
     for row, made in found:
         tokens = row.tokens / row.target_forwards
@@ -176,16 +167,8 @@ def _against(row: ReportRow, oracle: float, names: list[str], rows: Sequence[Rep
 
 def _policy_table(shown: Sequence[ReportRow], oracles: Mapping[Key, float], rows: Sequence[ReportRow]) -> HtmlTable:
     columns = (
-        "T",
-        "sampler",
-        "drafter",
-        "policy",
-        "drafts per round",
-        "in vain",
-        "by costs",
-        "oracle",
-        "share of oracle",
-    )
+        "T", "sampler", "drafter", "policy", "drafts per round", "in vain", "by costs", "oracle", "share of oracle",
+    )  # fmt: skip
     cells = [
         [
             number(row.temperature, "{:g}"),

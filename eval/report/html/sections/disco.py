@@ -30,11 +30,10 @@ def disco(found: Disco | None, command: str) -> Part:
 
 
 def _replayed(item: Replay) -> Figure:
-    best = next((row["speed"] for row in item["rows"] if row["policy"] == ORACLE), None)
-    rows = sorted((row for row in item["rows"] if row["policy"] != ORACLE), key=lambda row: -row["speed"])
+    best = next((row.speed for row in item["rows"] if row.policy == ORACLE), None)
+    rows = sorted((row for row in item["rows"] if row.policy != ORACLE), key=lambda row: -row.speed)
     marks = [
-        Mark(row["policy"], row["speed"], best=best, note=f"{row['tokens_per_forward']:.2f} tokens/forward")
-        for row in rows
+        Mark(row.policy, row.speed, best=best, note=f"{row.tokens_per_forward:.2f} tokens/forward") for row in rows
     ]
     heading = f"{item['suite']}, T = {item['temperature']:g}"
     return Figure(heading, intervals(marks, heading, "speed-up over plain decoding, by costs", two, 1.0))
@@ -63,25 +62,18 @@ def _square(line: Line, heading: str, x: str, y: str) -> Figure:
 
 def _policies(items: Sequence[Replay]) -> HtmlTable:
     columns = (
-        "suite",
-        "T",
-        "policy",
-        "speed by costs",
-        "tokens/forward",
-        "drafts/round",
-        "in vain",
-        "gap to oracle closed",
-    )
+        "suite", "T", "policy", "speed by costs", "tokens/forward", "drafts/round", "in vain", "gap to oracle closed",
+    )  # fmt: skip
     cells: list[Sequence[TableCell]] = [
         [
             words(item["suite"]),
             number(item["temperature"], "{:g}"),
-            words(row["policy"]),
-            number(row["speed"], "{:.3f}\u00d7"),
-            number(row["tokens_per_forward"]),
-            number(row["drafted_per_round"]),
-            _percent(row.get("wasted")),
-            _percent(row.get("gap_closed")),
+            words(row.policy),
+            number(row.speed, "{:.3f}\u00d7"),
+            number(row.tokens_per_forward),
+            number(row.drafted_per_round),
+            _percent(row.wasted),
+            _percent(row.gap_closed),
         ]
         for item in items
         for row in item["rows"]

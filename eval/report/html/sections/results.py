@@ -94,18 +94,8 @@ def _expected_row(row: ReportRow, rows: Sequence[ReportRow]) -> list[TableCell]:
 def _measured(rows: Sequence[ReportRow]) -> HtmlTable:
     cells = []
     for row in rows:
-        own = _row(row, rows)
-        cells.append(
-            [
-                *own[:3],
-                own[6],
-                own[7],
-                number(row.accepted, "{:,d}"),
-                number(row.verified, "{:,d}"),
-                number(row.drafted, "{:,d}"),
-                number(row.target_forwards, "{:,d}"),
-            ]
-        )
+        own, counts = _row(row, rows), (row.accepted, row.verified, row.drafted, row.target_forwards)
+        cells.append([*own[:3], *own[6:8], *(number(count, "{:,d}") for count in counts)])
     columns = (
         "T", "sampler", "drafter", "acceptance rate", "block efficiency", "accepted", "verified", "drafted", "target forwards",
     )  # fmt: skip

@@ -124,9 +124,9 @@ def planted_report(report):
 
 
 def test_foreign_text_stays_text(runs, report):
-    more = further(runs, report.code)
-    nasty = Further(*map(planted, (more.certificate, more.curve, more.disco, more.dsi)))
-    read = Reader(render(planted_report(report), nasty).decode())
+    for path in runs.glob("[!e]*/*/*.json"):
+        path.write_text(json.dumps(planted(json.loads(path.read_text()))))
+    read = Reader(render(planted_report(report), further(runs, report.code)).decode())
     assert len(read.named("script")) == 1
     assert not read.named("img")
     assert any(NASTY in text for text in read.text["dd"])
