@@ -51,9 +51,14 @@ def _execute(cfg: DictConfig) -> None:
     if cfg.hardware.backend == "slurm":
         from pipeline.cluster.slurm import run_there  # here: submitit is an extra
 
-        run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), Console())
+        run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), console())
         return
-    Runner(cfg, Console(), before=before_run).run(cfg.stage, only=cfg.only)
+    Runner(cfg, console(), before=before_run).run(cfg.stage, only=cfg.only)
+
+
+def console() -> Console:
+    """The console on stdout. It breaks sentences to the width of a terminal; what reads a pipe gets whole lines."""
+    return Console(soft_wrap=not sys.stdout.isatty())
 
 
 def _reported(act: Callable[[], None]) -> int:

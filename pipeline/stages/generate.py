@@ -100,8 +100,11 @@ def write_shards(context: Context, prompts: list[Tensor], make: Make) -> None:
     paths = [generations.shard_path(context.out, number) for number in range(len(starts))]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     spans = [range(starts[number], min(starts[number] + size, len(prompts))) for number in missing]
+    there = len(prompts) - sum(map(len, spans))
+    if there:
+        context.console.print(f"{there:,} of {len(prompts):,} prompts were there already", highlight=False)
     with context.progress("Generating", len(prompts), "requests") as bar:
-        bar.advance(len(prompts) - sum(map(len, spans)), kept=True)
+        bar.advance(there, kept=True)
         if missing:
             work = [([prompts[i] for i in span], list(span)) for span in spans]
             for index, made in make(work, bar.advance):

@@ -55,11 +55,11 @@ def show(report: Report, console: Console) -> None:
     A report of few rows is printed for one screen of 80 columns.
     """
     few = report.selection == "few"
-    console.print(table(report, wide=console.width >= WIDE))
+    console.print(table(report, wide=console.width >= WIDE), soft_wrap=False)
     for comparison in () if few else comparisons(report):
         console.print()
         console.print(Text(comparison.title, style="bold"), soft_wrap=True)
-        console.print(comparison.table())
+        console.print(comparison.table(), soft_wrap=False)
         console.print(Text(comparison.sentence, style="italic"), soft_wrap=True)
     for line in short_lines(report) if few else ["", *lines(report)]:
         console.print(Text(line), soft_wrap=True)

@@ -80,7 +80,8 @@ def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpu
     with pytest.raises(KeyboardInterrupt):
         STAGE.run(context(tmp_path / "out", corpus_file, seed=3))
     assert list(shards(tmp_path / "out")) == ["shard-00000.safetensors"]
-    STAGE.run(context(tmp_path / "out", corpus_file, seed=3))
+    STAGE.run(resumed := context(tmp_path / "out", corpus_file, seed=3))
+    assert "2 of 5 prompts were there already" in resumed.console.file.getvalue()
     assert len(calls) == 2 + 2  # the finished shard is not decoded again
     assert shards(tmp_path / "out") == shards(tmp_path / "whole")
 
