@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from drafters.package.recommendation.choices import Choice
+from eval.acceptance.optimality_gap import Ranks
 from eval.report.row import Amount, Count, ReportRow, RowRounds, Share
 from eval.run.trials import Warps
 from eval.verdict.prediction import Overheads
@@ -72,14 +73,11 @@ class EngineOverheads(Overheads):
 
 
 @dataclass(frozen=True)
-class RankLaw:
-    """The measured ranks of a race with one drafter, see `eval.acceptance.optimality_gap.Ranks`."""
+class DrafterRanks(Ranks):
+    """The measured ranks of a race with one drafter."""
 
     drafter: str
     temperature: Amount
-    law: tuple[float, ...]
-    race_acceptance: float
-    entropy: float
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class Report:
     """there was a certificate of exactly this code"""
     certificate_shipped: bool = False
     """that one came with the code"""
-    ranks: tuple[RankLaw, ...] = ()
+    ranks: tuple[DrafterRanks, ...] = ()
     rounds: tuple[RowRounds, ...] | None = None
     not_applied: Mapping[str, object] = field(default_factory=dict)
     """of the target's generation config"""

@@ -20,7 +20,7 @@ from eval.report.annotations import RowEvidence, annotate
 from eval.report.html.page import NAME, render
 from eval.report.row import ReportRow, RowRounds
 from eval.report.rows import greedy_identity, prices, rows
-from eval.report.schema import SCHEMA, EngineOverheads, ModelId, PromptSet, RankLaw, Report, definitions
+from eval.report.schema import SCHEMA, DrafterRanks, EngineOverheads, ModelId, PromptSet, Report, definitions
 from eval.report.sources import Certificate, Further, ReportError, further
 from eval.run.configurations import reference
 from eval.run.records import Record
@@ -97,7 +97,7 @@ def _measured(
         code=code_hash(),
         certified=evidence.certificate is not None,
         ranks=tuple(
-            RankLaw(drafter, heat, tuple(own.law), own.race_acceptance, own.entropy)
+            DrafterRanks(**vars(own), drafter=drafter, temperature=heat)
             for (drafter, heat), own in evidence.ranks.items()
         ),
         rounds=rounds.by_round(records, costs, chains),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from eval.report.html.charts import Mark, intervals
+from eval.report.html.svg import two
+from eval.report.row import ReportRow, RowRounds
+from eval.report.row_names import label, sorted_by_drafter, temperatures
 from eval.run.metrics import Estimate, decimals
 
 NONE = "\u2013"
@@ -91,3 +95,20 @@ def spread(found: Estimate | None, digits: int = 2, sign: str = "") -> TableCell
     form = f"{{:{sign}.{decimals(found.low, found.high, digits)}f}}"
     interval = f"{form.format(found.low)}\u2013{form.format(found.high)}"
     return TableCell(f"{form.format(found.value)} ({interval})", found.value, True)
+
+
+def named(row: ReportRow | RowRounds, rows: Sequence[ReportRow]) -> list[TableCell]:
+    """The cells that say which of `rows` it is: temperature, sampler, drafter."""
+    return [number(row.temperature, "{:g}"), words(label(row, rows)), words(row.drafter)]
+
+
+def dots(
+    rows: Sequence[ReportRow], names: Sequence[str], what: str, unit: str, mark: Callable[[ReportRow], Mark], one: bool
+) -> list[Figure]:
+    """A chart of marks per temperature, drafters in the order of `names`; `one`: with a line at 1, where nothing is gained."""
+    found = []
+    for heat in temperatures(rows):
+        here = sorted_by_drafter([row for row in rows if row.temperature == heat], names)
+        title = f"{what}, T = {heat:g}"
+        found.append(Figure(title, intervals([mark(row) for row in here], title, unit, two, 1.0 if one else None)))
+    return found

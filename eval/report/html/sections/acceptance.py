@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from eval.report.html.charts import Line, Mark, Point, Scale, intervals, lines
-from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, TableCell, number, words
+from eval.report.html.charts import Line, Mark, Point, Scale, lines
+from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, dots, named, number, words
 from eval.report.html.svg import two
 from eval.report.row import Position, ReportRow, RowRounds
-from eval.report.row_names import drafters, fastest, label, label_with_drafter, sorted_by_drafter, temperatures
+from eval.report.row_names import drafters, fastest, label, label_with_drafter, temperatures
 from eval.report.schema import Report
 from eval.run.records import PACKAGE, UNPRUNED
 
@@ -17,18 +18,15 @@ def by_sampler(report: Report) -> Section:
     """Acceptance rate, block efficiency and speed-up of every row, with intervals."""
     rows = report.rows
     names = drafters(rows)
-    figures = []
-    for temperature in temperatures(rows):
-        here = [row for row in rows if row.temperature == temperature and not row.plain]
-        here = sorted_by_drafter(sorted(here, key=_tokens_per_forward), names)
-        for field, unit, reference in (
-            ("acceptance_rate", "acceptance", None),
-            ("block_efficiency", "tokens per target forward", 1.0),
-            ("speedup_vs_autoregressive", "speed-up over plain decoding", 1.0),
-        ):
-            title = f"{unit.capitalize()}, T = {temperature:g}"
-            marks = [_mark(row, field, names, rows) for row in here]
-            figures.append(Figure(title, intervals(marks, title, unit, two, reference)))
+    drawn = sorted((row for row in rows if not row.plain), key=_tokens_per_forward)
+    charts = [
+        dots(drawn, names, unit.capitalize(), unit, partial(_mark, field=field, names=names, rows=rows), one)
+        for field, unit, one in (
+            ("acceptance_rate", "acceptance", False),
+            ("block_efficiency", "tokens per target forward", True),
+            ("speedup_vs_autoregressive", "speed-up over plain decoding", True),
+        )
+    ]
     return Section(
         "samplers",
         "Acceptance, block efficiency and speed by sampler",
@@ -36,7 +34,7 @@ def by_sampler(report: Report) -> Section:
         "sampler earns; the speed-up is what is left after the drafter and the verification are paid. A line that crosses the "
         "dashed one: nothing is gained for sure.",
         legend=list(enumerate(names)),
-        figures=figures,
+        figures=[figure for at_one_temperature in zip(*charts, strict=True) for figure in at_one_temperature],
     )
 
 
@@ -122,12 +120,11 @@ def _positions(entries: Sequence[RowRounds], rows: Sequence[ReportRow]) -> HtmlT
     columns = ("T", "sampler", "drafter", *map(str, range(1, most + 1)))
     cells = []
     for item in entries:
-        first: list[TableCell] = [number(item.temperature, "{:g}"), words(label(item, rows)), words(item.drafter)]
         rates = [
             number(place.rate, tint=place.rate, note=f"{place.accepted:,} of {place.verified:,} accepted")
             for place in item.positions
         ]
-        cells.append([*first, *rates, *[words("")] * (most - len(rates))])
+        cells.append([*named(item, rows), *rates, *[words("")] * (most - len(rates))])
     return HtmlTable(
         columns, cells, "Share accepted at each position of a round.", dense=True, folded="All rows as a table"
     )
@@ -144,13 +141,7 @@ def against_optimum(report: Report) -> Part:
             "optimum", title, reason, [report.command("eval", "eval.law_rounds=48", "eval.temperatures=[1]")]
         )
     names = drafters(every)
-    figures = []
-    for temperature in temperatures(rows):
-        here = sorted_by_drafter([row for row in rows if row.temperature == temperature], names)
-        marks = [_optimum_mark(row, names, every) for row in here]
-        heading = f"Acceptance at one node, T = {temperature:g}"
-        drawn = intervals(marks, heading, "probability that one of the k drafts is accepted", two)
-        figures.append(Figure(heading, drawn))
+    unit, mark = "probability that one of the k drafts is accepted", partial(_optimum_mark, names=names, rows=every)
     return Section(
         "optimum",
         title,
@@ -158,7 +149,7 @@ def against_optimum(report: Report) -> Part:
         "verifier could reach with drafts drawn like these, both computed on the same logged laws. What lies between them can be "
         "won by a better verifier; what lies between the diamond and 1 only by a better drafter or more drafts.",
         legend=list(enumerate(names)),
-        figures=figures,
+        figures=dots(rows, names, "Acceptance at one node", unit, mark, one=False),
         tables=[_optimum_table(rows, every)],
     )
 
@@ -173,9 +164,7 @@ def _optimum_table(rows: Sequence[ReportRow], every: Sequence[ReportRow]) -> Htm
     columns = ("T", "sampler", "drafter", "k", "expected", "optimum", "gap", "laws", "measured at the root", "rounds")
     cells = [
         [
-            number(row.temperature, "{:g}"),
-            words(label(row, every)),
-            words(row.drafter),
+            *named(row, every),
             number(row.drafts_at_root, "{:d}"),
             number(row.expected_acceptance, "{:.3f}"),
             number(row.optimal_acceptance, "{:.3f}"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from eval.report.html.charts import Bar, Mark, bars, intervals
-from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, number, words
-from eval.report.html.svg import two
+from eval.report.html.charts import Bar, Mark, bars
+from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, dots, named, number, words
 from eval.report.row import Key, ReportRow
-from eval.report.row_names import drafters, label, sorted_by_drafter, temperatures
+from eval.report.row_names import drafters, label, temperatures
 from eval.report.schema import Prices, Report
 
 DRAFTING, VERIFYING, OTHER = 0, 1, 5
@@ -100,9 +100,7 @@ def _cycle_table(found: Sequence[tuple[ReportRow, Cycle]], rows: Sequence[Report
         tokens = row.tokens / row.target_forwards
         cells.append(
             [
-                number(row.temperature, "{:g}"),
-                words(label(row, rows)),
-                words(row.drafter),
+                *named(row, rows),
                 number(row.drafted / row.target_forwards, "{:.2f}"),
                 *(number(1e3 * part) for part in (made.drafting, made.verifying, made.other, made.measured)),
                 number(tokens),
@@ -135,12 +133,7 @@ def policies(report: Report) -> Part:
     if not shown:
         return Missing("policies", title, "this report holds nothing about single rounds", [report.command("eval")])
     names = drafters(rows)
-    figures = []
-    for temperature in temperatures(shown):
-        here = sorted_by_drafter([row for row in shown if row.temperature == temperature], names)
-        marks = [_against(row, oracles[row.identity], names, rows) for row in here]
-        heading = f"Speed-up by costs, T = {temperature:g}"
-        figures.append(Figure(heading, intervals(marks, heading, "speed-up over plain decoding", two, 1.0)))
+    mark = partial(_against, oracles=oracles, names=names, rows=rows)
     stops = sorted({str(row.stop) for row in shown})
     note = (
         f"Only one policy was measured ({stops[0]}); measure others with {report.command('eval', 'stop=...')}."
@@ -154,13 +147,14 @@ def policies(report: Report) -> Part:
         "policy had known which drafts will be accepted and made no others (DISCO's oracle, arXiv 2405.04304, within the drafts "
         "that were made). The distance is what a better stop policy can win at most. Chains of token-level samplers only.",
         legend=list(enumerate(names)),
-        figures=figures,
+        figures=dots(shown, names, "Speed-up by costs", "speed-up over plain decoding", mark, one=True),
         tables=[_policy_table(shown, oracles, rows)],
         notes=[note] if note else [],
     )
 
 
-def _against(row: ReportRow, oracle: float, names: list[str], rows: Sequence[ReportRow]) -> Mark:
+def _against(row: ReportRow, oracles: Mapping[Key, float], names: list[str], rows: Sequence[ReportRow]) -> Mark:
+    oracle = oracles[row.identity]
     note = f"oracle {oracle:.2f} [{row.drafter}]"
     return Mark(label(row, rows), row.speedup_by_costs, series=names.index(str(row.drafter)), best=oracle, note=note)
 
@@ -171,9 +165,7 @@ def _policy_table(shown: Sequence[ReportRow], oracles: Mapping[Key, float], rows
     )  # fmt: skip
     cells = [
         [
-            number(row.temperature, "{:g}"),
-            words(label(row, rows)),
-            words(row.drafter),
+            *named(row, rows),
             words(row.stop),
             number(row.drafted / row.target_forwards),
             number(100 * (1 - row.accepted / row.drafted) if row.drafted else None, "{:.0f} %"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.report.html.parts import HtmlTable, Missing, Part, Section, TableCell, number, spread, words
+from eval.report.html.parts import HtmlTable, Missing, Part, Section, TableCell, named, number, spread, words
 from eval.report.html.sections import verdict
 from eval.report.row import ReportRow
-from eval.report.row_names import fastest, label, label_with_drafter, temperatures
+from eval.report.row_names import fastest, label_with_drafter, temperatures
 from eval.report.schema import Report
 from eval.report.terminal.comparisons import NONE as DASH
 from eval.report.terminal.comparisons import comparisons
@@ -137,9 +137,7 @@ def _figure(text: str) -> TableCell:
 
 def _row(row: ReportRow, rows: Sequence[ReportRow]) -> list[TableCell]:
     return [
-        number(row.temperature, "{:g}"),
-        words(label(row, rows)),
-        words(row.drafter),
+        *named(row, rows),
         number(row.nodes, "{:,d}"),
         number(row.kept, "{:,}"),
         proof(row),
