@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from drafters.engine.decode import Speculative
 from drafters.package.recommendation.uses import FORMS
@@ -41,9 +40,9 @@ class Candidate:
     policy: StopPolicy | None = None  # None: the static one of `length`
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The options with which the sampler's builder makes this very one, a measured tree spelled out."""
-        stated = {str(name): value for name, value in self.preset.options.items() if value is not None}
+        stated: dict[str, object] = {str(name): value for name, value in self.preset.options.items() if value is not None}
         if isinstance(self.sampler.shape, Tree) and len(stated) < len(self.preset.options):
             return {"branching": [list(level) for level in self.sampler.shape.levels]}
         return stated

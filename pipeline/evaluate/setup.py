@@ -40,7 +40,7 @@ class Bench:
     tasks: list[Task]
     stops: dict[float, dict[str, StopPolicy]]  # by temperature and name
     warps: Warps
-    not_applied: dict[str, Any]  # of the target's generation config
+    not_applied: dict[str, object]  # of the target's generation config
 
     @property
     def longest(self) -> int:
@@ -80,7 +80,7 @@ def opened(cfg: DictConfig, package_folder: Path) -> Bench:
     return Bench(package, models, drafters, _tasks(cfg, models), stops, warps, _generation_settings(models))
 
 
-def _generation_settings(models: ModelPair) -> dict[str, Any]:
+def _generation_settings(models: ModelPair) -> dict[str, object]:
     """What the target's generation config would do to p in plain decoding elsewhere, and is not done here.
 
     Raises LossyError where one of the models' relaxes acceptance.
