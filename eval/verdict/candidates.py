@@ -42,7 +42,9 @@ class Candidate:
     @property
     def options(self) -> dict[str, object]:
         """The options with which the sampler's builder makes this very one, a measured tree spelled out."""
-        stated: dict[str, object] = {str(name): value for name, value in self.preset.options.items() if value is not None}
+        stated: dict[str, object] = {
+            str(name): value for name, value in self.preset.options.items() if value is not None
+        }
         if isinstance(self.sampler.shape, Tree) and len(stated) < len(self.preset.options):
             return {"branching": [list(level) for level in self.sampler.shape.levels]}
         return stated
