@@ -87,7 +87,7 @@ def axis(
     """A linear axis around the values, from round number to round number; with `zero`, from 0."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     low = min(0.0, low) if zero else low
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # nearer than rounding leaves a step between them
         high = low + (abs(low) or 1.0)
     step = _step(low, high, 5)
     return Axis(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, start, end, form=form)

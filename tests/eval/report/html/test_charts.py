@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eval.report.html.charts import Bar, Lane, Line, Mark, Point, Scale, bars, intervals, lines, timeline
@@ -73,6 +73,7 @@ sane = st.floats(-1e6, 1e6, allow_nan=False).filter(lambda value: value == 0 or 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(sane, min_size=1, max_size=5))
+@example([-1000000.0, -999999.9999999999])
 def test_an_axis_holds_its_values_between_round_numbers(values):
     made = axis(values, 0.0, 100.0)
     slack = 1e-9 * max(map(abs, [made.low, made.high]))
