@@ -1,4 +1,4 @@
-"""The command line: ``python -m pipeline stage=<name> [pair=<name>] [key=value ...]``.
+"""The command line: ``python -m pipeline stage=<name> [pair=<name>] [key=value ...]``, or one of COMMANDS and its arguments.
 
 Exit status: 0 done, 1 unexpected error (traceback in ``runs/logs``), 2 something the user can put right, 130
 interrupted.
@@ -10,7 +10,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import hydra
@@ -23,14 +24,26 @@ from pipeline.config.explain import explain
 from pipeline.config.setting_checks import check
 from pipeline.doctor.before_run import before_run
 from pipeline.errors import PipelineError, redact
+from pipeline.runner.discovery import suggest
 from pipeline.runner.runner import Runner
 
 LOGS = Path("runs/logs")
+# What is no stage; each is the `main` of a module, which takes the words behind its name.
+COMMANDS: Mapping[str, str] = {
+    "doctor": "pipeline.doctor.doctor",
+    "inspect": "pipeline.inspect",
+    "track": "pipeline.tracking",
+}
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing tracebacks of its own
+    name, *words = sys.argv[1:] or [""]
+    if name in COMMANDS:
+        return _reported(lambda: import_module(COMMANDS[name]).main(words))
+    if name and "=" not in name and not name.startswith("-"):
+        return _fail(f"error: {name}: expected stage=<name>, or a command; {suggest(name, COMMANDS)}", 2)
     return _reported(_compose)
 
 
@@ -61,10 +74,10 @@ def console() -> Console:
     return Console(soft_wrap=not sys.stdout.isatty())
 
 
-def _reported(act: Callable[[], None]) -> int:
+def _reported(act: Callable[[], int | None]) -> int:
     """Run ``act``, say what went wrong without a traceback, and return the exit status."""
     try:
-        act()
+        return act() or 0
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
     except (PipelineError, DraftersError) as error:
@@ -73,7 +86,6 @@ def _reported(act: Callable[[], None]) -> int:
         if (explained := explain(error)) is not None:
             return _fail(f"error: {explained}", 2)
         return _fail(f"error: {type(error).__name__}: {error}\ntraceback: {_log_traceback()}", 1)
-    return 0
 
 
 def _fail(message: str, status: int) -> int:

@@ -1,20 +1,18 @@
-"""``make inspect ARGS=DIR``: what a package or model folder holds, and why it is or is not accepted.
+"""``python -m pipeline inspect DIR``: what a package or model folder holds, and why it is or is not accepted.
 
-Exit status: 0 accepted, 1 refused, 2 not found or a wrong call. A Hub id needs a commit: ``ARGS="org/name <40 hex>"``.
+Exit status: 0 accepted, 1 refused, 2 not found or a wrong call. A Hub id needs a commit: ``org/name <40 hex>``.
 """
 
 from __future__ import annotations
 
 import sys
 
-from drafters.errors import DraftersError
-
 USAGE = 'usage: make inspect ARGS=DIR, or make inspect ARGS="org/name <commit of 40 hex digits>"'
 MARKS = {True: "ok     ", False: "REFUSED", None: "-      "}
 
 
 def main(arguments: list[str]) -> int:
-    """Print the checks of one folder; returns the exit status."""
+    """Print the checks of one folder; returns the exit status. Raises PackageError where there is none."""
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
         print(USAGE, file=sys.stderr)
         return 2
@@ -22,18 +20,10 @@ def main(arguments: list[str]) -> int:
     from drafters.package.inspection import inspect_folder
     from drafters.package.integrity import PATTERNS
 
-    try:
-        source = resolve(arguments[0], arguments[1] if len(arguments) == 2 else None, PATTERNS, USAGE)
-    except DraftersError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    source = resolve(arguments[0], arguments[1] if len(arguments) == 2 else None, PATTERNS, USAGE)
     lines = inspect_folder(source)
     for line in lines:
         print(f"{MARKS[line.passed]} {line.check:<15} {line.found}")
     accepted = all(line.passed is not False for line in lines)
     print("accepted" if accepted else "not accepted: nothing of it would be used")
     return 0 if accepted else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,15 +1,14 @@
 """Metrics of a training and reports of an evaluation: always files, and Weights & Biases where the user asks for it.
 
 ``tracking.wandb=offline`` sends nothing; ``online`` takes its key from the environment or W&B's own login. A report that is
-already there goes there with ``python -m pipeline.tracking runs/eval/<key>``.
+already there goes there with ``python -m pipeline track runs/eval/<key>``.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
+import enum
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +16,7 @@ from markupsafe import escape
 from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
+from eval.command_line import read_options
 from eval.report.html.page import FILES, NAME, parts, render
 from eval.report.html.parts import Section, TableCell
 from eval.report.row import ReportRow
@@ -95,7 +95,7 @@ def log_report(report: Report, more: Further, folder: Path, *, mode: str, projec
     except wandb.Error as error:
         raise TrackingError(
             f"tracking.wandb={mode}: W&B did not take the report ({error}); log in with `wandb login` or use tracking.wandb=offline, "
-            f"and log it again with: python -m pipeline.tracking {folder}"
+            f"and log it again with: python -m pipeline track {folder}"
         ) from error
 
 
@@ -128,26 +128,29 @@ def _plain(cell: TableCell) -> float | str:
     return cell.text if cell.value is None else cell.value
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Log the report of a finished evaluation."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="an evaluation's folder, e.g. runs/eval/<key>")
-    parser.add_argument("--mode", choices=MODES[1:], default="offline", help="%(default)s sends nothing")
-    parser.add_argument("--project", default="drafters")
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where W&B's files go and certificates are looked for"
-    )
-    chosen = parser.parse_args(arguments)
-    try:
-        report = read_report(chosen.folder / "report.json")
-        more = further(chosen.runs, report.code)
-        where = log_report(report, more, chosen.folder, mode=chosen.mode, project=chosen.project, runs=chosen.runs)
-    except DraftersError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+class TrackMode(enum.Enum):
+    """Where a report goes: into files, which `wandb sync` can send, or straight to W&B."""
+
+    offline = "offline"
+    online = "online"
+
+
+@dataclass
+class TrackOptions:
+    """The options of ``python -m pipeline track``."""
+
+    folder: Path  # an evaluation's, e.g. runs/eval/<key>
+    mode: TrackMode = TrackMode.offline  # offline sends nothing; online does
+    project: str = "drafters"
+    runs: Path = Path("runs")  # where W&B's files go and certificates are looked for
+
+
+def main(arguments: list[str]) -> int:
+    """Log the report of a finished evaluation; returns the exit status. Raises DraftersError where there is none."""
+    options = read_options(TrackOptions, arguments)
+    report = read_report(options.folder / "report.json")
+    more = further(options.runs, report.code)
+    mode, project = options.mode.value, options.project
+    where = log_report(report, more, options.folder, mode=mode, project=project, runs=options.runs)
     print(f"logged to {where}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

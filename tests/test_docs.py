@@ -13,7 +13,7 @@ from docs.generator import settings
 from docs.generator.blocks import block, replaced
 from docs.generator.markdown import table
 from docs.generator.pages import DOCS, PAGES
-from docs.generator.settings import comments_of
+from eval.command_line import comments_of
 from pipeline.config.hydra_config import HardwareConfig
 
 

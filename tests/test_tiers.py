@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.runner.source_closure import ROOT
+from drafters.io.paths import REPOSITORY
 from tests import conftest
 from tests.data import NEEDS
 from tests.tiers import slow_but
 
 
 def recipe(target: str) -> str:
-    found = re.search(rf"^{target}: .*\n\t@(.*)\n", (ROOT / "Makefile").read_text(), re.M)
+    found = re.search(rf"^{target}: .*\n\t@(.*)\n", (REPOSITORY / "Makefile").read_text(), re.M)
     assert found, target
     return found[1]
 
@@ -20,7 +20,7 @@ def recipe(target: str) -> str:
 def test_all_is_more_than_the_rest_and_is_what_a_change_must_pass() -> None:
     assert recipe("test").replace(' -m "not slow"', "") == recipe("test-all")
     assert '-m "not slow"' in recipe("test")
-    assert re.search(r"for target in .*\btest-all\b", (ROOT / ".ci" / "run").read_text())
+    assert re.search(r"for target in .*\btest-all\b", (REPOSITORY / ".ci" / "run").read_text())
 
 
 def test_one_case_is_kept() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from docs.generator.results.summary import summary
-
-ROOT = Path(__file__).resolve().parents[2]
+from drafters.io.paths import REPOSITORY
 
 
 def block(text: str, name: str) -> str:
@@ -23,18 +20,18 @@ def replaced(text: str, name: str, new: str) -> str:
 
 def readme() -> str:
     """README.md with the table of results and an excerpt of the demo's screen."""
-    own = replaced((ROOT / "README.md").read_text(encoding="utf-8"), "results", summary())
+    own = replaced((REPOSITORY / "README.md").read_text(encoding="utf-8"), "results", summary())
     return replaced(own, "demo", _fenced(excerpt(screen())))
 
 
 def quickstart() -> str:
     """docs/quickstart.md with the demo's screen."""
-    return replaced((ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8"), "demo", _fenced(screen()))
+    return replaced((REPOSITORY / "docs" / "quickstart.md").read_text(encoding="utf-8"), "demo", _fenced(screen()))
 
 
 def screen() -> list[str]:
     """The lines that `make demo` printed, progress left out: docs/demo.txt, put there by hand from a run on an idle machine."""
-    return (ROOT / "docs" / "demo.txt").read_text(encoding="utf-8").splitlines()
+    return (REPOSITORY / "docs" / "demo.txt").read_text(encoding="utf-8").splitlines()
 
 
 def excerpt(lines: list[str]) -> list[str]:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import io
-import itertools
-import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
 from drafters.samplers import catalog as samplers
 from drafters.stop import catalog as stops
+from eval.command_line import comments_of
 from eval.suites.suite import SuiteConfig
 from pipeline.config import hydra_config as config
 from pipeline.runner.discovery import stage_names, stage_schema
@@ -85,26 +82,6 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     return str(value)
-
-
-def comments_of(kind: type) -> dict[str, str]:
-    """Field -> its comment: at the end of its line, within the parentheses of its default, or on the lines above it."""
-    found: dict[str, str] = {}
-    fields = {item.name for item in dataclasses.fields(kind)}
-    name, depth, above = "", 0, ""
-    tokens = tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline)
-    for token, following in itertools.pairwise(tokens):
-        depth += (token.string in ("(", "[", "{")) - (token.string in (")", "]", "}"))
-        if token.type == tokenize.NAME and following.string == ":" and token.string in fields and not depth:
-            name = token.string
-            found[name], above = above[:1].lower() + above[1:], ""
-        elif token.type == tokenize.COMMENT:
-            text = token.string.lstrip("# ")
-            if not depth and not token.line[: token.start[1]].strip():
-                above = f"{above} {text}".strip()
-            elif name:
-                found[name] = f"{found[name]} {text}".strip()
-    return found
 
 
 def _options(group: str, builders: dict[str, Any]) -> str:

@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from drafters.io.paths import REPOSITORY
 from drafters.package_error import PackageError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 REVISION = re.compile(r"[0-9a-f]{40}")
-REPOSITORY = Path(__file__).resolve().parents[2]  # holds drafters/, so that the embedded pair is found from any folder
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from drafters.errors import DraftersError
+from drafters.io.atomic import fsync_directory, write_atomic
+from drafters.io.paths import REPOSITORY
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -94,12 +96,7 @@ def write_manifest(
     for folder in sorted({root, *((root / name).parent for name in names)}):
         fsync_directory(folder)
     text = json.dumps(_as_json(manifest), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = root / f".{NAME}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as stream:
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, root / NAME)
+    write_atomic(root / NAME, text.encode())
     fsync_directory(root)
     return manifest
 
@@ -158,15 +155,6 @@ def _digest(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> s
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fsync_directory(path: Path) -> None:
-    """Make renames inside ``path`` survive a power cut (a file's own fsync does not cover its name)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def versions() -> dict[str, str]:
     """Versions of Python, the platform and the packages whose change may change an output. Never host names or
     paths."""
@@ -183,11 +171,10 @@ def versions() -> dict[str, str]:
 def git_revision() -> str | None:
     """Commit of the clone this file runs from, "+dirty" if tracked files differ; None when it is not run from a
     clone."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (REPOSITORY / ".git").exists():
         return None
     try:
-        git = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        git = functools.partial(subprocess.run, cwd=REPOSITORY, capture_output=True, text=True, timeout=10, check=True)
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         dirty = git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
     except (OSError, subprocess.SubprocessError):

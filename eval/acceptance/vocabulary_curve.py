@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.run.metrics import interval
+from eval.stats.bootstrap import interval
 
 
 def overlap(p: Tensor, q: Tensor) -> Tensor:

@@ -1,15 +1,10 @@
-"""Tokens per second against the number of requests decoded together, beside what matrix products alone would allow.
-
-python -m eval.bench.batch [key=value ...]   keys: sizes tokens length rounds threads
-"""
+"""Tokens per second against the number of requests decoded together, beside what matrix products alone would allow."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,42 +13,32 @@ from torch import Tensor, nn
 from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import TransformersPair, full_map, pair_of
-from drafters.models.pair import load_pair
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.stop.policies.static import Static
-from eval.bench.output import environment, main_of
+from eval.bench import embedded
+from eval.bench.output import Figures, device_here, environment, finish
 from eval.costs.timing import alternate, median
-from eval.suites import suite
-
-ZOO = Path(__file__).resolve().parents[2] / "drafters" / "zoo" / "pycode"
-SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
 
 
 @dataclass
 class BatchOptions:
-    """The options of the batch benchmark, given as name=value."""
+    """The options of the batch benchmark."""
 
-    sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])  # B
-    tokens: int = 48
+    sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])  # numbers of requests decoded together, B
+    tokens: int = 48  # new ones per request
     length: int = 3  # tokens drafted per round
-    rounds: int = 3
+    rounds: int = 3  # timings of each, at least 3
     threads: int = 1
 
 
-def measure(options: BatchOptions) -> dict[str, Any]:
+def measure(options: BatchOptions) -> Figures:
     """Per B: tokens/s of plain and of speculative decoding, over B = 1, and the ceiling; T = 1, embedded pair, fp32."""
     torch.set_num_threads(options.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    models = load_pair(target=ZOO / "target", drafter=ZOO / "drafter", device=device, dtype="fp32")
-    for model in (models.target, models.drafter):
-        model.generation_config.eos_token_id = model.config.eos_token_id = None
+    models = embedded.load_endless(device_here())
     pair, sampler = pair_of(models), build("standard", full_map(models))
-    texts = suite.load(SUITE, models.target_tokenizer, max(options.sizes))
-    prompts = [suite.encode(text, models.target_tokenizer, 192) for text in texts]
-    if len(prompts) < max(options.sizes):
-        raise ValueError(f"sizes: the suite has {len(prompts)} prompts, got B = {max(options.sizes)}")
+    prompts = embedded.prompts(models, max(options.sizes), 192)
     limits = Limits(options.tokens, Sampling(1.0), ignore_eos=True)
 
     def decode(size: int, length: int) -> Decoded:
@@ -62,20 +47,22 @@ def measure(options: BatchOptions) -> dict[str, Any]:
             return autoregressive(pair, prompts[:size], coins, limits)
         return speculative(pair, sampler, Static(length), prompts[:size], coins, limits)
 
-    tasks: dict[tuple[str, int], Callable[[], Any]] = {(kind, size): partial(decode, size, length) for size in options.sizes
-             for kind, length in (("autoregressive", 0), ("speculative", options.length))}  # fmt: skip
+    tasks: dict[tuple[str, int], Callable[[], object]] = {
+        (kind, size): partial(decode, size, length)
+        for size in options.sizes
+        for kind, length in (("autoregressive", 0), ("speculative", options.length))
+    }
     tasks |= {("products", size): _products(pair, size) for size in options.sizes}
-    named = {f"{kind} {size}": task for (kind, size), task in tasks.items()}
-    seconds = {name: median(series) for name, series in alternate(named, options.rounds, pair.device).items()}
+    seconds = {name: median(series) for name, series in alternate(tasks, options.rounds, pair.device).items()}
     rows = {}
     for size in options.sizes:
-        row: dict[str, Any] = {}
+        row: Figures = {}
         for kind in ("autoregressive", "speculative"):
             row[kind] = {
-                "tokens_per_second": size * options.tokens / seconds[f"{kind} {size}"],
-                "vs_one": size * seconds[f"{kind} 1"] / seconds[f"{kind} {size}"],
+                "tokens_per_second": size * options.tokens / seconds[kind, size],
+                "vs_one": size * seconds[kind, 1] / seconds[kind, size],
             }
-        row["ceiling"] = size * seconds["products 1"] / seconds[f"products {size}"]
+        row["ceiling"] = size * seconds["products", 1] / seconds["products", size]
         rows[str(size)] = row
     return {"options": vars(options), "sizes": rows, "kv_bytes_per_token": _kv_bytes(pair)} | environment()
 
@@ -106,7 +93,7 @@ def _kv_bytes(pair: TransformersPair) -> dict[str, int]:
     return {"theory": theory, "allocated": held // 100}
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
+def lines(result: Figures) -> list[str]:
     """The result as lines to print: tokens/s per batch size, and bytes of keys and values."""
     found = ["B: tokens/s plain (over B = 1), speculative (over B = 1), ceiling of the matrix products"]
     for size, row in result["sizes"].items():
@@ -120,5 +107,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-if __name__ == "__main__":
-    sys.exit(main_of("batch", BatchOptions, measure, lines, sys.argv[1:]))
+def main(options: BatchOptions) -> int:
+    """Measure, write runs/bench/batch.json, and print; returns the exit status."""
+    result = measure(options)
+    return finish("batch", result, lines(result))

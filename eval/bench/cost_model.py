@@ -2,19 +2,13 @@
 
 A round of k drafts takes o + k (o1 + d) + t(k + 1): d and t from the models alone, o and o1 (what the engine does around them)
 from rounds on other prompts than those predicted. A machine's speed drifts: d and t are measured anew beside every batch of requests,
-and a row is the round of the median error. Besides: t(n) and d of shapes of real models, with random weights.
-
-python -m eval.bench.cost_model [key=value ...]   keys: prompts tokens lengths rounds threads shapes
-"""
+and a row is the round of the median error. Besides: t(n) and d of shapes of real models, with random weights."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +18,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import TransformersPair, full_map, pair_of
-from drafters.models.pair import load_pair
 from drafters.models.prune import prune_head
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.stop.policies.static import Static
-from eval.bench.output import environment, main_of
+from drafters.vocab.alignment import VocabMap
+from eval.bench import embedded
+from eval.bench.output import Figures, device_here, environment, finish
 from eval.costs.forwards import Costs, measure_costs
 from eval.costs.timing import median
 from eval.run.trials import synchronise
-from eval.suites import suite
 
 COST_RUNS = 10  # forwards of each length beside every batch of requests
-ZOO = Path(__file__).resolve().parents[2] / "drafters" / "zoo" / "pycode"
-SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
 # Published sizes; the weights are random, which time does not depend on.
 SHAPES = {
     "vicuna-68m": (32_000, 768, 3072, 2, 12, 12),
@@ -61,14 +53,14 @@ SIZES = (
 
 @dataclass
 class CostModelOptions:
-    """The options of the cost-model benchmark, given as name=value."""
+    """The options of the cost-model benchmark."""
 
     prompts: int = 12  # half to learn the engine's own cost from, half to predict
-    tokens: int = 64
-    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])
-    rounds: int = 5
+    tokens: int = 64  # new ones per request
+    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])  # tokens drafted per round
+    rounds: int = 5  # timings of each
     threads: int = 1
-    shapes: bool = True
+    shapes: bool = True  # also the costs of shapes of real models
 
 
 @dataclass(frozen=True)
@@ -96,20 +88,16 @@ class Run:
         return self.drafted / self.rounds
 
 
-def measure(options: CostModelOptions) -> dict[str, Any]:
+def measure(options: CostModelOptions) -> Figures:
     """Predicted over measured tokens/s per length on held-out prompts, T = 1, embedded pair, fp32, B = 1."""
     torch.set_num_threads(options.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    models = load_pair(target=ZOO / "target", drafter=ZOO / "drafter", device=device, dtype="fp32")
-    for model in (models.target, models.drafter):
-        model.generation_config.eos_token_id = model.config.eos_token_id = None
-    pair = pair_of(models)
-    texts = suite.load(SUITE, models.target_tokenizer, options.prompts)
-    prompts = [suite.encode(text, models.target_tokenizer, 192) for text in texts]
+    device = device_here()
+    models = embedded.load_endless(device)
+    pair, prompts = pair_of(models), embedded.prompts(models, options.prompts, 192)
     half = len(prompts) // 2
     known, unknown = _runs(pair, full_map(models), {0: prompts[:half], half: prompts[half:]}, options)
     around = fit(known)
-    shapes = {**SHAPES, **(LARGE if device == "cuda" else {})} if options.shapes else {}
+    shapes = {**SHAPES, **(LARGE if device.type == "cuda" else {})} if options.shapes else {}
     rows = {}
     for length in [0, *options.lengths]:
         runs = [run for run in unknown if run.length == length]
@@ -151,7 +139,7 @@ def fit(runs: list[Run]) -> tuple[float, float]:
 
 
 def _runs(
-    pair: TransformersPair, vocab: Any, prompts: Mapping[int, list[Tensor]], options: CostModelOptions
+    pair: TransformersPair, vocab: VocabMap, prompts: Mapping[int, list[Tensor]], options: CostModelOptions
 ) -> tuple[list[Run], ...]:
     """Runs of every group of prompts, by its first number: every length in every round, the first round not counted."""
     sampler, limits = build("standard", vocab), Limits(options.tokens, Sampling(1.0), ignore_eos=True)
@@ -184,10 +172,10 @@ def _runs(
     return tuple(found.values())
 
 
-def _shape(sizes: tuple[int, ...], device: str) -> dict[str, Any]:
+def _shape(sizes: tuple[int, ...], device: torch.device) -> Figures:
     """t(n) and d, whole and with a quarter of the head, of one published shape."""
     config = LlamaConfig(**dict(zip(SIZES, sizes, strict=True)), tie_word_embeddings=True)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with torch.device(device):
         model = LlamaForCausalLM(config).to(dtype).eval()
     prompt = torch.arange(64)
@@ -203,7 +191,7 @@ def _shape(sizes: tuple[int, ...], device: str) -> dict[str, Any]:
     }
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
+def lines(result: Figures) -> list[str]:
     """The result as lines to print: tokens/s predicted and measured, and the error, per draft length."""
     found = ["drafts per round: tokens/s predicted, measured, error (of forwards alone)"]
     for length, row in result["lengths"].items():
@@ -217,5 +205,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-if __name__ == "__main__":
-    sys.exit(main_of("costs", CostModelOptions, measure, lines, sys.argv[1:]))
+def main(options: CostModelOptions) -> int:
+    """Measure, write runs/bench/costs.json, and print; returns the exit status."""
+    result = measure(options)
+    return finish("costs", result, lines(result))

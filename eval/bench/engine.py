@@ -1,18 +1,14 @@
 """The engine against transformers on the same prompts, models, threads and work, and against its own plain decoding.
 
-python -m eval.bench.engine [key=value ...]   keys: prompts tokens rounds length lengths temperatures samples threads compile package
-
 Peers draft with the unpruned drafter, as ours does where it is compared with them; `packaged` is what this project makes of it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,36 +17,44 @@ from transformers.utils import logging
 from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import TransformersPair, full_map, pair_of
-from drafters.models.pair import ModelPair, load_pair
+from drafters.models.pair import ModelPair
 from drafters.package.reader import load
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import VocabMap
-from eval.bench.output import environment, main_of
-from eval.bench.peer_gate import gate
-from eval.bench.peers import ASSISTED, DYNAMIC, FOREIGN, GENERATE, Peer, counted, foreign_tokenizer, same_tokenizer
+from eval.bench import embedded
+from eval.bench.output import Figures, environment, finish
+from eval.bench.peers import (
+    ASSISTED,
+    DYNAMIC,
+    FOREIGN,
+    GENERATE,
+    Peer,
+    counted,
+    foreign_tokenizer,
+    gate,
+    same_tokenizer,
+)
 from eval.costs.forwards import Costs, measure_costs
 from eval.costs.outside_forwards import outside_forwards
 from eval.costs.timing import alternate, median, ratio
 from eval.lossless.real_models.outputs import newest
-from eval.suites import suite as suites
 
-ZOO = Path(__file__).resolve().parents[2] / "drafters" / "zoo" / "pycode"
 AR = "autoregressive"
 
 
 @dataclass
 class EngineOptions:
-    """The options of the engine benchmark, given as name=value; the defaults are those of the README's table."""
+    """The options of the engine benchmark; the defaults are those of the README's table."""
 
     prompts: int = 8
-    tokens: int = 64
-    rounds: int = 3
-    length: int = 5  # of the comparison with assisted generation
-    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])
-    temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    tokens: int = 64  # new ones per prompt
+    rounds: int = 3  # timings of each, at least 3
+    length: int = 5  # drafted per round in the comparison with assisted generation
+    lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 5])  # further ones
+    temperatures: list[float] = field(default_factory=lambda: [0.0, 1.0])  # of sampling; 0: greedy
     samples: int = 300  # of the gate on peers
     threads: int = 1
     package: str = ""  # folder of the packaged drafter; "": the newest in runs/package
@@ -77,18 +81,11 @@ class Setting:
         )
         torch.set_num_threads(options.threads)
         logging.set_verbosity_error()
-        models, foreign = (
-            load_pair(target=ZOO / "target", drafter=ZOO / name, device="cpu", dtype="fp32")
-            for name in ("drafter", "foreign")
-        )
-        for model in (models.target, models.drafter, foreign.drafter):
-            model.generation_config.eos_token_id = model.config.eos_token_id = None
+        models, foreign = (embedded.load_endless(torch.device("cpu"), name) for name in ("drafter", "foreign"))
         peers = same_tokenizer(models.target, models.drafter, options.length)
         tokenizers = foreign.target_tokenizer, foreign.drafter_tokenizer
         peers.append(foreign_tokenizer(models.target, foreign.drafter, *tokenizers, options.length))
-        suite = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
-        texts = suites.load(suite, models.target_tokenizer, options.prompts)
-        prompts = [suites.encode(text, models.target_tokenizer, 256) for text in texts]
+        prompts = embedded.prompts(models, options.prompts, 256)
         package.drafter.generation_config.eos_token_id = None
         pair, short = (pair_of(models, drafter, options.compile) for drafter in (None, package.drafter))
         return Setting(models, foreign, pair, short, package.vocab, peers, prompts)
@@ -109,7 +106,7 @@ class Setting:
         return speculative(self.short, build("tli", self.short_map), Static(length), prompts, _coins(number), limits)
 
 
-def measure(options: EngineOptions) -> dict[str, Any]:
+def measure(options: EngineOptions) -> Figures:
     """Ratios of tokens per second, prompt by prompt inside one run; see README for the keys."""
     setting = Setting.load(options)
     lengths = sorted({*options.lengths, options.length})
@@ -119,7 +116,7 @@ def measure(options: EngineOptions) -> dict[str, Any]:
     )
     tables = {str(t): _at(setting, options, t, lengths, costs) for t in options.temperatures}
     named = vars(options) | {"package": Path(options.package).name}  # a file to show: without this machine's folders
-    result: dict[str, Any] = {
+    result: Figures = {
         "embedded_pair": [Path(name).name for name in setting.models.ids],
         "options": named,
         "temperatures": tables,
@@ -134,15 +131,13 @@ def measure(options: EngineOptions) -> dict[str, Any]:
     return result | {"gate": proof} | environment()
 
 
-def _at(
-    setting: Setting, options: EngineOptions, temperature: float, lengths: list[int], costs: Costs
-) -> dict[str, Any]:
+def _at(setting: Setting, options: EngineOptions, temperature: float, lengths: list[int], costs: Costs) -> Figures:
     seconds: dict[str, list[float]] = {}
     for number in range(len(setting.prompts)):
         tasks = _tasks(setting, number, temperature, options.tokens, lengths)
         for name, series in alternate(tasks, options.rounds, torch.device("cpu")).items():
             seconds.setdefault(name, []).append(median(series))
-    rows: dict[str, dict[str, Any]] = {}
+    rows: Figures = {}
     for kind, decode in (("drafter", setting.drafted), ("packaged", setting.packaged)):
         for length in lengths:
             run = _forwards(setting, options, temperature, length, decode)
@@ -169,8 +164,8 @@ def _at(
 
 def _tasks(
     setting: Setting, number: int, temperature: float, tokens: int, lengths: list[int]
-) -> Mapping[str, Callable[[], Any]]:
-    tasks: dict[str, Callable[[], Any]] = {AR: partial(setting.plain, number, temperature, tokens)}
+) -> Mapping[str, Callable[[], object]]:
+    tasks: dict[str, Callable[[], object]] = {AR: partial(setting.plain, number, temperature, tokens)}
     for peer in setting.peers:
         tasks[peer.name] = partial(peer.run, setting.prompts[number], temperature, tokens)
     for length in lengths:
@@ -219,7 +214,7 @@ def _limits(temperature: float, tokens: int) -> Limits:
     return Limits(tokens, Sampling(temperature), ignore_eos=True)
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
+def lines(result: Figures) -> list[str]:
     """The result as lines to print: tokens/s and speed-ups per temperature."""
     found = []
     for temperature, table in result["temperatures"].items():
@@ -244,5 +239,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-if __name__ == "__main__":
-    sys.exit(main_of("engine", EngineOptions, measure, lines, sys.argv[1:]))
+def main(options: EngineOptions) -> int:
+    """Measure, write runs/bench/engine.json, and print; returns the exit status."""
+    result = measure(options)
+    return finish("engine", result, lines(result))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import platform
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,25 @@ from typing import Any
 import torch
 
 from drafters.errors import DraftersError
+from drafters.io.atomic import write_json
 
 FOLDER = Path("runs/bench")
+Figures = dict[str, Any]  # JSON-ready: what a benchmark found, by name
 
 
 class BenchError(DraftersError):
-    """A benchmark or an option of one that does not exist."""
+    """A benchmark that does not exist, or one that cannot be run as asked."""
 
 
-def environment() -> dict[str, Any]:
+def device_here() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def environment() -> Figures:
     """Machine, threads, versions, load and the largest memory of this process so far."""
-    cuda = torch.cuda.is_available()
     return {
-        "device": torch.cuda.get_device_name() if cuda else platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
@@ -39,49 +43,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(name: str, result: Mapping[str, Any], folder: Path | None = None) -> Path:
-    """Write a result; returns the file. Raises ValueError for a number that JSON has no word for."""
-    path = (folder or FOLDER) / f"{name}.json"
+def finish(name: str, result: Figures, lines: Iterable[str], passed: bool = True) -> int:
+    """Write what was found, print it, and return the exit status: 1 where a limit was exceeded."""
+    path = FOLDER / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    part.replace(path)
-    return path
-
-
-def parse(kind: type, arguments: Sequence[str]) -> Any:
-    """Options from key=value words, each value JSON. Raises BenchError for an unknown key or a value of another type."""
-    known = {item.name: item for item in dataclasses.fields(kind)}
-    values = {}
-    for word in arguments:
-        key, _, text = word.partition("=")
-        if key not in known:
-            raise BenchError(f"{word}: no such option; expected one of {', '.join(f'{name}=...' for name in known)}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        usual = getattr(kind(), key)
-        if not isinstance(value, type(usual)) and not (isinstance(usual, float) and isinstance(value, int)):
-            raise BenchError(f"{word}: expected a {type(usual).__name__}, e.g. {key}={json.dumps(usual)}")
-        values[key] = value
-    return kind(**values)
-
-
-def main_of(
-    name: str,
-    kind: type,
-    measure: Callable[[Any], Mapping[str, Any]],
-    lines: Callable[[Mapping[str, Any]], Sequence[str]],
-    arguments: Sequence[str],
-) -> int:
-    """Measure, write, print; the exit code."""
-    try:
-        result = measure(parse(kind, arguments))
-    except DraftersError as error:  # an unknown option, no package to measure: for the user to put right
-        print(f"error: {error}")
-        return 2
-    path = write(name, result)
-    print("\n".join(lines(result)))
-    print(f"written: {path}")
-    return 0
+    write_json(path, result)
+    print("\n".join([*lines, f"written: {path}"]))
+    return 0 if passed else 1

@@ -1,16 +1,11 @@
 """A drafter's step with a whole and with a pruned head, against the bytes that pruning saves: drafting is memory bound.
 
-A step costs more than its bytes: the calls of its layers, most of which are gone where it is compiled (ten seconds per model).
-
-python -m eval.bench.steps [key=value ...]   keys: vocabularies shares rounds threads compile
-"""
+A step costs more than its bytes: the calls of its layers, most of which are gone where it is compiled (ten seconds per model)."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -18,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from drafters.engine.cache.cached_model import TransformersModel
 from drafters.engine.compiled.compiled_forward import HOT
 from drafters.models.prune import prune_head
-from eval.bench.output import environment, main_of
+from eval.bench.output import Figures, device_here, environment, finish
 from eval.costs.timing import alternate, median
 
 CONTEXT = 32
@@ -27,20 +22,19 @@ STEPS = 4  # per timing
 
 @dataclass
 class StepOptions:
-    """The options of the step benchmark, given as name=value."""
+    """The options of the step benchmark."""
 
-    vocabularies: list[int] = field(default_factory=lambda: [32_000, 128_256, 151_936, 256_000])
+    vocabularies: list[int] = field(default_factory=lambda: [32_000, 128_256, 151_936, 256_000])  # their sizes, V
     shares: list[float] = field(default_factory=lambda: [0.5, 0.25, 0.1, 0.05, 0.02, 0.01])  # of the rows kept
-    rounds: int = 9
+    rounds: int = 9  # timings of each, at least 3
     threads: int = 1
     compile: bool = True  # as `drafters.generate(..., compile=True)` runs it; false: transformers' own forward
 
 
-def measure(options: StepOptions) -> dict[str, Any]:
+def measure(options: StepOptions) -> Figures:
     """Per V and share: milliseconds of a step, share of time saved, share of bytes saved, and their ratio."""
     torch.set_num_threads(options.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tables = {str(size): _table(size, options, device) for size in options.vocabularies}
+    tables = {str(size): _table(size, options, device_here()) for size in options.vocabularies}
     rows = [row for table in tables.values() for row in table["pruned"].values()]
     worst = min(row["of_bytes_saved"] for row in rows), max(row["of_bytes_saved"] for row in rows)
     return {
@@ -52,7 +46,7 @@ def measure(options: StepOptions) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _table(vocabulary: int, options: StepOptions, device: torch.device) -> dict[str, Any]:
+def _table(vocabulary: int, options: StepOptions, device: torch.device) -> Figures:
     whole = _drafter(vocabulary).to(device)
     models: dict[str, PreTrainedModel] = {"full": whole}
     for share in options.shares:
@@ -109,7 +103,7 @@ def _bytes(model: PreTrainedModel) -> int:
     return body + (embedding.numel() * embedding.element_size() if tied else 0)
 
 
-def _steps(model: PreTrainedModel, compile: bool) -> Any:
+def _steps(model: PreTrainedModel, compile: bool) -> Callable[[], None]:
     cached = TransformersModel(model, 1, CONTEXT + 1, compile)
     cached.extend(torch.arange(CONTEXT).unsqueeze(0), logits=False)
 
@@ -123,7 +117,7 @@ def _steps(model: PreTrainedModel, compile: bool) -> Any:
     return run
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
+def lines(result: Figures) -> list[str]:
     """The result as lines to print: milliseconds per step, time and bytes saved, per share kept."""
     found = ["step with a pruned head: V, kept, ms (whole), time saved / bytes saved"]
     for size, table in result["vocabularies"].items():
@@ -135,5 +129,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-if __name__ == "__main__":
-    sys.exit(main_of("steps", StepOptions, measure, lines, sys.argv[1:]))
+def main(options: StepOptions) -> int:
+    """Measure, write runs/bench/steps.json, and print; returns the exit status."""
+    result = measure(options)
+    return finish("steps", result, lines(result))

@@ -1,21 +1,13 @@
 """What a decision of a trained stop policy costs beside the drafter forward that it decides on: the share `disco_step_share`.
 
 A decision is timed right behind a drafter forward, as decoding has it, and in a loop (`in_a_loop_*`), where all is in the caches.
-
-python -m eval.bench.stop_policies [FILE]
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,37 +16,42 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from drafters.engine.cache.cached_model import TransformersModel
+from drafters.io.paths import ZOO
 from drafters.models.prune import prune_head
 from drafters.stop.catalog import build
 from drafters.stop.features import NAMES
+from eval.bench.output import Figures, device_here, environment, finish
 from eval.costs.stop_decisions import decision_seconds
-from eval.run.trials import synchronise
+from eval.costs.timing import alternate, median, nothing
 
-OUTPUT = Path("runs/bench/stop.json")
-EMBEDDED = Path(__file__).resolve().parents[2] / "drafters" / "zoo" / "pycode" / "drafter"
 LIMITS = {"vicuna-68m": 0.03, "pycode": 0.08}  # of a drafter forward
 HIDDEN = 32
 CONTEXT = 128
 
 
-def drafters(device: str) -> dict[str, PreTrainedModel]:
+@dataclass
+class StopPolicyOptions:
+    """The options of the benchmark of stop policies."""
+
+    runs: int = 100  # timings of each, at least 3; on as many threads as are set
+
+
+def drafters(device: torch.device) -> dict[str, PreTrainedModel]:
     """The shape of vicuna-68m (random weights: time does not depend on them), and the embedded drafter with a quarter of its head."""
     shape = LlamaConfig(
         vocab_size=32_000, hidden_size=768, intermediate_size=3072, num_hidden_layers=2, num_attention_heads=12
     )
-    embedded = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32, local_files_only=True)
+    embedded = AutoModelForCausalLM.from_pretrained(ZOO / "drafter", dtype=torch.float32, local_files_only=True)
     pruned = prune_head(embedded, torch.arange(0, embedded.config.vocab_size, 4))
     found: dict[str, PreTrainedModel] = {"vicuna-68m": LlamaForCausalLM(shape), "pycode": pruned}
     return {name: model.to(device).eval() for name, model in found.items()}
 
 
-def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str, Any]:
-    """Per drafter and temperature 0 and 1: seconds of a forward and of a decision at B = 1, medians, and their ratio. JSON-ready.
+def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> Figures:
+    """Per drafter and temperature 0 and 1: seconds of a forward and of a decision at B = 1, medians, and their ratio.
 
-    Both run on the threads that are set. Raises ValueError for fewer than 3 runs.
+    Both run on the threads that are set. Raises TimingError for fewer than 3 runs.
     """
-    if runs < 3:
-        raise ValueError(f"runs must be at least 3 for a median, got {runs}")
     policy = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=_network())
     results = {}
     for name, model in models.items():
@@ -64,8 +61,7 @@ def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str,
         rows = {}
         for temperature in (0, 1):
             alone, behind = (
-                decision_seconds(policy, columns, runs, device, temperature == 0, before)
-                for before in (_nothing, ahead)
+                decision_seconds(policy, columns, runs, device, temperature == 0, before) for before in (nothing, ahead)
             )
             rows[f"T={temperature}"] = {
                 "decision_seconds": behind,
@@ -74,18 +70,7 @@ def measure(models: Mapping[str, PreTrainedModel], runs: int = 100) -> dict[str,
                 "in_a_loop_share": alone / forward,
             }
         results[name] = {"columns": columns, "drafter_seconds": forward, "limit": LIMITS.get(name), **rows}
-    return {
-        "runs": runs,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "load": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "drafters": results,
-    }
-
-
-def _nothing() -> None:
-    """In a loop: everything is in the caches."""
+    return {"runs": runs, "drafters": results} | environment()
 
 
 @torch.inference_mode()
@@ -118,41 +103,29 @@ def _network() -> Any:
 def _forward_seconds(model: PreTrainedModel, runs: int) -> tuple[float, int]:
     """Seconds of a forward of one token through the engine's cache, and the columns of its logits."""
     cached = _filled(model)
-    token, taken, columns = torch.tensor([[1]]), [], 0
-    for _ in range(runs + 3):
-        synchronise(cached.device)
-        begin = time.perf_counter()
-        logits = cached.extend(token)
-        synchronise(cached.device)
-        taken.append(time.perf_counter() - begin)
-        cached.keep([[CONTEXT - 1]])
-        assert logits is not None
-        columns = logits.shape[-1]
-    return statistics.median(taken[3:]), columns
+    task = {"forward": partial(cached.extend, torch.tensor([[1]]))}
+    undo = {"forward": partial(cached.keep, [[CONTEXT - 1]])}
+    seconds = median(alternate(task, runs, cached.device, warm_up=3, after=undo)["forward"])
+    return seconds, model.get_output_embeddings().weight.shape[0]
 
 
-def main(arguments: list[str]) -> int:
-    """Measure, print a line per drafter and temperature, write the JSON file; 1 where a share in a loop is over its limit."""
-    path = Path(arguments[0]) if arguments else OUTPUT
-    result = measure(drafters("cuda" if torch.cuda.is_available() else "cpu"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=2) + "\n")
-    part.replace(path)
-    over = False
+def lines(result: Figures) -> Iterator[str]:
+    """A line to print per drafter and temperature."""
     for name, row in result["drafters"].items():
         for temperature in ("T=0", "T=1"):
             found, limit = row[temperature], row["limit"]
-            # What the exit status guards is the decision's own code; behind a forward the machine's caches decide, too.
-            over |= found["in_a_loop_share"] > limit
             verdict = "OVER its limit" if found["disco_step_share"] > limit else "limit"
-            print(
+            yield (
                 f"{name:12} D {row['columns']:6,}  {temperature}  drafter forward {1e3 * row['drafter_seconds']:6.2f} ms, "
                 f"decision {1e3 * found['decision_seconds']:6.3f} ms: {found['disco_step_share']:.1%} ({verdict} of {limit:.0%}), "
                 f"in a loop {found['in_a_loop_share']:.1%}"
             )
-    return int(over)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def main(options: StopPolicyOptions) -> int:
+    """Measure, write runs/bench/stop.json, and print; 1 where a share in a loop is over its limit."""
+    result = measure(drafters(device_here()), options.runs)
+    # What the exit status guards is the decision's own code; behind a forward the machine's caches decide, too.
+    rows = result["drafters"].values()
+    within = all(row[heat]["in_a_loop_share"] <= row["limit"] for row in rows for heat in ("T=0", "T=1"))
+    return finish("stop", result, lines(result), within)

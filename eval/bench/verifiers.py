@@ -1,20 +1,11 @@
-"""What one verification costs at real vocabulary sizes, over the memory-bandwidth floor of reading p and q once.
-
-python -m eval.bench.verifiers [FILE]
-"""
+"""What one verification costs at real vocabulary sizes, over the memory-bandwidth floor of reading p and q once."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
+from statistics import mean
 
 import torch
 from torch import Tensor
@@ -23,10 +14,22 @@ from drafters.rng.coins import Key, KeyedCoins
 from drafters.samplers.catalog import CATALOG, applies, build
 from drafters.samplers.draft import ABSENT, MISS, ROOT, Chain, Draft, DrawnLaws, Sampler, TokenProposal
 from drafters.vocab.alignment import identity
+from eval.bench.output import Figures, device_here, environment, finish
+from eval.costs.timing import median_seconds
 
-VOCABULARIES = (8_192, 32_000, 151_936)
 CHAIN = 5  # drafted tokens of samplers of chains
-OUTPUT = Path("runs/bench/verify.json")
+
+
+@dataclass
+class VerifierOptions:
+    """The options of the benchmark of the verifiers."""
+
+    vocabularies: list[int] = field(default_factory=lambda: [8_192, 32_000, 151_936])  # their sizes, V
+    rows: int = 1  # requests verified together
+    rounds: int = 9  # timings of each draft, at least 3
+    draws: int = 8  # drafts
+    seed: int = 0  # of p, q and what is drafted
+    threads: int = 1
 
 
 def samplers(vocabulary: int) -> dict[str, Sampler]:
@@ -41,93 +44,68 @@ def samplers(vocabulary: int) -> dict[str, Sampler]:
     return found
 
 
-def measure(
-    vocabularies: Sequence[int] = VOCABULARIES,
-    rows: int = 1,
-    rounds: int = 9,
-    device: str = "cpu",
-    draws: int = 8,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Milliseconds of one `verify` per sampler and vocabulary, the catalog's shapes, one thread on the CPU.
+def measure(options: VerifierOptions) -> Figures:
+    """Milliseconds of one `verify` per sampler and vocabulary, the catalog's shapes; of a CPU, its own time.
 
     The floor is one sum over all distributions of the draft, p and q, as they lie in memory. Each of `draws` drafts is
     timed `rounds` times and the median over rounds is averaged over drafts: what is accepted decides how far a verifier
     has to look. Logits are N(0, 9), the drafter's are off by N(0, 1).
 
     Returns:
-        JSON-ready: per vocabulary and sampler `milliseconds`, `floor_milliseconds`, their ratio `per_floor`, `nodes`,
-        `accepted`.
-
-    Raises:
-        ValueError: fewer than 3 rounds.
+        Per vocabulary and sampler `milliseconds`, `floor_milliseconds`, their ratio `per_floor`, `nodes`, `accepted`.
     """
-    if rounds < 3:
-        raise ValueError(f"rounds must be at least 3 for a median, got {rounds}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        results = {
+    torch.set_num_threads(options.threads)
+    return {
+        "rows": options.rows,
+        "rounds": options.rounds,
+        "vocabularies": {
             str(vocabulary): {
-                name: _measure(sampler, vocabulary, rows, rounds, device, draws, seed)
+                name: _measure(sampler, vocabulary, options, device_here())
                 for name, sampler in samplers(vocabulary).items()
             }
-            for vocabulary in vocabularies
-        }
-    finally:
-        torch.set_num_threads(threads)
-    return {
-        "rows": rows,
-        "rounds": rounds,
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
-        "load": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "vocabularies": results,
-    }
+            for vocabulary in options.vocabularies
+        },
+    } | environment()
 
 
-def main(arguments: list[str]) -> int:
-    """Measure, print a line per sampler and vocabulary, write the JSON file."""
-    path = Path(arguments[0]) if arguments else OUTPUT
-    result = measure(device="cuda" if torch.cuda.is_available() else "cpu")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=2) + "\n")
-    part.replace(path)
+def lines(result: Figures) -> Iterator[str]:
+    """A line to print per sampler and vocabulary."""
     for vocabulary, table in result["vocabularies"].items():
         for name, row in table.items():
-            print(
+            yield (
                 f"V {int(vocabulary):7,}  {name:12} {row['nodes']:2} nodes {row['milliseconds']:8.2f} ms  "
                 f"{row['per_floor']:5.1f} x reading the laws ({row['floor_milliseconds']:.2f} ms)"
             )
-    return 0
 
 
-def _measure(
-    sampler: Sampler, vocabulary: int, rows: int, rounds: int, device: str, draws: int, seed: int
-) -> dict[str, float]:
-    generator = torch.Generator().manual_seed(seed)
-    times, floors, accepted, nodes = [], [], [], 0
-    for number in range(draws):
-        coins = KeyedCoins(number, torch.arange(rows, device=device))
-        p, draft, laws, key = _round(sampler, vocabulary, rows, device, generator, coins)
+def main(options: VerifierOptions) -> int:
+    """Measure, write runs/bench/verify.json, and print; returns the exit status."""
+    result = measure(options)
+    return finish("verify", result, lines(result))
+
+
+def _measure(sampler: Sampler, vocabulary: int, options: VerifierOptions, device: torch.device) -> Figures:
+    generator = torch.Generator().manual_seed(options.seed)
+    times, floors, accepted, nodes = list[float](), list[float](), list[float](), 0
+    for number in range(options.draws):
+        coins = KeyedCoins(number, torch.arange(options.rows, device=device))
+        p, draft, laws, key = _round(sampler, vocabulary, options.rows, device, generator, coins)
         nodes = draft.tokens.shape[1]
-        floors.append(_median(partial(_read, p, *laws), rounds, device))
         verify = partial(sampler.verifier.verify, p, draft, coins, key)
-        times.append(_median(verify, rounds, device))
+        for act, series in ((partial(_read, p, *laws), floors), (verify, times)):
+            series.append(1e3 * median_seconds(act, options.rounds, device, cpu_time=True))
         accepted.append(float(verify().accepted.double().mean()))
-    time_, floor = statistics.mean(times), statistics.mean(floors)
     return {
-        "milliseconds": time_,
-        "floor_milliseconds": floor,
-        "per_floor": time_ / floor,
+        "milliseconds": mean(times),
+        "floor_milliseconds": mean(floors),
+        "per_floor": mean(times) / mean(floors),
         "nodes": nodes,
-        "accepted": statistics.mean(accepted),
+        "accepted": mean(accepted),
     }
 
 
 def _round(
-    sampler: Sampler, vocabulary: int, rows: int, device: str, generator: torch.Generator, coins: KeyedCoins
+    sampler: Sampler, vocabulary: int, rows: int, device: torch.device, generator: torch.Generator, coins: KeyedCoins
 ) -> tuple[Tensor, Draft, list[Tensor], Key]:
     """A draft with fresh p and q at every node: p (rows, M + 1, V), the draft, every q, the key of the round."""
     verifier = sampler.verifier
@@ -163,18 +141,3 @@ def _round(
 
 def _read(*laws: Tensor) -> list[Tensor]:
     return [law.sum() for law in laws]
-
-
-def _median(act: Callable[[], object], rounds: int, device: str) -> float:
-    series = []
-    for _ in range(rounds + 1):  # the first warms up
-        begin = time.perf_counter() if device == "cuda" else time.process_time()
-        act()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        series.append(1e3 * ((time.perf_counter() if device == "cuda" else time.process_time()) - begin))
-    return statistics.median(series[1:])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from drafters.engine.cache.cached_model import Model
 from drafters.engine.transformers_pair import Pair
-from eval.run.trials import synchronise
+from eval.costs.timing import alternate
 
 WARM_UP = 3
 CONTEXT = 128  # tokens before the measured ones
@@ -151,19 +150,9 @@ def interleaved(
     forwards: Mapping[Any, Forward], repeats: int, device: torch.device, advance: Callable[[], None] = lambda: None
 ) -> dict[Any, Timing]:
     """Time every forward `repeats` times in alternating order, after a warm-up; undoing is not timed."""
-    seconds: dict[Any, list[float]] = {name: [] for name in forwards}
-    for repeat in range(-WARM_UP, repeats):
-        names = list(forwards) if repeat % 2 else list(forwards)[::-1]
-        for name in names:
-            synchronise(device)
-            start = time.perf_counter()
-            forwards[name].run()
-            synchronise(device)
-            taken = time.perf_counter() - start
-            forwards[name].undo()
-            if repeat >= 0:
-                seconds[name].append(taken)
-        advance()
+    runs = {name: forward.run for name, forward in forwards.items()}
+    undo = {name: forward.undo for name, forward in forwards.items()}
+    seconds = alternate(runs, repeats, device, WARM_UP, least=1, after=undo, advance=advance)
     return {name: _timing(values) for name, values in seconds.items()}
 
 

@@ -6,15 +6,13 @@ took their place, and the same decision takes two to three times as long.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 
 from drafters.stop.features import describe
 from drafters.stop.policy import StopPolicy
-from eval.run.trials import synchronise
+from eval.costs.timing import alternate, median, nothing
 
 WARM_UP = 5
 
@@ -26,7 +24,7 @@ def decision_seconds(
     runs: int,
     device: torch.device,
     greedy: bool = False,
-    before: Callable[[], object] = lambda: None,
+    before: Callable[[], object] = nothing,
 ) -> float:
     """Median seconds of one decision at B = 1 with q over `columns` drafter tokens; of a policy without features, its own.
 
@@ -39,17 +37,16 @@ def decision_seconds(
     none, one = torch.zeros(1, dtype=torch.int64, device=device), torch.ones(1, dtype=torch.int64, device=device)
     streak = torch.zeros(1, device=device)
     stop.reset(torch.zeros(1, dtype=torch.int64))
-    taken = []
-    for _ in range(runs + WARM_UP):
-        stop.should_continue(None, none)
-        before()
-        synchronise(device)
-        begin = time.perf_counter()
+
+    def decide() -> None:
         features = None
         if stop.needs_features:
             shown = logits.softmax(-1) if greedy else law
             features = describe(shown, drawn, one, (none, streak, drawn), float(not greedy))
         stop.should_continue(features, one)
-        synchronise(device)
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[WARM_UP:])
+
+    def open_round() -> None:
+        stop.should_continue(None, none)
+        before()
+
+    return median(alternate({"decision": decide}, runs, device, WARM_UP, least=1, before=open_round)["decision"])

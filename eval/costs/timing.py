@@ -3,37 +3,83 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import torch
 
+from drafters.errors import DraftersError
 from eval.run.trials import synchronise
+from eval.stats.bootstrap import interval_of_median
 
-RESAMPLES = 2_000
-INTERVAL = (2.5, 97.5)  # percentiles
+Name = TypeVar("Name", bound=Hashable)
+
+
+class TimingError(DraftersError):
+    """Too few rounds for a median."""
+
+
+class Ratio(TypedDict):
+    """The median of paired ratios with its 95 % bootstrap interval, and how many pairs there are; JSON-ready."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+def nothing() -> None:
+    """Do nothing: the default of what is done outside the clock."""
 
 
 def alternate(
-    tasks: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device, warm_up: int = 1
-) -> dict[str, list[float]]:
+    tasks: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    warm_up: int = 1,
+    *,
+    least: int = 3,
+    cpu_time: bool = False,
+    before: Callable[[], object] = nothing,
+    after: Mapping[Name, Callable[[], object]] | None = None,
+    advance: Callable[[], object] = nothing,
+) -> dict[Name, list[float]]:
     """Seconds of every task in every round; odd rounds run backwards, and the first `warm_up` ones are not counted.
 
-    Raises ValueError below 3 rounds: no median.
+    Args:
+        least: rounds without which it is refused; by default as many as a median needs.
+        cpu_time: the process's own time where work is on the CPU, which other load on the machine does not add to; of a GPU, wall time.
+        before, after: done ahead of each task, and behind a task of that name, outside the clock.
+        advance: told of every round, those of the warm-up included.
+
+    Raises:
+        TimingError: fewer rounds than `least`.
     """
-    if rounds < 3:
-        raise ValueError(f"rounds must be at least 3 for a median, got {rounds}")
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    if rounds < least:
+        raise TimingError(f"rounds must be at least {least} for a median, got {rounds}")
+    clock = time.process_time if cpu_time and device.type == "cpu" else time.perf_counter
+    seconds: dict[Name, list[float]] = {name: [] for name in tasks}
     for number in range(-warm_up, rounds):
         for name in list(tasks) if number % 2 == 0 else list(tasks)[::-1]:
+            before()
             synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             tasks[name]()
             synchronise(device)
+            taken = clock() - start
+            (after or {}).get(name, nothing)()
             if number >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(taken)
+        advance()
     return seconds
+
+
+def median_seconds(
+    task: Callable[[], object], rounds: int, device: torch.device, warm_up: int = 1, *, cpu_time: bool = False
+) -> float:
+    """The median of one task's seconds; arguments as of `alternate`."""
+    return median(alternate({"task": task}, rounds, device, warm_up, cpu_time=cpu_time)["task"])
 
 
 def median(values: Sequence[float]) -> float:
@@ -41,14 +87,11 @@ def median(values: Sequence[float]) -> float:
     return float(np.median(values))
 
 
-def interval(ratios: Sequence[float], seed: int = 0) -> dict[str, float]:
-    """Median of paired ratios with its 95 % bootstrap interval: {"median", "low", "high", "n"}."""
-    values = np.asarray(ratios, dtype=float)
-    draws = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(draws, axis=1), INTERVAL)
-    return {"median": median(ratios), "low": float(low), "high": float(high), "n": len(values)}
-
-
-def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
-    """`interval` of over / under, pair by pair."""
-    return interval([a / b for a, b in zip(over, under, strict=True)])
+def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
+    """The median of over / under, pair by pair, with its interval; of one pair the interval is that ratio."""
+    ratios = [a / b for a, b in zip(over, under, strict=True)]
+    low, high = interval_of_median(ratios)
+    middle = median(ratios)
+    return Ratio(
+        median=middle, low=middle if low is None else low, high=middle if high is None else high, n=len(ratios)
+    )

@@ -1,4 +1,4 @@
-"""`python -m eval.distributed.drill`: the distributed executor on real clocks, real processes and real faults.
+"""The distributed executor on real clocks, real processes and real faults.
 
 sleeping  forwards that sleep: measured SI / DSI against virtual time
 identity  the embedded pair: are tokens those of the sequential executor, under random faults and a killed server?
@@ -6,10 +6,11 @@ identity  the embedded pair: are tokens those of the sequential executor, under 
 
 from __future__ import annotations
 
-import argparse
+import enum
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -19,21 +20,49 @@ from drafters.distributed.executor import Distributed, MakeCluster
 from drafters.distributed.plan import Plan, servers_needed
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.transformers_pair import Pair
+from drafters.engine.transformers_pair import Pair, pair_of
+from drafters.io.paths import ZOO
+from drafters.models.pair import load_pair
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
-from eval.distributed.faults import Faults
-from eval.distributed.faulty_clusters import Faulty
+from eval.distributed.faults import Faults, Faulty
 from eval.distributed.paper_table import ROWS, TOKENS
 from eval.distributed.slow_pair import SleepingPair
 from eval.distributed.virtual_run import coins, run_dsi, run_si
 from eval.distributed.virtual_time import Delays
+from eval.suites import suite
 
 KILL_EVERY = 100  # requests, on Ray: a process takes seconds to come back
 CHOSEN = (6, 7, 9)  # rows of the table: at k = 1 two target servers each, so that a small machine holds them
+
+
+class Drill(enum.Enum):
+    """What is tried; see the module."""
+
+    sleeping = "sleeping"
+    identity = "identity"
+
+
+class DrillBackend(enum.Enum):
+    """Where servers run: threads of this process, or Ray's processes."""
+
+    threads = "threads"
+    ray = "ray"
+
+
+@dataclass
+class DrillOptions:
+    """The options of a drill."""
+
+    drill: Drill  # sleeping or identity
+    backend: DrillBackend = DrillBackend.threads  # threads or ray
+    requests: int = 0  # 0: 4 sleeping, 500 identity
+    scale: float = 5.0  # sleeping: forwards take so many times the paper's
+    new: int = 24  # identity: new tokens per request
+    sampler: str = "race"  # identity: race, exact_match or standard
 
 
 def sleeping(clusters: MakeCluster, scale: float, requests: int) -> float:
@@ -80,30 +109,23 @@ def check_identity(pair: Pair, prompts: list[torch.Tensor], clusters: MakeCluste
     return different
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(options: DrillOptions) -> int:
     """Run a drill; the exit status is 1 where it failed."""
-    parser = argparse.ArgumentParser(prog="python -m eval.distributed.drill", description=__doc__.split("\n")[0])
-    parser.add_argument("drill", choices=("sleeping", "identity"))
-    parser.add_argument("--backend", choices=("threads", "ray"), default="threads")
-    parser.add_argument("--requests", type=int, default=None, help="default: 4 sleeping, 500 identity")
-    parser.add_argument("--scale", type=float, default=5.0, help="sleeping: forwards take so many times the paper's")
-    parser.add_argument("--new", type=int, default=24, help="identity: new tokens per request")
-    parser.add_argument("--sampler", default="race", help="identity: race, exact_match or standard")
-    options = parser.parse_args(arguments)
+    requests = options.requests or (4 if options.drill is Drill.sleeping else 500)
     with _clusters(options.backend) as clusters:
-        if options.drill == "sleeping":
-            worst = sleeping(clusters, options.scale, options.requests or 4)
+        if options.drill is Drill.sleeping:
+            worst = sleeping(clusters, options.scale, requests)
             print(f"largest difference of measured and virtual SI / DSI: {worst:.1%} (expected: at most 15 %)")
             return int(worst > 0.15)
-        pair, prompts = _embedded(options.requests or 500)
-        ray = options.backend == "ray"
+        pair, prompts = _embedded(requests)
+        ray = options.backend is DrillBackend.ray
         faulty = Faulty(clusters, Faults(), 1.0 if ray else 0.1, kill_every=KILL_EVERY if ray else None)
         return int(check_identity(pair, prompts, faulty, options.new, options.sampler) > 0)
 
 
 @contextmanager
-def _clusters(backend: str) -> Iterator[MakeCluster]:
-    if backend == "threads":
+def _clusters(backend: DrillBackend) -> Iterator[MakeCluster]:
+    if backend is DrillBackend.threads:
         yield ThreadsBackend
         return
     from drafters.distributed.backends.ray import RayClusters
@@ -117,22 +139,8 @@ def _clusters(backend: str) -> Iterator[MakeCluster]:
 
 def _embedded(requests: int) -> tuple[Pair, list[torch.Tensor]]:
     """The embedded pair, and prompts: beginnings of its suite's."""
-    from drafters.engine.transformers_pair import pair_of
-    from drafters.models.pair import load_pair
-    from eval.suites import suite
-
-    models = load_pair(
-        {
-            "name": "pycode",
-            "target": "drafters/zoo/pycode/target",
-            "drafter": "drafters/zoo/pycode/drafter",
-            "foreign": False,
-        },
-        device="cpu",
-        dtype="fp32",
-    )
-    embedded = {"name": "pycode", "path": "pycode.jsonl", "template": "{prompt}"}
-    found = suite.load(embedded, models.target_tokenizer, None, 0)
+    models = load_pair(target=ZOO / "target", drafter=ZOO / "drafter", device="cpu", dtype="fp32")
+    found = suite.load(suite.PYCODE, models.target_tokenizer, None, 0)
     ids = [suite.encode(prompt, models.target_tokenizer, 64) for prompt in found]
     return pair_of(models), [ids[number % len(ids)] for number in range(requests)]
 
@@ -149,7 +157,3 @@ def _timed(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,11 +1,15 @@
-"""A backend on which everything goes wrong that may: messages late, out of order, twice or never; servers that die and return."""
+"""Everything that may go wrong between coordinator and servers: messages late, out of order, twice or never; deaths and returns."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from drafters.distributed.backend import Backend, DistributedError, SilenceError
+from drafters.distributed.backend import Backend, DistributedError, Ledger, SilenceError
+from drafters.distributed.executor import Cluster, MakeCluster
 from drafters.distributed.messages import (
     Action,
     Cancel,
@@ -19,6 +23,10 @@ from drafters.distributed.messages import (
     Settle,
     Task,
 )
+from drafters.distributed.request import Request
+from drafters.engine.transformers_pair import Pair
+
+LONGEST = 120.0  # seconds of silence after which a request is given up
 
 
 @dataclass(frozen=True)
@@ -94,3 +102,55 @@ class Unreliable:
         if isinstance(event, Reply):
             self._waiting.append(Lost(event.id))
         return isinstance(event, Reply | Drafted)
+
+
+class FaultyCluster:
+    """A cluster whose messages come late, twice or never and whose servers die; see `executor.Cluster`."""
+
+    def __init__(self, cluster: Any, faults: Faults, seed: int, patience: float):
+        cluster.patience = patience
+        self._cluster, self._post = cluster, Unreliable(cluster, faults, seed, int(LONGEST / patience))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the cluster inside."""
+        return self._cluster.ledger
+
+    @ledger.setter
+    def ledger(self, value: Ledger) -> None:
+        self._cluster.ledger = value
+
+    def open(self, request: Request) -> None:
+        """Begin a request on every server and the drafter, without faults; see `Cluster.open`."""
+        self._cluster.open(request)
+
+    def perform(self, action: Action) -> None:
+        """Pass an action on, perhaps late, twice or never; see `Backend.perform`."""
+        self._post.perform(action)
+
+    def next(self) -> Event:
+        """The next event that was not lost; waits for it. See `Backend.next`."""
+        return self._post.next()
+
+
+class Faulty:
+    """Makes faulty clusters of `clusters` (see executor.MakeCluster), another seed for every request.
+
+    Args:
+        patience: seconds of silence after which the drafter is told again; more than any forward takes.
+        kill_every: so many requests apart a server process is killed, on a cluster that has processes.
+    """
+
+    def __init__(self, clusters: MakeCluster, faults: Faults, patience: float, kill_every: int | None = None):
+        self._clusters, self._faults, self._kill_every = clusters, faults, kill_every
+        self._patience, self._requests = patience, 0
+
+    @contextmanager
+    def __call__(self, pair: Pair, servers: int) -> Iterator[Cluster]:
+        """See executor.MakeCluster."""
+        self._requests += 1
+        with self._clusters(pair, servers) as cluster:
+            made = FaultyCluster(cluster, self._faults, self._requests, self._patience)
+            if self._kill_every and self._requests % self._kill_every == 0:
+                cluster.kill(self._requests // self._kill_every % servers)  # type: ignore[attr-defined]
+            yield made

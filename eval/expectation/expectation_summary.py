@@ -8,7 +8,8 @@ import numpy as np
 
 from eval.expectation.expect import Expectation
 from eval.expectation.expected_rounds import Array, Rounds
-from eval.run.metrics import Estimate, interval
+from eval.run.metrics import Estimate
+from eval.stats.bootstrap import interval
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import drafters
+from drafters.io.paths import CONF, REPOSITORY
 from eval.lossless.source_hash import tree_hash
 
 SCHEMA = 1
 NAME = "certificate.json"
-_PACKAGE = Path(drafters.__file__).parent
-_SAMPLERS = _PACKAGE.parent / "conf" / "sampler"
-SHIPPED = Path(__file__).parents[1] / "results"  # */certificate.json: given to the code as it was released
+SHIPPED = REPOSITORY / "eval" / "results"  # */certificate.json: given to the code as it was released
 
 
 def code_hash() -> str:
@@ -22,8 +20,8 @@ def code_hash() -> str:
 
     Of Python files it is the code that counts (`eval.lossless.source_hash`): a comment or a docstring voids no proof.
     """
-    root = _PACKAGE.parent
-    files = [*_PACKAGE.rglob("*.py"), *_SAMPLERS.glob("*.yaml")]
+    root = REPOSITORY
+    files = [*(root / "drafters").rglob("*.py"), *(CONF / "sampler").glob("*.yaml")]
     digest = hashlib.sha256()
     for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
         content = path.read_bytes()

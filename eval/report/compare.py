@@ -1,4 +1,4 @@
-"""`python -m eval.report.compare A.json B.json`: what changed from A to B; exit 1 if a row got worse beyond its interval.
+"""What changed from one report to another; exit status 1 if a row got worse beyond its interval.
 
 A figure got worse when the 95 % interval of the difference A - B lies wholly above zero, its lower end by MOVER from the two
 intervals (Zou and Donner 2008, doi 10.1002/sim.3095, equation 3):
@@ -12,9 +12,7 @@ too narrow.
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -25,7 +23,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from drafters.errors import DraftersError
 from eval.report.html.sections.results import PROVED
 from eval.report.row import Key, ReportRow
 from eval.report.row_names import full_label, label
@@ -47,6 +44,16 @@ TOLERANCE = 0.05
 WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "same", "no interval"
 _SAME_WORK = ("pair", "prompts.suite", "prompts.max_new_tokens")
 _SAME_MACHINE = ("device", "dtype", "threads")
+
+
+@dataclass
+class CompareOptions:
+    """The options of a comparison."""
+
+    before: Path  # report.json of what was good
+    after: Path  # report.json of what is on trial
+    tolerance: float = TOLERANCE  # share of a speed-up that may be lost without being worse
+    all: bool = False  # show figures that stayed the same, too
 
 
 @dataclass(frozen=True)
@@ -191,25 +198,8 @@ def show(found: RowComparison, console: Console, everything: bool) -> None:
     console.print(f"{len(found.changes)} figures compared: {said}", markup=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print what changed; returns 0 if nothing got worse, 1 if something did or is gone, 2 on bad files."""
-    parser = argparse.ArgumentParser(prog="python -m eval.report.compare", description=__doc__.split("\n")[0])
-    parser.add_argument("before", type=Path, help="report.json of what was good")
-    parser.add_argument("after", type=Path, help="report.json of what is on trial")
-    parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="share of a speed-up that may be lost (%(default)s)"
-    )
-    parser.add_argument("--all", action="store_true", help="show figures that stayed the same, too")
-    chosen = parser.parse_args(arguments)
-    console = Console()
-    try:
-        found = compare(read_report(chosen.before), read_report(chosen.after), chosen.tolerance)
-    except DraftersError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    show(found, console, chosen.all)
+def main(options: CompareOptions) -> int:
+    """Print what changed; returns 0 if nothing got worse, 1 if something did or is gone."""
+    found = compare(read_report(options.before), read_report(options.after), options.tolerance)
+    show(found, Console(), options.all)
     return 0 if found.passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,8 +13,9 @@ from drafters.samplers.draft import StringProposal, Tree
 from eval.costs.forwards import Costs
 from eval.report.row import Position, RowRounds
 from eval.run.configurations import Contender
-from eval.run.metrics import Vector, acceptance_rate, interval
+from eval.run.metrics import acceptance_rate
 from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, Configuration, Record
+from eval.stats.bootstrap import Vector, interval
 
 POSITIONS = 16  # further ones are rare and their intervals wide
 

@@ -9,8 +9,9 @@ import numpy as np
 from eval.costs.forwards import Costs
 from eval.report.row import ReportRow
 from eval.report.schema import DraftPrice, FailedOutput, GreedyIdentity, Prices, VerifyPrice
-from eval.run.metrics import COUNTS, Samples, acceptance_rate, block_efficiency, collect, interval, speedup
+from eval.run.metrics import COUNTS, Samples, acceptance_rate, block_efficiency, collect, speedup
 from eval.run.records import AUTOREGRESSIVE, DIFFERENT, IDENTICAL, PACKAGE, TIE, UNPRUNED, Configuration, Record
+from eval.stats.bootstrap import interval
 
 
 def rows(records: Iterable[Record], reference: str, devices: Mapping[str, int] | None = None) -> list[ReportRow]:

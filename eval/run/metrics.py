@@ -7,18 +7,14 @@ only. Intervals are 95 % percentile bootstraps over prompts, the unit that the r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.run.records import Configuration, Record
+from eval.stats.bootstrap import Vector, interval
 
-Vector = NDArray[np.float64]
-
-RESAMPLES = 2000
-LEVEL = 0.95
 COUNTS = ("accepted", "verified", "drafted", "target_forwards", "tokens")
 
 
@@ -39,24 +35,6 @@ def acceptance_rate(accepted: float, verified: float) -> float | None:
 def block_efficiency(tokens: float, target_forwards: float) -> float | None:
     """Tokens emitted per target forward: what is accepted, and the one token that each forward adds."""
     return tokens / target_forwards if target_forwards else None
-
-
-def interval(ratio: Callable[..., Vector], *samples: Vector, seed: int = 0) -> tuple[float | None, float | None]:
-    """Bootstrap interval of a function of sums over prompts; `samples` are (P,) each and are resampled together.
-
-    (None, None) for fewer than two prompts, or where no resample has a finite value.
-    """
-    count = len(samples[0])
-    if count < 2:
-        return None, None
-    weight = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)  # (R, P)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = ratio(*(weight @ sample for sample in samples))  # (R,)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None, None
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def decimals(low: float, high: float, least: int) -> int:

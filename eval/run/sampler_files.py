@@ -9,11 +9,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from drafters.io.paths import CONF
 from drafters.samplers.catalog import CATALOG, Group, applies, build, check_options
 from drafters.vocab.alignment import identity
 
 _ANY = identity(2)
-FOLDER = Path(__file__).resolve().parents[2] / "conf" / "sampler"
+FOLDER = CONF / "sampler"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from eval.suites.dataset_rows import DataError, Row, column, hub_rows, local_rows
 
 EMBEDDED = Path(__file__).resolve().parent / "prompts"
+PYCODE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}  # the embedded one
 # prefix, suffix and middle mark of the families that can fill in the middle
 INFILLING = (
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder

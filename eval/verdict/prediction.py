@@ -16,8 +16,8 @@ from scipy.optimize import nnls
 from drafters.samplers.draft import Sampler, Tree
 from eval.costs.forwards import Costs
 from eval.expectation.expected_rounds import Rounds
-from eval.run.metrics import interval
 from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, Record
+from eval.stats.bootstrap import interval
 
 Array = NDArray[np.float64]
 PLAIN = ""  # label of plain decoding among the rounds' overheads

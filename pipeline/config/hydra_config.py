@@ -17,12 +17,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
+from drafters.io.paths import REPOSITORY
 from eval.suites.suite import SuiteConfig
 from pipeline.runner.discovery import stage_names, stage_schema
-from pipeline.runner.source_closure import ROOT
 from pipeline.text.corpus import CorpusConfig
 
-CONF = ROOT / "conf"
+CONF = REPOSITORY / "conf"
 
 
 @dataclass

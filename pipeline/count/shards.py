@@ -14,10 +14,11 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.io.atomic import write_atomic
 from drafters.vocab.counting.counts import MakeFanout, count_tokens
 from drafters.vocab.counting.processes import Fanout
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Advance, write_atomic
+from pipeline.runner.stage import Advance
 from pipeline.text.corpus import Split
 from pipeline.text.python_source import Document
 

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from drafters.io.atomic import write_atomic
 from drafters.io.json_rules import check_stop_config
 from drafters.package.components import STOP_CONFIG, STOP_WEIGHTS, StopModel
 from drafters.stop.features import NAMES
 from pipeline.disco.calibration import platt
 from pipeline.disco.classifier_module import OUTPUTS, DiscoModule
 from pipeline.disco.traces.trace_rows import Rows
-from pipeline.runner.stage import write_atomic
 
 
 def component(module: DiscoModule, validation: Rows, hidden: list[int]) -> StopModel:

@@ -1,1 +1,1 @@
-"""``python -m pipeline.doctor``: is this machine ready for this configuration?"""
+"""``python -m pipeline doctor``: is this machine ready for this configuration?"""

@@ -14,13 +14,14 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
+from drafters.io.atomic import write_atomic
 from eval.acceptance.logged_laws import Laws
 from eval.acceptance.optimality_gap import Optimum, Ranks
 from eval.costs.forwards import Costs
 from eval.run.configurations import Contender, Drafter
 from eval.run.records import Configuration, Record, parse
 from eval.run.trials import Harness, Task
-from pipeline.runner.stage import Context, write_atomic
+from pipeline.runner.stage import Context
 
 PARTS = ".part-*"
 T = TypeVar("T")

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
+from drafters.io.atomic import write_atomic
 from drafters.io.safe_load import read_json
 from drafters.package.reader import Package
 from eval.costs.forwards import Costs
@@ -28,7 +29,7 @@ from eval.run.trials import Harness
 from pipeline.evaluate import executors, held_out
 from pipeline.evaluate.setup import Bench
 from pipeline.evaluate.verdict.verdict_run import Judged
-from pipeline.runner.stage import Context, write_atomic
+from pipeline.runner.stage import Context
 from pipeline.tracking import log_report
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drafters.io.atomic import write_atomic
 from drafters.package.recommendation.uses import FORMS
 from drafters.samplers.draft import Sampler
 from eval.expectation.agreement import disagreement
@@ -22,7 +23,7 @@ from eval.run.sampler_files import Preset
 from eval.run.trials import Task
 from eval.verdict.candidates import SAME_LAW, Entry
 from pipeline.evaluate.setup import Bench
-from pipeline.runner.stage import Context, write_atomic
+from pipeline.runner.stage import Context
 
 LONGEST = 8  # drafts of the longest chain that is asked about
 Key = tuple[str, str]  # drafter, label of the preset

@@ -10,7 +10,7 @@ import lightning as L
 from safetensors.torch import save
 from torch import nn
 
-from pipeline.runner.stage import write_atomic
+from drafters.io.atomic import write_atomic
 
 
 class Best(L.Callback):

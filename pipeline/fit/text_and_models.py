@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import short_form
 from drafters.models.model_folder import open_model, quiet
@@ -22,7 +23,6 @@ from drafters.probs import Sampling
 from drafters.vocab.alignment import VocabMap
 from pipeline.errors import ConfigError
 from pipeline.fit.teacher_forcing import windows
-from pipeline.runner.stage import write_atomic
 from pipeline.text import corpus, generations
 
 PARTS = {"fit": 0.6, "calibrate": 0.2, "test": 0.2}  # of the tokens

@@ -18,9 +18,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from drafters.io.manifest import file_sha256
+from drafters.io.paths import REPOSITORY
 from pipeline.errors import ConfigError
 from pipeline.runner import machine
-from pipeline.runner.source_closure import PACKAGES, ROOT, closure_hash
+from pipeline.runner.source_closure import PACKAGES, closure_hash
 from pipeline.runner.stage import Stage
 
 DIGITS = 16  # 64 bits: a chance collision needs some 4 billion runs of one stage
@@ -33,7 +34,7 @@ def key_parts(
     cfg: DictConfig,
     inputs: Mapping[str, str],
     threads: Callable[[Stage], int],
-    root: Path = ROOT,
+    root: Path = REPOSITORY,
     packages: tuple[str, ...] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that decides the output of ``stage``, as a JSON object; ``inputs`` maps roles to content keys.
@@ -66,7 +67,7 @@ def content_key(parts: Mapping[str, Any]) -> str:
 def external_hash(label: str, where: str) -> str:
     """Content hash of a local file or directory, or the 40-hex revision of ``org/name@revision``."""
     path = Path(where).expanduser()
-    for candidate in (path, ROOT / path):  # the embedded models are found from any working directory
+    for candidate in (path, REPOSITORY / path):  # the embedded models are found from any working directory
         if where and candidate.exists():
             return tree_hash(candidate)
     if match := _HUB.fullmatch(where):

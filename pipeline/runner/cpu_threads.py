@@ -22,12 +22,13 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from drafters.io.atomic import write_json
 from drafters.io.manifest import versions
 from pipeline.errors import ConfigError
 from pipeline.runner import machine
 from pipeline.runner.content_key import DIGITS, external_hash
 from pipeline.runner.seal import make_folder
-from pipeline.runner.stage import Stage, write_atomic
+from pipeline.runner.stage import Stage
 
 AUTO = "auto"
 FOLDER = ".threads"  # below runs_dir
@@ -102,7 +103,7 @@ class Threads:
         for name, of in (("undisturbed", thread_probe.undisturbed), ("median", thread_probe.typical)):
             kept[name] = {str(n): asdict(one := of(some)) | {"whole": one.whole} for n, some in found.items()}
         make_folder(path.parent)
-        write_atomic(path, (json.dumps(kept, indent=2) + "\n").encode())
+        write_json(path, kept)
         each = ", ".join(f"{1e3 * one.target:.1f} ms on {n}" for n, one in best.items())
         whole = ", ".join(f"{1e3 * one.whole:.1f} ms on {n}" for n, one in best.items())
         self._say(

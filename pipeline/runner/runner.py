@@ -20,13 +20,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from drafters.io import manifest as manifests
+from drafters.io.paths import REPOSITORY
 from pipeline.errors import MissingInput, PipelineError
 from pipeline.runner import seal
 from pipeline.runner.content_key import content_key, key_parts
 from pipeline.runner.cpu_threads import Threads
 from pipeline.runner.discovery import STAGES, load_stage
 from pipeline.runner.lock import lock
-from pipeline.runner.source_closure import PACKAGES, ROOT
+from pipeline.runner.source_closure import PACKAGES
 from pipeline.runner.stage import Context, Stage
 
 
@@ -53,7 +54,7 @@ class Runner:
     cfg: DictConfig
     console: Console = field(default_factory=Console)
     package: str = STAGES  # where stage modules live
-    root: Path = ROOT  # where first-party source lies
+    root: Path = REPOSITORY  # where first-party source lies
     first_party: tuple[str, ...] = PACKAGES
     # Called with the stages to run, before the first of them
     before: Callable[[DictConfig, list[Stage], Console], None] | None = None

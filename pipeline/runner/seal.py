@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drafters.io import manifest as manifests
+from drafters.io.atomic import fsync_directory
 
 
 def make_folder(path: Path) -> None:
@@ -21,7 +22,7 @@ def make_folder(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
-        manifests.fsync_directory(folder.parent)
+        fsync_directory(folder.parent)
 
 
 def is_sealed(partial: Path) -> bool:
@@ -53,7 +54,7 @@ def seal(partial: Path, kind: str, key: str, parts: Mapping[str, Any]) -> None:
 def publish(partial: Path, directory: Path) -> None:
     """Give a sealed directory its final name, durably, and check that it arrived."""
     os.rename(partial, directory)
-    manifests.fsync_directory(directory.parent)
+    fsync_directory(directory.parent)
     manifests.read_manifest(directory, verify=False)  # its bytes were hashed a moment ago
 
 

@@ -14,16 +14,16 @@ import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from drafters.io.paths import REPOSITORY
 from eval.lossless.source_hash import tree_hash
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "eval", "drafters")
 # The plumbing between a stage and the runner: it moves bytes and reports progress, and may not decide what a stage
 # writes. Were it part of the closure, a change to an error message would throw away hours of training.
-PLUMBING = frozenset({"pipeline.runner.stage", "pipeline.errors", "pipeline.tracking"})
+PLUMBING = frozenset({"pipeline.runner.stage", "pipeline.errors", "pipeline.tracking", "drafters.io.atomic"})
 
 
-def closure_hash(module: str, root: Path = ROOT, packages: Collection[str] = PACKAGES) -> str:
+def closure_hash(module: str, root: Path = REPOSITORY, packages: Collection[str] = PACKAGES) -> str:
     """SHA-256 over the names and syntax trees of the closure of ``module``."""
     digest = hashlib.sha256()
     for name in closure(module, root, packages):
@@ -33,7 +33,7 @@ def closure_hash(module: str, root: Path = ROOT, packages: Collection[str] = PAC
     return digest.hexdigest()
 
 
-def closure(module: str, root: Path = ROOT, packages: Collection[str] = PACKAGES) -> list[str]:
+def closure(module: str, root: Path = REPOSITORY, packages: Collection[str] = PACKAGES) -> list[str]:
     """Sorted names of the first-party modules in the closure of ``module``, itself included; ``PLUMBING`` and what
     only it imports excluded.
 

@@ -7,7 +7,6 @@ against TLI with a paired bootstrap. If the share that wins is 0, no prior is wr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from drafters.affinity.prior import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
 from drafters.affinity.share_fit import ShareFit
+from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.model_folder import quiet
 from drafters.package.components import AFFINITY
@@ -31,7 +31,7 @@ from eval.run.metrics import decimals
 from pipeline.fit import text_and_models as texts
 from pipeline.fit.teacher_forcing import pieces
 from pipeline.fit.text_and_models import Reading, Window, open_reading
-from pipeline.runner.stage import Advance, Context, Stage, write_atomic
+from pipeline.runner.stage import Advance, Context, Stage
 
 REPORT = "report.json"
 SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares
@@ -239,7 +239,7 @@ def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any
         context.console.print(
             f"no prior: {report['reason']}; sampler tli stays, rdk has nothing to do", highlight=False
         )
-    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(context.out / REPORT, report)
 
 
 def brief(directory: Path) -> str:

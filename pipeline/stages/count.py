@@ -21,13 +21,14 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.pair import Checkpoint, open_checkpoint, pair_settings
 from drafters.vocab.alignment import same_vocabulary
 from drafters.vocab.spelling import spelling
 from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage
 from pipeline.text import corpus, generations
 from pipeline.text.python_source import Document
 
@@ -65,7 +66,7 @@ def run(context: Context) -> None:
         }
         write_atomic(out / "counts.safetensors", save(tensors))
         report = _report(settings.source, totals, domains)
-        write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+        write_json(out / "report.json", report)
     for part in out.glob(".part-*"):
         part.unlink()
     _say(context, json.loads((out / "report.json").read_text()))

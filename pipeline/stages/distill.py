@@ -8,7 +8,6 @@ not help leaves the drafter as it was and says so.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from drafters.io.atomic import write_json
 from drafters.models.forms import short_form
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.prune import load_pruned, save_pruned
-from eval.run.metrics import interval
+from eval.stats.bootstrap import interval
 from pipeline.errors import ConfigError
 from pipeline.fit import healed_parameters, tail_fit
 from pipeline.fit import text_and_models as texts
@@ -31,7 +31,7 @@ from pipeline.fit.early_stopping import Best
 from pipeline.fit.linked_folder import carry
 from pipeline.fit.text_and_models import Reading, open_reading
 from pipeline.fit.trainer import Plan, train
-from pipeline.runner.stage import Advance, Context, Stage, write_atomic
+from pipeline.runner.stage import Advance, Context, Stage
 
 REPORT = "distill.json"
 
@@ -123,7 +123,7 @@ def _intervals(measured: Mapping[str, torch.Tensor]) -> dict[str, dict[str, floa
 
 def _write(context: Context, report: dict[str, Any]) -> None:
     shutil.rmtree(context.out / ".training", ignore_errors=True)
-    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(context.out / REPORT, report)
 
 
 def check(cfg: DictConfig) -> None:

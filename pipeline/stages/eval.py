@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from drafters.io.atomic import write_atomic
 from drafters.package.integrity import RECOMMENDED
 from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.probs import Sampling
@@ -37,7 +38,7 @@ from pipeline.evaluate.text_expectations import expected_rows, on_common_text
 from pipeline.evaluate.verdict.few_rows import few
 from pipeline.evaluate.verdict.verdict_run import Judged, judge, recommendation, split
 from pipeline.runner.discovery import suggest
-from pipeline.runner.stage import Context, Stage, always, write_atomic
+from pipeline.runner.stage import Context, Stage, always
 
 REPORT, PAGE = "report.json", "report.html"
 

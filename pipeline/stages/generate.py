@@ -9,7 +9,6 @@ otherwise, and about one token in a million is then another). What the files ``s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.io.atomic import write_atomic, write_json
 from drafters.models.pair import Checkpoint, context_length, open_checkpoint, pair_settings
 from drafters.probs import Sampling
 from eval.suites import suite as suites
 from pipeline.errors import ConfigError
 from pipeline.generate import target as generating
-from pipeline.runner.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage
 from pipeline.text import corpus, generations
 
 Work = tuple[list[Tensor], list[int]]  # a shard: prompts int64 (n,) each, their requests' numbers
@@ -112,7 +112,7 @@ def write_shards(context: Context, prompts: list[Tensor], make: Make) -> None:
     for path in paths:
         tokens += sum(len(continuation) for _, continuation in generations.read_shard(path))
     report = {"requests": len(prompts), "tokens": tokens, "prompt_tokens": sum(map(len, prompts))}
-    write_atomic(context.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_json(context.out / "report.json", report)
     context.console.print(f"{tokens:,} tokens generated", highlight=False)
 
 

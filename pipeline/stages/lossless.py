@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from drafters.models.devices import choose_device
-from eval.lossless import __main__ as lossless
+from eval.lossless import prove as lossless
 from eval.lossless.certificate import code_hash
 from pipeline.errors import PipelineError
 from pipeline.runner.stage import Context, Stage

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.heads import PrunedHead
 from drafters.models.model_folder import open_model, quiet
@@ -25,7 +26,7 @@ from drafters.vocab.alignment import VocabMap, align, restrict
 from drafters.vocab.keep import CountMismatch, Selection, coverage_curve, rank, select, share
 from drafters.vocab.protected import protected_tokens
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, write_atomic
+from pipeline.runner.stage import Context, Stage
 
 
 @dataclass
@@ -82,7 +83,7 @@ def run(context: Context) -> None:
         "head_bytes_full": head.vocabulary * _row_bytes(head),
         "head_bytes_kept": len(head.kept) * _row_bytes(head),
     }
-    write_atomic(context.out / "report.json", (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(context.out / "report.json", report)
     _say(context, report)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from drafters.affinity.prior import Statistics
 from drafters.engine.transformers_pair import TransformersPair
+from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import pruned_form, tail_form
 from drafters.models.model_folder import open_model, quiet
@@ -34,7 +35,7 @@ from pipeline.fit import healed_parameters
 from pipeline.fit import text_and_models as texts
 from pipeline.fit.tail_cover import named
 from pipeline.fit.trainer import Plan, train
-from pipeline.runner.stage import Context, Stage, always, write_atomic
+from pipeline.runner.stage import Context, Stage, always
 from pipeline.sweep import curve
 from pipeline.sweep.passes import Both, calibrate, fit, refine, test
 from pipeline.sweep.size import HEALED, Size

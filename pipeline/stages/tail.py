@@ -8,7 +8,6 @@ singular values and stable ranks. Where there is nothing to give back it says wh
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +18,20 @@ from omegaconf import DictConfig
 from safetensors.torch import save
 from torch import Tensor
 
+from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.forms import tail_form
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.tail import Spectrum, Tail
 from drafters.package.components import TAIL
-from eval.run.metrics import interval
+from eval.stats.bootstrap import interval
 from pipeline.errors import ConfigError
 from pipeline.fit import tail_fit
 from pipeline.fit import text_and_models as texts
 from pipeline.fit.linked_folder import carry
 from pipeline.fit.text_and_models import Reading, open_reading
 from pipeline.fit.trainer import Plan, train
-from pipeline.runner.stage import Advance, Context, Stage, write_atomic
+from pipeline.runner.stage import Advance, Context, Stage
 
 REPORT = "tail.json"
 
@@ -153,7 +153,7 @@ def _tensors(tail: Tail) -> dict[str, Tensor]:
 
 def _write(context: Context, report: dict[str, Any]) -> None:
     shutil.rmtree(context.out / ".training", ignore_errors=True)
-    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(context.out / REPORT, report)
 
 
 def _say(context: Context, report: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ finished ones. ``report.json`` holds the counts, the mean acceptance and the spl
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from drafters.io.atomic import write_json
 from drafters.io.safe_load import read_json
 from drafters.probs import Sampling
 from drafters.stop.features import NAMES
@@ -23,7 +23,7 @@ from pipeline.disco.traces import trace_files, trace_prompts
 from pipeline.disco.traces.trace import traced
 from pipeline.disco.traces.trace_prompts import Prompt
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, always, write_atomic
+from pipeline.runner.stage import Context, Stage, always
 from pipeline.text import corpus
 
 
@@ -106,7 +106,7 @@ def _finish(context: Context, parts: dict[str, str], sampler: str) -> None:
         "splits": trace_prompts.split_hashes(parts),
         "groups": {name: sorted(g for g, part in parts.items() if part == name) for name in trace_prompts.SPLITS},
     }
-    write_atomic(context.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_json(context.out / "report.json", report)
     for temperature, found in summary.items():
         counts = ", ".join(f"{count} {name}" for name, count in found["requests"].items())
         context.console.print(

@@ -7,7 +7,6 @@ output belongs to this device.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from drafters.io.atomic import write_json
 from drafters.io.safe_load import read_json
 from drafters.models.pair import ModelPair
 from drafters.package.components import StopModel
@@ -36,7 +36,7 @@ from pipeline.disco.traces import trace_files, trace_prompts
 from pipeline.disco.traces.trace_rows import LABELS, rows_of
 from pipeline.disco.train import fit
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, always, write_atomic
+from pipeline.runner.stage import Context, Stage, always
 
 REPORT, CHECKPOINTS = "report.json", ".checkpoints"
 Splits = dict[str, list[trace_files.Request]]
@@ -102,7 +102,7 @@ def run(context: Context) -> None:
         "timed_suite": cfg.suite.name,
         "ran": compare.ran(context, opened, policies, prices),
     }
-    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(context.out / REPORT, report)
     shutil.rmtree(context.out / CHECKPOINTS, ignore_errors=True)
     for part in context.out.glob(".part-*"):
         part.unlink()

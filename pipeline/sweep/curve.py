@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from drafters.io.atomic import write_atomic, write_json
 from eval.acceptance import vocabulary_curve
 from eval.costs.forwards import Costs
-from pipeline.runner.stage import Context, write_atomic
+from pipeline.runner.stage import Context
 from pipeline.sweep.size import HEALED
 
 REPORT, TABLE = "curve.json", "curve.csv"
@@ -38,7 +39,7 @@ def write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
     writer.writeheader()
     writer.writerows(plain)
     write_atomic(context.out / TABLE, lines.getvalue().encode())
-    write_atomic(context.out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+    write_json(context.out / REPORT, report)
 
 
 def _for_the_page(rows: list[dict[str, Any]], knees: list[dict[str, Any] | None], costs: Costs) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pipeline.runner.runner import Runner
 
 STAGES = {
     "numbers": """
-from pipeline.runner.stage import Context, Stage, write_atomic
+from drafters.io.atomic import write_atomic
+from pipeline.runner.stage import Context, Stage
 from {package}.arithmetic import text
 
 def run(context: Context) -> None:
@@ -25,7 +26,8 @@ def run(context: Context) -> None:
 STAGE = Stage(name="numbers", run=run, external=lambda cfg: {{"seeds": cfg.seeds}})
 """,
     "shards": """
-from pipeline.runner.stage import Context, Stage, write_atomic
+from drafters.io.atomic import write_atomic
+from pipeline.runner.stage import Context, Stage
 
 def run(context: Context) -> None:
     lines = (context.inputs["numbers"] / "numbers.txt").read_text().split()
@@ -45,7 +47,8 @@ STAGE = Stage(
 )
 """,
     "total": """
-from pipeline.runner.stage import Context, Stage, write_atomic
+from drafters.io.atomic import write_atomic
+from pipeline.runner.stage import Context, Stage
 
 def run(context: Context) -> None:
     size = sum(path.stat().st_size for path in (context.inputs["shards"] / "part").iterdir())

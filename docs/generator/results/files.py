@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[3] / "eval" / "results" / "cpu"
+from drafters.io.paths import REPOSITORY
+
+FOLDER = REPOSITORY / "eval" / "results" / "cpu"
 TEMPERATURES = ("0.0", "1.0")
 
 

@@ -7,7 +7,6 @@ data of others: `uses` says what it may ask for.
 """
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,12 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from drafters.io.atomic import fsync_directory, write_atomic
 from drafters.io.hub import Source, local_source
 from drafters.io.json_fields import Fields
 from drafters.io.json_rules import COMMIT_OR_HASH
 from drafters.io.json_rules import NAME as TEXT
 from drafters.io.manifest import NAME as MANIFEST
-from drafters.io.manifest import Manifest, content_hash, fsync_directory
+from drafters.io.manifest import Manifest, content_hash
 from drafters.io.model_json import MAX_VOCABULARY
 from drafters.io.safe_load import MAX_MANIFEST_BYTES, read_json
 from drafters.package.integrity import RECOMMENDED as NAME
@@ -101,15 +101,7 @@ def write_recommendation(path: str | Path, recommendation: Recommendation) -> No
     path = Path(path)
     text = to_json(recommendation)
     parse(json.loads(text), path.name)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(text.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, text.encode())
     fsync_directory(path.parent)
 
 

@@ -1,4 +1,4 @@
-"""Greedy identity of every sampler on many prompts: `python -m eval.lossless.real_models.greedy_identity`.
+"""Greedy identity of every sampler on many prompts.
 
 At temperature 0 in fp32 every sampler must emit plain greedy decoding's tokens. Where it does not, both outputs are re-scored in
 fp64: a tie only if every chosen token is within 1e-5 of the best logit (eval.run.greedy_check); anything else is an error, exit status 1.
@@ -6,7 +6,6 @@ fp64: a tie only if every chosen token is within 1e-5 of the best logit (eval.ru
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.lossless.real_models import outputs
-from eval.lossless.real_models.outputs import Batch, Lab, name_of
+from eval.lossless.real_models.outputs import Batch, Lab, LabOptions, name_of
 from eval.run.configurations import Contender
 from eval.run.greedy_check import GreedyCheck
 from eval.run.records import DIFFERENT, IDENTICAL, TIE
@@ -64,11 +63,10 @@ def check(lab: Lab, console: Console) -> list[dict[str, Any]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 where every output is plain greedy decoding's or a tie."""
-    args = outputs.parser(str(__doc__).splitlines()[0], "identity").parse_args(arguments)
+def main(options: LabOptions) -> int:
+    """Run the check; 0 where every output is plain greedy decoding's or a tie."""
     console = Console(highlight=False, soft_wrap=True)
-    lab = outputs.open_lab(args, 0.0)
+    lab = outputs.open_lab(options, "identity", 0.0)
     console.print(
         f"{len(lab.contenders) - 1} samplers x {len(lab.prompts)} prompts x {lab.tokens} tokens, fp32, B = {lab.batch}"
     )
@@ -92,7 +90,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verdicts(batches: Sequence[Batch]) -> list[str]:
     return [verdict for batch in batches for verdict in batch["verdicts"]]
-
-
-if __name__ == "__main__":
-    sys.exit(outputs.run(main)())

@@ -1,7 +1,5 @@
 """Do sampled outputs have the target's distribution? Their negative log-likelihood under the target says.
 
-`python -m eval.lossless.real_models.likelihood`
-
 Per token, -log p(x | prefix) minus the entropy of p(. | prefix) has mean zero for exact samples, whatever the prefix:
 summed over an output it is a martingale with known variance, and `z_entropy` its standard score over all outputs.
 `z_plain` compares the mean NLL with plain sampling's, paired by prompt. A sampler that prefers likely tokens, as a
@@ -11,8 +9,6 @@ lossy one does, moves both.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from eval.lossless.real_models import outputs
-from eval.lossless.real_models.outputs import Batch, Lab
+from eval.lossless.real_models.outputs import Batch, Lab, LabOptions
 from eval.run.configurations import Contender
 
 LIMIT = 3.5  # standard errors; by chance beyond it in 1 of 2,000 scores
@@ -86,13 +82,12 @@ def paired(differences: np.ndarray) -> float:
     return float(differences.mean()) / error if error > 0 else 0.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 where every score is within LIMIT."""
-    args = outputs.parser(str(__doc__).splitlines()[0], "nll").parse_args(arguments)
-    if args.prompts < 2:
-        raise outputs.OutputsError(f"--prompts {args.prompts}: a standard error needs at least 2")
+def main(options: LabOptions) -> int:
+    """Run the check; 0 where every score is within LIMIT."""
+    if options.prompts < 2:
+        raise outputs.OutputsError(f"prompts={options.prompts}: a standard error needs at least 2")
     console = Console(highlight=False, soft_wrap=True)
-    lab = outputs.open_lab(args, 1.0)
+    lab = outputs.open_lab(options, "nll", 1.0)
     console.print(
         f"{len(lab.contenders) - 1} samplers x {len(lab.prompts)} prompts x {lab.tokens} tokens, T = 1, B = {lab.batch}"
     )
@@ -116,7 +111,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _told(row: Row) -> str:
     beside = "" if row["z_plain"] is None else f", z against plain {row['z_plain']:+.2f}"
     return f"NLL {row['nll']:.4f} per token, entropy {row['entropy']:.4f}, z {row['z_entropy']:+.2f}{beside}"
-
-
-if __name__ == "__main__":
-    sys.exit(outputs.run(main)())

@@ -6,12 +6,10 @@ off goes on and nothing stale is ever counted.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch import Tensor
 from drafters.engine.decode import Decoded
 from drafters.engine.limits import Limits
 from drafters.errors import DraftersError
+from drafters.io.atomic import write_json
 from drafters.io.manifest import NAME
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair, pair_settings
@@ -37,14 +36,32 @@ from eval.run.configurations import Contender, contenders
 from eval.run.records import AUTOREGRESSIVE
 from eval.suites import suite
 
-ZOO = Path(__file__).resolve().parents[3] / "drafters" / "zoo" / "pycode"
+ZOO = "drafters/zoo/pycode"  # found from any working directory
 CUTS = (1.0, 2 / 3, 1 / 3)  # of a suite's prompts: the whole ones, then shorter and shorter beginnings
-SUITE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}
 Batch = dict[str, Any]
 
 
 class OutputsError(DraftersError):
     """A check that cannot be run as asked."""
+
+
+@dataclass
+class LabOptions:
+    """The options of the checks of outputs."""
+
+    package: str = ""  # folder of the packaged drafter; none: the newest in runs/package
+    target: str = f"{ZOO}/target"  # folder of the target
+    drafter: str = f"{ZOO}/drafter"  # folder of the unpruned drafter
+    foreign: str = f"{ZOO}/foreign"  # folder of one more drafter; empty: none
+    samplers: list[str] = field(default_factory=list)  # names of conf/sampler; none: all, without variants
+    compare: bool = False  # also the other drafters' samplers and all variants
+    prompts: int = 200  # how many; a suite of fewer is cut shorter for more
+    tokens: int = 128  # new ones per prompt at most
+    batch: int = 16  # prompts decoded together
+    lookahead: int = 5  # drafted tokens of a chain
+    seed: int = 0
+    device: str = "cpu"
+    out: str = ""  # folder; none: runs/<name of the check>
 
 
 @dataclass(frozen=True)
@@ -97,57 +114,39 @@ def name_of(contender: Contender) -> str:
     return AUTOREGRESSIVE if key.preset is None else f"{key.preset} {key.drafter}"
 
 
-def parser(description: str, out: str) -> argparse.ArgumentParser:
-    """The command line that both checks share."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument("--package", type=Path, help="packaged drafter (default: the newest in runs/package)")
-    made.add_argument("--target", default=str(ZOO / "target"), help="folder of the target (default: the embedded one)")
-    made.add_argument("--drafter", default=str(ZOO / "drafter"), help="folder of the unpruned drafter")
-    made.add_argument("--foreign", default=str(ZOO / "foreign"), help="folder of one more drafter; '' for none")
-    made.add_argument("--samplers", help="names of conf/sampler with commas between (default: all, without variants)")
-    made.add_argument("--compare", action="store_true", help="also the other drafters' samplers and all variants")
-    made.add_argument("--prompts", type=int, default=200, help="how many; a suite of fewer is cut shorter for more")
-    made.add_argument("--tokens", type=int, default=128, help="new tokens per prompt at most")
-    made.add_argument("--batch", type=int, default=16, help="prompts decoded together")
-    made.add_argument("--lookahead", type=int, default=5, help="drafted tokens of a chain")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--device", default="cpu")
-    made.add_argument("--out", type=Path, default=Path("runs") / out)
-    return made
-
-
-def open_lab(args: argparse.Namespace, temperature: float) -> Lab:
+def open_lab(options: LabOptions, name: str, temperature: float) -> Lab:
     """Load everything in fp32. Raises OutputsError without a package, and as `load_pair` and `drafters.load` do."""
-    settings = pair_settings({"name": "outputs", "target": args.target, "drafter": args.drafter})
-    folder = args.package or newest(Path("runs") / "package")
+    settings = pair_settings({"name": "outputs", "target": options.target, "drafter": options.drafter})
+    folder = Path(options.package) if options.package else newest(Path("runs") / "package")
     with quiet(always=True):
-        package = load(folder, device=args.device, dtype="fp32")
-        models = load_pair(settings, device=args.device, dtype="fp32")
-        others = {"foreign": args.foreign} if args.foreign else {}
-        drafters = list(lineup(settings, models, package, others, args.device, "fp32"))
-    chosen = sampler_files.read(chosen=args.samplers.split(",") if args.samplers else None)
-    if not args.compare and not args.samplers:
+        package = load(folder, device=options.device, dtype="fp32")
+        models = load_pair(settings, device=options.device, dtype="fp32")
+        others = {"foreign": options.foreign} if options.foreign else {}
+        drafters = list(lineup(settings, models, package, others, options.device, "fp32"))
+    chosen = sampler_files.read(chosen=options.samplers or None)
+    if not options.compare and not options.samplers:
         chosen = [preset for preset in chosen if preset.plain]
-    stops = {"static": Static(args.lookahead)}
-    found = contenders(drafters, stops, [temperature], chosen, compare=args.compare)
-    prompts = cut_prompts(models, args.prompts, args.tokens)
-    return Lab(models, prompts, found, args.out / _key(args, folder, package), args.tokens, args.batch, args.seed)
+    stops = {"static": Static(options.lookahead)}
+    found = contenders(drafters, stops, [temperature], chosen, compare=options.compare)
+    prompts = cut_prompts(models, options.prompts, options.tokens)
+    out = Path(options.out or Path("runs") / name) / _key(options, folder, package)
+    return Lab(models, prompts, found, out, options.tokens, options.batch, options.seed)
 
 
 def cut_prompts(models: ModelPair, count: int, tokens: int) -> list[Tensor]:
     """`count` different prompts that leave room for `tokens` more: the suite's, then their beginnings."""
     limit = models.context_lengths[0]
     room = None if limit is None else limit - tokens
-    whole = [suite.encode(item, models.target_tokenizer, room) for item in suite.load(SUITE, models.target_tokenizer)]
+    whole = [
+        suite.encode(item, models.target_tokenizer, room) for item in suite.load(suite.PYCODE, models.target_tokenizer)
+    ]
     found: dict[tuple[int, ...], Tensor] = {}
     for share in CUTS:
         for ids in whole:
             part = ids[: max(1, round(share * len(ids)))]
             found.setdefault(tuple(part.tolist()), part)
     if len(found) < count:
-        raise OutputsError(
-            f"--prompts {count}: the suite has {len(found)} prompts and beginnings; ask for at most that"
-        )
+        raise OutputsError(f"prompts={count}: the suite has {len(found)} prompts and beginnings; ask for at most that")
     return list(found.values())[:count]
 
 
@@ -156,21 +155,20 @@ def newest(folder: Path) -> Path:
     found = sorted((path.stat().st_mtime, path.parent) for path in folder.glob(f"[!.]*/{NAME}"))
     if not found:
         raise OutputsError(
-            f"{folder}: expected a packaged drafter, found none; make one (make package) or name it: --package DIR"
+            f"{folder}: expected a packaged drafter, found none; make one (make package) or name it: package=DIR"
         )
     return found[-1][1]
 
 
-def save(folder: Path, name: str, result: dict[str, Any]) -> Path:
+def save(folder: Path, name: str, result: Mapping[str, object]) -> Path:
     """Write the result as JSON beside the pieces."""
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return path
+    write_json(folder / f"{name}.json", result)
+    return folder / f"{name}.json"
 
 
-def _key(args: argparse.Namespace, folder: Path, package: Package) -> str:
+def _key(options: LabOptions, folder: Path, package: Package) -> str:
     """The key of everything that decides a piece's content."""
-    settings = {name: str(value) for name, value in vars(args).items() if name not in ("out", "package")}
+    settings = {name: value for name, value in asdict(options).items() if name not in ("out", "package")}
     text = json.dumps([code_hash(), folder.name, package.description, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -184,16 +182,3 @@ def _whole_lines(path: Path) -> list[Batch]:
     if len(whole) < len(lines):
         path.write_text("".join(whole), encoding="utf-8")
     return [json.loads(line) for line in whole]
-
-
-def run(main: Callable[[Sequence[str] | None], int]) -> Callable[[], int]:
-    """`main` as a command: errors that a user can put right are said in one line."""
-    return partial(_run, main)
-
-
-def _run(main: Callable[[Sequence[str] | None], int]) -> int:
-    try:
-        return main(None)
-    except (DraftersError, ValueError) as error:
-        print(f"error: {error}")
-        return 2

@@ -1,7 +1,5 @@
 """Coupled samplers on real weights: is sampled output plain race decoding's, token for token?
 
-`python -m eval.lossless.real_models.race_identity`
-
 In exact arithmetic it is, whatever was drafted (the gate proves it on fp64 models). In fp32 a forward of one token and one of six
 round differently, so two tokens whose scores log p - log E nearly tie can change places. Each output that differs is re-scored in
 fp64 where it parts: more than GAP between the best score and a chosen one is an error, exit status 1.
@@ -10,7 +8,6 @@ fp64 where it parts: more than GAP between the best score and a chosen one is an
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +22,7 @@ from drafters.engine.limits import Limits
 from drafters.rng.coins import KeyedCoins
 from drafters.stop.policies.static import Static
 from eval.lossless.real_models import outputs
-from eval.lossless.real_models.outputs import Batch, Lab, name_of
+from eval.lossless.real_models.outputs import Batch, Lab, LabOptions, name_of
 from eval.run.configurations import Contender
 
 GAP = 1e-4  # fp32 logits of this size are off by about 1e-5; a token chosen by mistake is off by about 1
@@ -92,16 +89,17 @@ def check(lab: Lab, console: Console) -> list[dict[str, Any]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 where every difference is a near tie."""
-    args = outputs.parser(str(__doc__).splitlines()[0], "race_identity").parse_args(arguments)
-    if args.device != "cpu":
-        raise outputs.OutputsError(f"--device {args.device}: expected cpu, where the fp64 re-scoring runs")
+def main(options: LabOptions) -> int:
+    """Run the check; 0 where every difference is a near tie."""
+    if options.device != "cpu":
+        raise outputs.OutputsError(f"device={options.device}: expected cpu, where the fp64 re-scoring runs")
     console = Console(highlight=False, soft_wrap=True)
-    lab = outputs.open_lab(args, 1.0)
+    lab = outputs.open_lab(options, "race_identity", 1.0)
     coupled = [item for item in lab.contenders if item.sampler is not None and item.sampler.verifier.coupled]
     if not coupled:
-        raise outputs.OutputsError(f"--samplers {args.samplers}: expected a coupled sampler, as race or race_tree")
+        raise outputs.OutputsError(
+            f"samplers={','.join(options.samplers)}: expected a coupled sampler, as race or race_tree"
+        )
     rows = check(replace(lab, contenders=coupled), console)
     worst = max(row["largest_gap"] for row in rows)
     parted, count = sum(row["parted"] for row in rows), sum(row["outputs"] for row in rows)
@@ -109,7 +107,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {"schema": 1, "prompts": len(lab.prompts), "max_new_tokens": lab.tokens, "limit": GAP, "rows": rows}
     console.print(f"race identity: {outputs.save(lab.folder, 'race_identity', result).resolve()}")
     return 1 if worst >= GAP else 0
-
-
-if __name__ == "__main__":
-    sys.exit(outputs.run(main)())

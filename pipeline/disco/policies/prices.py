@@ -9,6 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from drafters.io.atomic import write_atomic
 from drafters.package.components import StopModel
 from drafters.stop.catalog import build
 from drafters.stop.policy import StopPolicy
@@ -16,7 +17,7 @@ from eval.costs.forwards import Costs, drafter_forward, measure_costs
 from eval.costs.stop_decisions import decision_seconds
 from eval.stop.replay import Prices
 from pipeline.disco.setup import Opened
-from pipeline.runner.stage import Advance, Context, write_atomic
+from pipeline.runner.stage import Advance, Context
 
 PASSES = 10  # over all forwards to time: each pass is short, so that one clock speed applies to all that it compares
 TURNS = 5  # of timing decisions and drafter forwards

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from drafters.engine.decode import autoregressive, speculative
+from drafters.io.atomic import write_atomic
 from drafters.stop.policy import StopPolicy
 from eval.run.configurations import Contender
 from eval.run.greedy_check import GreedyCheck
@@ -19,7 +20,7 @@ from eval.run.trials import Harness, Task, Warps
 from eval.stop.policy_comparison import measured
 from eval.stop.replay import Prices
 from pipeline.disco.setup import Opened
-from pipeline.runner.stage import Advance, write_atomic
+from pipeline.runner.stage import Advance
 
 
 def contenders(opened: Opened, policies: Mapping[float, Mapping[str, StopPolicy]]) -> list[Contender]:

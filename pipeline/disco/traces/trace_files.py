@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from drafters.io.atomic import atomic_path
 from drafters.stop.features import NAMES
 from eval.stop.replay import Trace
-from pipeline.runner.stage import atomic_path
 
 PATTERN = "traces-*.arrow"
 

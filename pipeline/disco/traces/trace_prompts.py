@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.io.paths import REPOSITORY
 from eval.suites import suite as suites
 from pipeline.errors import ConfigError
 from pipeline.runner.discovery import suggest
-from pipeline.runner.source_closure import ROOT
 from pipeline.text import corpus
 
-CONF = ROOT / "conf"
+CONF = REPOSITORY / "conf"
 SPLITS = ("train", "validation", "test")
 CHARACTERS_PER_TOKEN = 8  # more than any text has
 

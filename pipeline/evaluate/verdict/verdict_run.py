@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from drafters.engine.decode import autoregressive
+from drafters.io.atomic import write_atomic
 from drafters.io.manifest import Manifest
 from drafters.package.recommendation.choices import Choice, Recommendation, Target
 from drafters.samplers.draft import StringProposal
@@ -27,7 +28,7 @@ from eval.verdict.verdict import Confirmed, confirm, surprises, verdict
 from pipeline.evaluate.setup import Bench
 from pipeline.evaluate.text_expectations import LONGEST, Common
 from pipeline.evaluate.verdict.policy_replays import by_policies
-from pipeline.runner.stage import Context, write_atomic
+from pipeline.runner.stage import Context
 
 CONFIRMED = 3  # candidates that run by the clock
 MOST = 1.25  # of whole runs' seconds that their forwards' prices may add up to: what prices change within minutes

@@ -16,8 +16,7 @@ from drafters.samplers.catalog import build
 from drafters.samplers.verify.race import Race
 from drafters.stop.catalog import build as build_stop
 from drafters.stop.policies.static import Static
-from eval.distributed.faults import Faults
-from eval.distributed.faulty_clusters import Faulty
+from eval.distributed.faults import Faults, Faulty
 from eval.lossless.toys.table_models import foreign_pair, full_pair, pruned_pair
 from tests.drafters.stop.conftest import make_trained as _make_trained
 

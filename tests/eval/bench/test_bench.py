@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from eval.bench import __main__ as bench
 from eval.bench import batch, cost_model, steps
+from eval.bench import run_all as bench
 from eval.bench.output import BenchError
 from eval.costs.forwards import Costs, Timing
 
 
-def test_unknown_names_and_options():
-    with pytest.raises(BenchError, match=r"no benchmark 'egnine'.*engine"):
-        bench.chosen("egnine")
-    assert bench.chosen("stop,counting") == ["counting", "stop"]
-    assert bench.main(["speed=1"]) == 2
+def test_unknown_names():
+    with pytest.raises(BenchError, match=r"no benchmark 'egnine'.*did you mean engine\?"):
+        bench.chosen(["egnine"])
+    assert bench.chosen(["stop", "counting"]) == ["counting", "stop"]
+    assert bench.chosen([]) == list(bench.BENCHES)
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ def test_unknown_names_and_options():
     ],
 )
 def test_a_failing_or_silent_benchmark_is_an_error(code, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "BENCHES", {"old": ("nothing",)})
+    monkeypatch.setattr(bench, "BENCHES", {"old": "nothing"})
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     (tmp_path / "old.json").write_text("{}")  # of an earlier run: no excuse
     real = subprocess.run
     monkeypatch.setattr(
         bench.subprocess, "run", lambda command, **options: real([sys.executable, "-c", code], **options)
     )
-    assert bench.main([]) == 1
+    assert bench.main(bench.BenchOptions()) == 1
     assert said in capsys.readouterr().out
 
 

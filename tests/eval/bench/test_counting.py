@@ -7,6 +7,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from eval.bench import counting
+from eval.bench.output import BenchError
+from eval.costs import timing
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def tokenizer() -> Tokenizer:
 
 def test_figures(tokenizer, monkeypatch):
     clock = iter([*[0, 1, 0, 3], *[0, 3, 0, 1], *[0, 1, 0, 3]])  # plain first, ours first, plain first
-    monkeypatch.setattr(counting, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     report = counting.measure(tokenizer, [("", "x = 1\n")] * 10, rounds=3)
     assert report["plain_seconds"] == [1, 1, 1]  # first in even rounds, second in odd ones
     assert report["ours_seconds"] == [3, 3, 3]
@@ -34,7 +36,14 @@ def test_disagreement_is_reported(tokenizer, monkeypatch):
     assert counting.measure(tokenizer, [("", "x")] * 5, rounds=3)["equal"] is False
 
 
-@pytest.mark.parametrize(("texts", "rounds"), [([], 3), ([("", "x")], 2)])
-def test_too_little_to_measure(tokenizer, texts, rounds):
-    with pytest.raises(ValueError, match="at least 3 rounds and one text"):
-        counting.measure(tokenizer, texts, rounds=rounds)
+def test_too_few_rounds(tokenizer):
+    with pytest.raises(timing.TimingError, match="at least 3"):
+        counting.measure(tokenizer, [("", "x")], rounds=2)
+
+
+def test_too_little_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(counting.sys, "prefix", str(tmp_path))
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with pytest.raises(BenchError, match="ask for less"):
+        counting.source_texts(1.0)
+    assert counting.source_texts(1e-6) == [("", "x = 1\n")]

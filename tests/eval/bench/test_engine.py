@@ -8,9 +8,10 @@ import torch
 from drafters.engine.transformers_pair import pair_of
 from drafters.models.pair import ModelPair
 from drafters.vocab.alignment import identity
-from eval.bench import engine, output
+from eval.bench import engine
 from eval.bench.engine import AR, EngineOptions, Setting
 from eval.bench.peers import ASSISTED, GENERATE, same_tokenizer
+from eval.lossless.real_models.outputs import OutputsError
 
 SMALL = EngineOptions(prompts=2, tokens=6, rounds=3, length=2, lengths=[1, 2], temperatures=[0.0, 1.0], compile=False)
 
@@ -66,8 +67,7 @@ def test_the_same_greedy_work(setting):
         assert setting.packaged(number, 0.0, 6, 2).tokens[0].tolist() == theirs
 
 
-def test_without_a_package_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+def test_without_a_package_it_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = engine.lines
-    assert output.main_of("engine", EngineOptions, engine.measure, lines, []) == 2
-    assert "make package" in capsys.readouterr().out
+    with pytest.raises(OutputsError, match="make package"):
+        engine.main(EngineOptions())

@@ -3,18 +3,19 @@
 import pytest
 
 from eval.bench import redistribution as bench
+from eval.costs.timing import TimingError
 
 
 def test_small_vocabularies():
-    found = bench.measure((256, 512), rounds=3, batch_bytes=2**18)
+    found = bench.measure(bench.RedistributionOptions([256, 512], rounds=3, batch_bytes=2**18))
     assert set(found["vocabularies"]) == {"256", "512"}
     for row in found["vocabularies"].values():
         for form in ("rdk_first_order", "rdk_sparse", "rdk_exact", "memcpy"):
             assert row[f"{form}_ns_per_token"] > 0
         ratio = row["rdk_first_order_ns_per_token"] / row["memcpy_ns_per_token"]
         assert row["rdk_first_order_ratio"] == pytest.approx(ratio)
-    with pytest.raises(ValueError, match="at least 3"):
-        bench.measure((256,), rounds=2)
+    with pytest.raises(TimingError, match="at least 3"):
+        bench.measure(bench.RedistributionOptions([256], rounds=2, batch_bytes=2**12))
 
 
 def test_growth_is_the_exponent():
@@ -26,6 +27,6 @@ def test_growth_is_the_exponent():
 
 def test_an_exact_matrix_that_does_not_fit_is_left_out(monkeypatch):
     monkeypatch.setattr(bench, "EXACT_BYTES", 1000)
-    found = bench.measure((256, 512), rounds=3, batch_bytes=2**16)
+    found = bench.measure(bench.RedistributionOptions([256, 512], rounds=3, batch_bytes=2**16))
     assert all(row["rdk_exact_ns_per_token"] is None for row in found["vocabularies"].values())
     assert found["growth"]["rdk_exact"] is None

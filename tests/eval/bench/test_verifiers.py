@@ -3,10 +3,9 @@
 import json
 
 import pytest
-import torch
 
-from eval.bench import verifiers
-from eval.bench.verifiers import main, measure, samplers
+from eval.bench.verifiers import VerifierOptions, main, measure, samplers
+from eval.costs.timing import TimingError
 
 
 def test_every_sampler_that_needs_no_more_than_a_vocabulary():
@@ -14,9 +13,7 @@ def test_every_sampler_that_needs_no_more_than_a_vocabulary():
 
 
 def test_reports_every_sampler():
-    threads = torch.get_num_threads()
-    result = measure((300,), rows=3, rounds=3, draws=2)
-    assert torch.get_num_threads() == threads
+    result = measure(VerifierOptions([300], rows=3, rounds=3, draws=2))
     table = result["vocabularies"]["300"]
     assert set(table) == set(samplers(300))
     for row in table.values():
@@ -24,13 +21,13 @@ def test_reports_every_sampler():
         assert row["per_floor"] == row["milliseconds"] / row["floor_milliseconds"]
         assert 0 <= row["accepted"] <= row["nodes"]
     assert (table["block"]["nodes"], table["rrs"]["nodes"]) == (5, 15)
-    with pytest.raises(ValueError, match="at least 3"):
-        measure(rounds=2)
+    with pytest.raises(TimingError, match="at least 3"):
+        measure(VerifierOptions([300], rounds=2))
 
 
 def test_writes_a_file(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(verifiers.measure, "__defaults__", ((200,), 1, 3, "cpu", 1, 0))
-    path = tmp_path / "deep" / "verify.json"
-    assert main([str(path)]) == 0
-    assert set(json.loads(path.read_text())["vocabularies"]) == {"200"}
+    monkeypatch.chdir(tmp_path)
+    assert main(VerifierOptions([200], rounds=3, draws=1)) == 0
+    written = json.loads((tmp_path / "runs" / "bench" / "verify.json").read_text())
+    assert set(written["vocabularies"]) == {"200"}
     assert "traversal" in capsys.readouterr().out

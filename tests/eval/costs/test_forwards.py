@@ -44,7 +44,7 @@ class Sleeper:
 
 
 def test_times_the_forward_alone_in_alternating_order(monkeypatch):
-    monkeypatch.setattr("eval.costs.forwards.time.perf_counter", lambda: Sleeper.now)
+    monkeypatch.setattr("eval.costs.timing.time.perf_counter", lambda: Sleeper.now)
     log: list[float] = []
     repeats: list[None] = []
     found = interleaved(

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from drafters.stop.policies.confidence import Confidence
-from eval.costs import stop_decisions
+from eval.costs import stop_decisions, timing
 
 
 def test_what_runs_ahead_of_a_decision_is_outside_of_its_clock(monkeypatch):
@@ -22,6 +22,6 @@ def test_what_runs_ahead_of_a_decision_is_outside_of_its_clock(monkeypatch):
         now[0] += 100.0
         events.append("forward")
 
-    monkeypatch.setattr(stop_decisions, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     assert stop_decisions.decision_seconds(Deciding(), 16, 4, torch.device("cpu"), before=ahead) == 0.5
     assert events == ["forward", "decision"] * (4 + stop_decisions.WARM_UP)

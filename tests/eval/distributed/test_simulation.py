@@ -1,17 +1,19 @@
 """Virtual time against the formulas, the theorems and the ten rows of the paper."""
 
 import itertools
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from drafters.distributed.plan import Plan, servers_needed
+from eval.command_line import OptionError
 from eval.distributed import formulas
 from eval.distributed.paper_table import ROWS, TOKENS
-from eval.distributed.simulation import main
-from eval.distributed.simulation_report import draw_heatmap, gain
+from eval.distributed.simulation import gain
 from eval.distributed.virtual_run import coins, mean_seconds, run_dsi, run_si
 from eval.distributed.virtual_time import Delays
+from eval.report.dsi import BANDS, BOTTOM, LEFT, RIGHT, TOP, DsiOptions, draw_heatmap, main
 
 # Independent of this code: an event simulation in numpy, both at their best k of 1, 5, 10 (SI's k, DSI's k, SI / DSI).
 IDEAL = (
@@ -98,10 +100,14 @@ def test_too_few_servers_queue_and_stay_ahead_of_plain_decoding():
 def test_heatmap(tmp_path):
     c, a = np.linspace(0.01, 1, 100), np.linspace(0, 1, 101)
     assert 1.55 <= gain(c, a, 200).max() <= 1.60
-    best, *where = draw_heatmap(tmp_path / "map.png")
+    best, *where = draw_heatmap(tmp_path / "map.svg")
     assert best == gain(c, a, 200).max()
     assert where == pytest.approx([0.03, 0.98])
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    drawn = ElementTree.parse(tmp_path / "map.svg").getroot()
+    cells = [cell.attrib for cell in drawn if cell.tag.endswith("rect")]
+    assert max(float(cell["fill-opacity"]) for cell in cells) == 1.0
+    area = sum(float(cell["width"]) * float(cell["height"]) for cell in cells[:-BANDS])
+    assert area == pytest.approx((RIGHT - LEFT) * (BOTTOM - TOP), rel=0.01)  # the cells fill the map, once
 
 
 def test_limits_of_the_formulas():
@@ -111,10 +117,10 @@ def test_limits_of_the_formulas():
 
 
 def test_command(tmp_path, capsys):
-    main(["--repeats", "2", "--out", str(tmp_path)])
+    assert main(DsiOptions(repeats=2, out=tmp_path)) == 0
     printed = capsys.readouterr().out
     assert printed.count("Vicuna") == 4
     assert max(map(len, printed.splitlines()[:14])) <= 110
-    assert (tmp_path / "heatmap.png").exists()
-    with pytest.raises(SystemExit):
-        main(["--repeats", "1"])
+    assert (tmp_path / "heatmap.svg").exists()
+    with pytest.raises(OptionError, match="at least 2"):
+        main(DsiOptions(repeats=1))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.report.compare import compare, lost_for_sure, main, show
+from eval.report.compare import CompareOptions, compare, lost_for_sure, main, show
 from eval.report.schema import to_json
 from eval.report.sources import ReportError
-from eval.run.metrics import Estimate, interval
+from eval.run.metrics import Estimate
+from eval.stats.bootstrap import interval
 from tests.eval.report.conftest import EXPECTED, changed_row
 
 TLI = 6  # row of the fixture: the packaged drafter with sampler tli at T = 1
@@ -158,13 +159,13 @@ def test_command_line(report, tmp_path, capsys):
     good.write_bytes(to_json(narrow(report)))
     bad.write_bytes(to_json(changed(narrow(report), "acceptance_rate", 0.5)))
     broken.write_text("{}")
-    assert main([str(good), str(good)]) == 0
-    assert main([str(good), str(bad)]) == 1
+    assert main(CompareOptions(good, good)) == 0
+    assert main(CompareOptions(good, bad)) == 1
     said = capsys.readouterr().out
     assert "-50.0 %" in said
     assert "1 worse" in said
-    assert main([str(good), str(broken)]) == 2
-    assert "schema" in capsys.readouterr().err
+    with pytest.raises(ReportError, match="schema"):
+        main(CompareOptions(good, broken))
 
 
 def test_the_table_fits_80_columns(report):

@@ -2,20 +2,18 @@
 
 import copy
 import functools
-from pathlib import Path
 
 import huggingface_hub
 import pytest
 from omegaconf import OmegaConf
 
+from drafters.errors import DraftersError
+from drafters.io.paths import ZOO
 from pipeline.config import hydra_config
-from pipeline.doctor import __main__ as doctor
-from pipeline.doctor import machine_checks
+from pipeline.doctor import doctor, machine_checks
 from pipeline.doctor.finding import FAIL, OK, WARN
 from pipeline.doctor.machine_checks import machine_findings
 from pipeline.doctor.model_checks import model_findings
-
-ZOO = Path(doctor.__file__).parents[2] / "drafters" / "zoo" / "pycode"
 
 
 @pytest.fixture(autouse=True)
@@ -144,5 +142,5 @@ def test_inspect_from_the_command_line(capsys):
     assert inspect.main([str(ZOO / "target")]) == 0
     assert capsys.readouterr().out.endswith("accepted\n")
     assert inspect.main([]) == 2
-    assert inspect.main([str(ZOO / "nonesuch")]) == 2
-    assert "expected an existing folder" in capsys.readouterr().err
+    with pytest.raises(DraftersError, match="expected an existing folder"):
+        inspect.main([str(ZOO / "nonesuch")])

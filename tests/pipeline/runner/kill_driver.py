@@ -16,8 +16,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from drafters.io import atomic
 from drafters.io import manifest as manifests
-from pipeline.runner import seal, stage
+from pipeline.runner import seal
 from pipeline.runner.runner import Runner
 
 
@@ -52,7 +53,7 @@ class Driver:
         if order["mutant"] == "manifest_first":
             seal.publish = manifest_first
         if order["mutant"] == "write_in_place":
-            stage.write_atomic = write_in_place
+            atomic.write_atomic = write_in_place
         manifests.git_revision()  # asked once, here: the children inherit the answer
 
     def child(self, event: int | None = None, seconds: float | None = None) -> int:

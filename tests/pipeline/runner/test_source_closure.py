@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runner.source_closure import PLUMBING, ROOT, closure, closure_hash, locate
+from drafters.io.paths import REPOSITORY
+from pipeline.runner.source_closure import PLUMBING, closure, closure_hash, locate
 
 TREE = {
     "lib/__init__.py": "",
@@ -111,4 +112,4 @@ def test_the_runner_is_outside_every_real_stage() -> None:
     assert "pipeline.stages.pretrain" in found
     assert not PLUMBING & set(found)
     assert "pipeline.runner.runner" not in found
-    assert all(locate(name, ROOT) for name in PLUMBING)
+    assert all(locate(name, REPOSITORY) for name in PLUMBING)

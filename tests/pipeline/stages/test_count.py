@@ -11,9 +11,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from drafters.io.atomic import write_atomic
 from pipeline.count import shards
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, write_atomic
+from pipeline.runner.stage import Context
 from pipeline.stages import count
 from pipeline.stages.count import STAGE, CountConfig
 from pipeline.text import generations

@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from eval.report.__main__ import main
 from eval.report.html import page
 from eval.report.html.page import parts, render
 from eval.report.html.parts import Missing, Section
 from eval.report.schema import REPORT, to_json
 from eval.report.sources import Further, ReportError, further
+from eval.report.write_page import PageOptions, main
 from tests.eval.report.conftest import EXPECTED
 
 VOID = {"meta", "link"}
@@ -222,19 +222,19 @@ def test_empty_measurements_are_no_error(report):
 
 
 def test_command_line(runs, capsys):
-    assert main(["--runs", str(runs)]) == 0
+    assert main(PageOptions(runs=runs)) == 0
     made = runs / "report" / "k1" / "report.html"
     assert str(made) in capsys.readouterr().out
     assert re.search(
         r'id="curve">\s*<h2>How many tokens to keep</h2>\s*<p class="lead">', made.read_text(encoding="utf-8")
     )
-    assert main(["--runs", str(runs / "none")]) == 2
-    assert "make eval" in capsys.readouterr().err
+    with pytest.raises(ReportError, match="make eval"):
+        main(PageOptions(runs=runs / "none"))
 
 
 def test_a_later_certificate_proves_earlier_rows(runs, report, capsys):
     for row in report.rows:
         assert row.lossless in (None, "exact")  # as the fixture has it; the certificate beside it disproves rrs
-    main(["--runs", str(runs)])
+    main(PageOptions(runs=runs))
     text = (runs / "report" / "k1" / "report.html").read_text(encoding="utf-8")
     assert "not proven" in text

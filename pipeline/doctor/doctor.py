@@ -1,4 +1,4 @@
-"""``make doctor ARGS="pair=... key=value"``: is this machine ready for this configuration? Asked before hours are spent.
+"""``python -m pipeline doctor [pair=... key=value ...]``: is this machine ready for this configuration? Asked before hours are spent.
 
 One line for each check: ok, warn (something later will be missing) or FAIL, and for the last two the command that puts
 it right. Nothing is downloaded but, where the network answers, what the Hub says of a repository. Exit status 1 when a
@@ -7,7 +7,6 @@ check failed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from omegaconf import DictConfig
@@ -49,7 +48,3 @@ def main(overrides: list[str]) -> int:
         warned += finding.state == WARN
     print(f"failed: {failed}, warnings: {warned}" if failed or warned else "all is well")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,20 +1,19 @@
-"""`python -m eval.lossless`: prove every sampler of the catalog, write the certificate, exit with 1 if anything failed."""
+"""The proof of every sampler of the catalog, and its certificate; exit status 1 if anything failed."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from drafters.io.atomic import write_json
 from drafters.io.manifest import write_manifest
 from drafters.models.devices import choose_device
 from drafters.samplers.catalog import CATALOG
@@ -26,9 +25,16 @@ from eval.run.progress import Lines, ticking
 
 Advance = Callable[[int], None]
 DTYPE = "float64"  # of all toy distributions
-
-
 Bar = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+@dataclass
+class LosslessOptions:
+    """The options of the proof."""
+
+    device: str = "cpu"  # where samples are drawn: auto, cpu, cuda or mps
+    workers: int = min(os.cpu_count() or 1, 8)  # processes
+    runs: Path = Path("runs")  # the certificate goes to lossless/<key>/ in it
 
 
 def prove(device: str, workers: int, console: Console, bar: Bar) -> tuple[dict[str, Any], bool]:
@@ -59,26 +65,19 @@ def prove(device: str, workers: int, console: Console, bar: Bar) -> tuple[dict[s
     return certificate(samplers, device, DTYPE, matrix=matrix), verdicts.passed
 
 
-def save(found: dict[str, Any], folder: Path) -> Path:
+def save(found: Mapping[str, object], folder: Path) -> Path:
     """Write the certificate into `folder`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{NAME}.{os.getpid()}"
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / NAME)
+    write_json(folder / NAME, found, indent=1)
     return folder / NAME
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(options: LosslessOptions) -> int:
     """Prove the samplers and save the certificate; returns the exit status, 0 where all passed."""
-    parser = argparse.ArgumentParser(prog="python -m eval.lossless", description=__doc__)
-    parser.add_argument("--device", default="cpu", help="where samples are drawn: auto, cpu, cuda or mps")
-    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the certificate goes to RUNS/lossless/<key>/")
-    chosen = parser.parse_args(arguments)
-    device, console = choose_device(chosen.device).type, Console()
-    found, passed = prove(device, chosen.workers, console, _bar(console))
+    device, console = choose_device(options.device).type, Console()
+    found, passed = prove(device, options.workers, console, _bar(console))
     key = code_hash()[:16]
-    folder = chosen.runs / "lossless" / (key if device == "cpu" else f"{key}-{device}")
+    folder = options.runs / "lossless" / (key if device == "cpu" else f"{key}-{device}")
     path = save(found, folder)
     write_manifest(folder, kind="lossless", key=folder.name, config={"device": device}, inputs={})
     console.print(f"certificate: {path.resolve()}", soft_wrap=True)
@@ -98,7 +97,3 @@ def _bar(console: Console) -> Bar:
             yield lambda done: progress.advance(task, done)
 
     return bar
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,45 @@
+"""95 % percentile bootstrap intervals over units (prompts, texts, requests, rounds) that are drawn again with replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Vector = NDArray[np.float64]
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+def interval(statistic: Callable[..., Vector], *samples: Vector, seed: int = 0) -> tuple[float | None, float | None]:
+    """Interval of a function of sums over units; `samples` are (P,) each and are resampled together.
+
+    (None, None) for fewer than two units, or where no resample has a finite value.
+    """
+    if len(samples[0]) < 2:
+        return None, None
+    weight = _weights(len(samples[0]), seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _percentiles(statistic(*(weight @ sample for sample in samples)))
+
+
+def interval_of_median(values: Sequence[float], seed: int = 0) -> tuple[float | None, float | None]:
+    """Interval of the median of (P,) values; (None, None) for fewer than two."""
+    if len(values) < 2:
+        return None, None
+    return _percentiles([np.median(np.repeat(values, often)) for often in _weights(len(values), seed)])
+
+
+def _weights(count: int, seed: int) -> NDArray[np.int64]:
+    """How often each unit comes in each resample: (R, P), every row sums to P."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+
+
+def _percentiles(values: ArrayLike) -> tuple[float | None, float | None]:
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return None, None
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
