@@ -72,14 +72,14 @@ sweep: $(STAMP) ## acceptance and predicted speed against the share of kept toke
 	@$(RUN) stage=sweep $(ARGS)
 
 lossless: $(STAMP) ## prove every sampler: exact laws, samples, planted bugs; writes the certificate (minutes)
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.lossless $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval lossless $(ARGS)
 
 bench: $(STAMP) ## speed as ratios inside one run, rivals and ceilings beside it: ARGS="only=engine,steps" for some (half an hour for all)
 	@$(RUN) stage=package device=cpu dtype=fp32 affinity.enabled=false tail.enabled=false
-	@$(VENV)/bin/python -m eval.bench $(ARGS)
+	@$(VENV)/bin/python -m eval bench $(ARGS)
 
 report: $(STAMP) ## the last evaluation and all that was measured beside it, as one HTML page
-	@$(VENV)/bin/python -m eval.report $(ARGS)
+	@$(VENV)/bin/python -m eval report $(ARGS)
 
 # One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=map"
 export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators|gguf_map"
@@ -89,16 +89,16 @@ publish: $(STAMP) ## render what would be published; ARGS="repo=org/name push=tr
 	@$(RUN) stage=publish $(foreach word,$(ARGS),$(if $(filter repo=% push=% merge=% public=%,$(word)),publish.$(word),$(word)))
 
 inspect: $(STAMP) ## what a package or model folder holds and whether it is accepted: ARGS=DIR, or ARGS="org/name COMMIT"
-	@$(VENV)/bin/python -m pipeline.inspect $(ARGS)
+	@$(RUN) inspect $(ARGS)
 
 doctor: $(STAMP) ## check machine, models, tokenizers, licences and tokens before hours are spent
-	@$(VENV)/bin/python -m pipeline.doctor $(ARGS)
+	@$(RUN) doctor $(ARGS)
 
 pretrain: $(STAMP) ## train the embedded pair again (hours)
 	@$(RUN) stage=pretrain $(ARGS)
 
 dsi-sim: $(STAMP) ## distributed speculation in virtual time: the paper's rows, formulas, heatmap (a minute)
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval.distributed.simulation $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m eval dsi $(ARGS)
 
 # Not --quiet: that would hide the warnings that --strict counts.
 docs: $(STAMP) ## the documentation as a site that needs no network: site/index.html

@@ -31,22 +31,24 @@ step() { # name, limit in seconds, command...
   echo "$name: $([ $code -eq 0 ] && echo passed || echo "FAILED with code $code, see $OUT/$name.log") ($((SECONDS - begin)) s)"
 }
 
+benches="steps batch costs"
 if [ "$QUICK" = 1 ]; then
-  step steps 120 "$PYTHON" -m eval.bench.steps 'vocabularies=[4000]' 'shares=[0.25]' rounds=3 compile=false
-  step batch 120 "$PYTHON" -m eval.bench.batch 'sizes=[1,2]' tokens=6
-  step costs 120 "$PYTHON" -m eval.bench.cost_model prompts=2 tokens=8 rounds=3 'lengths=[2]' shapes=false
+  step steps 120 "$PYTHON" -m eval bench steps vocabularies=4000 shares=0.25 rounds=3 compile=false
+  step batch 120 "$PYTHON" -m eval bench batch sizes=1,2 tokens=6
+  step costs 120 "$PYTHON" -m eval bench costs prompts=2 tokens=8 rounds=3 lengths=2 shapes=false
 else
+  benches="$benches verify redistribution stop"
   step tests 120 "$PYTHON" -m pytest -q -m gpu tests/gpu
-  step gate 240 "$PYTHON" -m eval.lossless --device "$device" --runs "$OUT/runs"
-  step steps 60 "$PYTHON" -m eval.bench.steps compile=false
-  step verify 60 "$PYTHON" -m eval.bench.verifiers "$OUT/verify.json"
-  step redistribution 60 "$PYTHON" -m eval.bench.redistribution "$OUT/redistribution.json"
-  step stop 30 "$PYTHON" -m eval.bench.stop_policies "$OUT/stop.json"
-  step batch 60 "$PYTHON" -m eval.bench.batch 'sizes=[1,2,4,8,16,32,64]'
-  step costs 90 "$PYTHON" -m eval.bench.cost_model prompts=4 rounds=3 'lengths=[1,3]'
+  step gate 240 "$PYTHON" -m eval lossless "device=$device" "runs=$OUT/runs"
+  step steps 60 "$PYTHON" -m eval bench steps compile=false
+  step verify 60 "$PYTHON" -m eval bench verify
+  step redistribution 60 "$PYTHON" -m eval bench redistribution
+  step stop 30 "$PYTHON" -m eval bench stop
+  step batch 60 "$PYTHON" -m eval bench batch sizes=1,2,4,8,16,32,64
+  step costs 90 "$PYTHON" -m eval bench costs prompts=4 rounds=3 lengths=1,3
   step pipeline 240 "$PYTHON" -m pipeline experiment=demo "device=$device" "runs_dir=$OUT/runs"
 fi
-cp -f runs/bench/{steps,batch,costs}.json "$OUT/" 2>/dev/null
+for name in $benches; do cp -f "runs/bench/$name.json" "$OUT/"; done
 find "$OUT/runs" \( -name certificate.json -o -name report.json \) -path '*/[el]*/*' -exec cp {} "$OUT/" \; 2>/dev/null
 
 "$PYTHON" - "$OUT" "$device" << 'END'

@@ -117,22 +117,6 @@ def draft_law(logits: Tensor, sampler: Sampler, sampling: Sampling) -> Tensor:
     return sampler.token_proposal.lift(law).double().cpu()
 
 
-def survival_of(
-    sampler: Sampler,
-    target: Tensor,
-    drafter: Tensor,
-    tokens: Tensor,
-    goes_on: Tensor,
-    sampling: Sampling,
-    draft_sampling: Sampling | None,
-    longest: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """S(i, l) on one text from both models' logits, (n, V) and (n, D): fp64 (n, longest + 1, or the tree's depth + 1)."""
-    p, q = target_law(target, tokens, sampling), draft_law(drafter, sampler, draft_sampling or sampling)
-    return _survival(sampler, p, q, tokens, goes_on, longest, generator)
-
-
 def _survival(
     sampler: Sampler, p: Tensor, q: Tensor, tokens: Tensor, goes_on: Tensor, longest: int, generator: torch.Generator
 ) -> Tensor:

@@ -64,7 +64,9 @@ def _picture(c: np.ndarray, a: np.ndarray, values: np.ndarray) -> Markup:
     for cost, row in zip(c, bands, strict=True):
         for band, run in groupby(range(len(a)), key=row.__getitem__):  # one rectangle for cells of one colour
             first, *rest = run
-            left, right = x(a[first] - 0.005), x(a[rest[-1] if rest else first] + 0.005)
+            left, right = (
+                x(float(a[end]) + half) for end, half in ((first, -0.005), (rest[-1] if rest else first, 0.005))
+            )
             cells.append(_cell(band, left, y(cost), right - left, y(cost - 0.01) - y(cost)))
     strip = Axis(1.0, 1 + BAND * BANDS, LEFT, RIGHT)
     for band in range(BANDS):

@@ -24,6 +24,13 @@ def interval(statistic: Callable[..., Vector], *samples: Vector, seed: int = 0) 
         return _percentiles(statistic(*(weight @ sample for sample in samples)))
 
 
+def estimate(statistic: Callable[..., Vector], *samples: Vector, seed: int = 0) -> tuple[float, float, float]:
+    """A function of sums over all units with its interval, which is the value itself where there is none: (value, low, high)."""
+    value = float(statistic(*(sample.sum() for sample in samples)))
+    low, high = interval(statistic, *samples, seed=seed)
+    return value, value if low is None else low, value if high is None else high
+
+
 def interval_of_median(values: Sequence[float], seed: int = 0) -> tuple[float | None, float | None]:
     """Interval of the median of (P,) values; (None, None) for fewer than two."""
     if len(values) < 2:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save
@@ -28,6 +27,7 @@ from drafters.probs import warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from eval.run.metrics import decimals
+from eval.stats.bootstrap import estimate
 from pipeline.fit import text_and_models as texts
 from pipeline.fit.teacher_forcing import pieces
 from pipeline.fit.text_and_models import Reading, Window, open_reading
@@ -35,7 +35,6 @@ from pipeline.runner.stage import Advance, Context, Stage
 
 REPORT = "report.json"
 SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares
-BOOTSTRAPS = 2000
 STRIDE = 4  # of the positions that prior and scale are chosen on: neighbours tell nearly the same
 
 
@@ -195,12 +194,8 @@ def scaled(prior: AffinityPrior, scale: float) -> AffinityPrior:
 
 def paired_gain(documents: Tensor, seed: int = 0) -> tuple[float, float, float]:
     """Gain in acceptance with its 95 % interval, from rows (tokens, sum before, sum after) of documents, resampled whole."""
-    rows = documents.numpy()
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(0, len(rows), (BOOTSTRAPS, len(rows)))
-    tokens, before, after = rows[picks].sum(1).T
-    low, high = np.quantile((after - before) / tokens, [0.025, 0.975])
-    return float((rows[:, 2] - rows[:, 1]).sum() / rows[:, 0].sum()), float(low), float(high)
+    tokens, before, after = documents.numpy().T
+    return estimate(lambda tokens, before, after: (after - before) / tokens, tokens, before, after, seed=seed)
 
 
 def _conclude(

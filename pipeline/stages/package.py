@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from drafters.affinity.prior import AffinityPrior
-from drafters.io.hub import REPOSITORY
 from drafters.io.manifest import NAME, list_files
+from drafters.io.paths import REPOSITORY
 from drafters.io.safe_load import read_json, read_tensors
 from drafters.models.architecture import attention
 from drafters.models.model_folder import quiet

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from drafters.engine.limits import Limits
 from drafters.engine.prefill import allows
 from drafters.probs import Sampling
-from drafters.samplers.catalog import CATALOG
 from drafters.samplers.draft import Sampler, Tree
 from eval.lossless.exact.exact_law import exact_law, largest_error, reference_law
 from eval.lossless.toys.toy_pairs import TOYS, affordable, small
@@ -82,8 +81,3 @@ def cells(name: str) -> Iterator[Cell]:
         if tree and toy == "full":
             for branching in SHAPES:
                 yield Cell(name, toy, "length 2", PLAIN, branching)
-
-
-def all_cells() -> list[Cell]:
-    """The cells of every sampler in the catalog."""
-    return [cell for name in CATALOG for cell in cells(name)]

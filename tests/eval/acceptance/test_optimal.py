@@ -16,13 +16,8 @@ from torch import Tensor
 import eval.acceptance.optimal
 from eval.acceptance.optimal import optimal_acceptance, race_acceptance
 from eval.acceptance.race_ranks import rank_law
-from eval.acceptance.verifier_formulas import (
-    acceptance_deterministic,
-    acceptance_kseq,
-    acceptance_rrs_with_replacement,
-    acceptance_rrs_without_replacement,
-    acceptance_token,
-)
+from eval.acceptance.verifier_formulas import acceptance_kseq, acceptance_rrs_with_replacement, acceptance_token
+from tests.eval.acceptance.enumerated_formulas import acceptance_deterministic, acceptance_rrs_without_replacement
 
 WITH, WITHOUT, GREEDY = SCHEMES = ("with_replacement", "without_replacement", "greedy")
 DRAFTS = (1, 2, 3)

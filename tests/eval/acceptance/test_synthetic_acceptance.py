@@ -13,11 +13,11 @@ from torch import Tensor
 from eval.acceptance.optimal import optimal_acceptance, race_acceptance
 from eval.acceptance.race_ranks import estimate_rank_law
 from eval.acceptance.verifier_formulas import (
-    acceptance_deterministic,
     acceptance_kseq,
     acceptance_rrs_with_replacement,
     estimate_rrs_without_replacement,
 )
+from tests.eval.acceptance.enumerated_formulas import acceptance_deterministic
 
 DRAFTS = (1, 2, 4)
 SEEDS = {

@@ -7,13 +7,15 @@ from torch import Tensor
 from eval.acceptance.optimal import optimal_acceptance, race_acceptance
 from eval.acceptance.race_ranks import rank_law
 from eval.acceptance.verifier_formulas import (
-    acceptance_deterministic,
     acceptance_kseq,
     acceptance_rrs_with_replacement,
-    acceptance_rrs_without_replacement,
     acceptance_token,
     estimate_rrs_without_replacement,
     expected_accepted,
+)
+from tests.eval.acceptance.enumerated_formulas import (
+    acceptance_deterministic,
+    acceptance_rrs_without_replacement,
     expected_accepted_block,
 )
 

@@ -13,10 +13,11 @@ from drafters.rng.coins import KeyedCoins
 from drafters.samplers.draft import Chain
 from drafters.stop.policies.static import Static
 from eval.expectation.common_text import Continuation, common_text, drafted, drafter_logits, readable, target_logits
-from eval.expectation.expect import expectations, survival_of
+from eval.expectation.expect import expectations
 from eval.expectation.expected_rounds import Followed, expected_rounds
 from eval.lossless.toys.toy_pairs import TOYS, small
 from eval.run.configurations import Drafter
+from tests.eval.expectation.survival import survival_of
 
 RUNS, FALSE_ALARM = 4000, 5.0
 LIMITS = Limits(5, Sampling(1.0))

@@ -11,11 +11,11 @@ from drafters.probs import Sampling
 from drafters.samplers.draft import Sampler
 from drafters.stop.policies.static import Static
 from eval.expectation.common_text import Continuation, drafter_logits, readable, target_logits
-from eval.expectation.expect import survival_of
 from eval.expectation.expected_rounds import Followed, expected_rounds
 from eval.lossless.exact.enumeration import branches
 from eval.lossless.exact.exact_law import reference_law
 from eval.lossless.toys.toy_pairs import TOYS, small
+from tests.eval.expectation.survival import survival_of
 
 COUNTS = ("tokens", "target_forwards", "accepted", "verified")
 CHAINS = [

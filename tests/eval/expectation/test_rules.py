@@ -10,9 +10,10 @@ from drafters.samplers.catalog import CATALOG, applies, build
 from drafters.samplers.draft import Chain
 from drafters.vocab.alignment import identity
 from eval.acceptance.race_ranks import rank_law
-from eval.acceptance.verifier_formulas import acceptance_rrs_without_replacement
 from eval.expectation import chain_chances, tree_chances
-from eval.expectation.expect import has_rule, survival_of, target_law
+from eval.expectation.expect import has_rule, target_law
+from tests.eval.acceptance.enumerated_formulas import acceptance_rrs_without_replacement
+from tests.eval.expectation.survival import survival_of
 
 A = (0.5, 0.3, 0.2), (0.2, 0.3, 0.5)
 B = (0.618, 0.354, 0.028), (0.373, 0.58, 0.047)
