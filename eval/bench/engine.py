@@ -38,8 +38,7 @@ from eval.bench.peers import (
     same_tokenizer,
 )
 from eval.costs.forwards import Costs, measure_costs
-from eval.costs.outside_forwards import outside_forwards
-from eval.costs.timing import alternate, median, ratio
+from eval.costs.timing import alternate, median, outside_forwards, ratio
 from eval.lossless.real_models.outputs import newest
 
 AR = "autoregressive"

@@ -1,13 +1,14 @@
-"""Times that can be compared: tasks that take turns in alternating order, and ratios of what was measured side by side."""
+"""Times that can be compared: tasks that take turns in alternating order, ratios, and what a call spends outside of forwards."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from drafters.errors import DraftersError
 from eval.run.trials import synchronise
@@ -95,3 +96,39 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
     return Ratio(
         median=middle, low=middle if low is None else low, high=middle if high is None else high, n=len(ratios)
     )
+
+
+def outside_forwards(models: Sequence[nn.Module], act: Callable[[], object], repeats: int = 5) -> dict[str, float]:
+    """CPU seconds of `act` inside and outside of the models, medians by share: {"share", "total", "forwards", "calls"}.
+
+    CPU time, not wall time: other load on the machine does not count. The prompt's forwards are inside. For one process
+    whose work is on the CPU; on a GPU forwards return before they are done.
+    """
+    inside, calls, begun = 0.0, 0, 0.0
+
+    def enter(*_: Any) -> None:
+        nonlocal begun
+        begun = time.process_time()
+
+    def leave(*_: Any) -> None:
+        nonlocal inside, calls
+        inside, calls = inside + time.process_time() - begun, calls + 1
+
+    handles = [
+        hook
+        for model in models
+        for hook in (model.register_forward_pre_hook(enter), model.register_forward_hook(leave))
+    ]
+    try:
+        found = []
+        for _ in range(repeats + 1):  # the first warms up
+            inside, calls = 0.0, 0
+            start = time.process_time()
+            act()
+            total = time.process_time() - start
+            found.append((1.0 - inside / total, total, inside, calls))
+    finally:
+        for handle in handles:
+            handle.remove()
+    share, total, inside, calls = sorted(found[1:])[repeats // 2]
+    return {"share": share, "total": total, "forwards": inside, "calls": calls, "threads": torch.get_num_threads()}

@@ -31,8 +31,7 @@ from drafters.vocab.alignment import identity
 from eval.distributed.faults import Faults, Faulty
 from eval.distributed.paper_table import ROWS, TOKENS
 from eval.distributed.slow_pair import SleepingPair
-from eval.distributed.virtual_run import coins, run_dsi, run_si
-from eval.distributed.virtual_time import Delays
+from eval.distributed.virtual_time import Delays, coins, run_dsi, run_si
 from eval.suites import suite
 
 KILL_EVERY = 100  # requests, on Ray: a process takes seconds to come back

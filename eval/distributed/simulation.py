@@ -10,8 +10,7 @@ import numpy as np
 from drafters.distributed.plan import Plan, servers_needed
 from eval.distributed import formulas
 from eval.distributed.paper_table import LOOKAHEADS, MOST_SERVERS, TOKENS, Row
-from eval.distributed.virtual_run import mean_seconds
-from eval.distributed.virtual_time import Delays
+from eval.distributed.virtual_time import Delays, mean_seconds
 
 
 @dataclass(frozen=True)

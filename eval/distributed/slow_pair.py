@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drafters.distributed.servers.cancel import checkpoint
-from eval.distributed.virtual_run import RIGHT, WRONG, coins
+from eval.distributed.virtual_time import RIGHT, WRONG, coins
 
 LAYERS = 16  # places in a forward where it can be left
 

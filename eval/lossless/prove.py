@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from drafters.io.atomic import write_json
 from drafters.io.manifest import write_manifest
@@ -19,12 +21,15 @@ from drafters.models.devices import choose_device
 from drafters.samplers.catalog import CATALOG
 from eval.lossless import gate
 from eval.lossless.certificate import NAME, certificate, code_hash
+from eval.lossless.gate import Verdicts
 from eval.lossless.mutants.matrix import MUTANTS
-from eval.lossless.verdict_table import show
+from eval.lossless.mutants.subject import BATCH, COINS, EXACT, GAP, KINDS, PATH, SAMPLED
 from eval.run.progress import Lines, ticking
 
 Advance = Callable[[int], None]
 DTYPE = "float64"  # of all toy distributions
+# Of the kinds of test, as column heads.
+HEADS = {EXACT: "law", SAMPLED: "chi2", PATH: "path", COINS: "coins", BATCH: "batch", GAP: "gap"}
 Bar = Callable[[str, int], AbstractContextManager[Advance]]
 
 
@@ -97,3 +102,67 @@ def _bar(console: Console) -> Bar:
             yield lambda done: progress.advance(task, done)
 
     return bar
+
+
+def show(verdicts: Verdicts, console: Console) -> None:
+    """Print the table of samplers, the matrix of planted bugs, and a red line for every failure."""
+    console.print(_samplers(verdicts))
+    if verdicts.findings:
+        console.print(_matrix(verdicts))
+    for name, proof in verdicts.proofs.items():
+        for failure in proof.failures:
+            console.print(f"[red]{name}: {failure}[/red]")
+    for finding in verdicts.findings:
+        if not finding.passed:
+            mutant = MUTANTS[finding.mutant]
+            reason = "rejects right code" if finding.clean_rejected else "does not find it"
+            console.print(f"[red]{mutant.source} {mutant.title}: {finding.kind} {reason}[/red]")
+
+
+def _samplers(verdicts: Verdicts) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Losslessness by sampler", title_justify="left")
+    for column, justify in (
+        ("sampler", "left"), ("proved", "left"), ("cells", "right"), ("error", "right"), ("triples", "right"),
+        ("TV seen", "right"), ("least p", "right"), ("bugs", "right"),
+    ):  # fmt: skip
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for name, proof in verdicts.proofs.items():
+        sampled = proof.evidence
+        error = f"{proof.exact_error:.1e}" if proof.exact_error is not None else f"{proof.mismatches} differ"
+        table.add_row(
+            name,
+            "FAILED" if proof.failures else proof.status,
+            str(proof.cells or proof.path_cells),
+            error,
+            f"{sampled.n:,}" if sampled else "-",
+            f"{sampled.detectable_tv:.3f}" if sampled else "-",
+            f"{min(sampled.p_values.values()):.2g}" if sampled else "-",
+            f"{proof.mutants_killed}/{proof.mutants}",
+        )
+    return table
+
+
+def _matrix(verdicts: Verdicts) -> Table:
+    found = {(finding.mutant, finding.kind): finding for finding in verdicts.findings}
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="Planted bugs: x = found", title_justify="left", padding=(0, 1, 0, 0)
+    )
+    table.add_column("from", no_wrap=True)
+    table.add_column("bug", no_wrap=True)
+    for kind in KINDS:
+        table.add_column(HEADS[kind], justify="center", no_wrap=True)
+    for number, mutant in enumerate(MUTANTS):
+        marks = []
+        for kind in KINDS:
+            finding = found.get((number, kind))
+            marks.append("" if finding is None else "x" if finding.passed else "MISSED")
+        table.add_row(mutant.source, mutant.title, *marks)
+    reasons = sorted({mutant.blind for mutant in MUTANTS if mutant.blind})
+    table.caption = (
+        "law: exact law of the engine. chi2: samples. path: race decoding, token for token. coins: coins of 0 and 1 - 2^-53. "
+        "batch: rows alone and together. gap: acceptance below the optimum. Blank: cannot show there ("
+        + "; ".join(reasons)
+        + ")."
+    )
+    table.caption_justify = "left"
+    return table

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopPolicy
 from eval.run.records import Record
 from eval.stats.bootstrap import estimate
-from eval.stop.oracle import Oracle
 from eval.stop.replay import Outcome, Prices, Trace, replay
 
 LONGEST_STATIC = 12
@@ -30,6 +31,43 @@ class PolicyRow:
     wasted: float | None  # share of the drafts that did not become output; None: nothing was drafted
     early: float  # share of rounds that stopped before they had to
     gap_closed: float | None  # of the way from the best static length to the oracle; None: there is no way to go
+
+
+@dataclass
+class Oracle(StopPolicy):
+    """Draft exactly what will be accepted (Mamou et al. 2024, section 3).
+
+    `accepted`: per row bool (n,), whether the draft for each position since the start of generation would be accepted. At
+    temperature 0 this is known from the target's own text, for any policy.
+    """
+
+    accepted: Sequence[Tensor]
+    max_length: int = 1024
+    _runs: Tensor = field(init=False, repr=False, compare=False)
+    _place: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        width = 1 + max((len(row) for row in self.accepted), default=0)
+        self._runs = torch.zeros(len(self.accepted), width, dtype=torch.int64)
+        for row, taken in enumerate(self.accepted):
+            for place in range(len(taken) - 1, -1, -1):
+                if bool(taken[place]):
+                    self._runs[row, place] = self._runs[row, place + 1] + 1
+        self._place = torch.zeros(len(self.accepted), dtype=torch.int64)
+
+    def should_continue(self, features: Tensor | None, drafted: Tensor) -> Tensor:
+        """Continue up to the first draft that would be rejected; bool (B,)."""
+        place = self._place.clamp(max=self._runs.shape[1] - 1)
+        ahead = self._runs.gather(1, place.unsqueeze(1)).squeeze(1)
+        return drafted < ahead.to(drafted.device)
+
+    def on_verified(self, accepted: Tensor, drafted: Tensor, rows: Tensor) -> None:
+        """Move each row on by the tokens that it emitted."""
+        self._place[rows] += accepted + 1
+
+    def reset(self, rows: Tensor) -> None:
+        """Move the rows back to the start of generation."""
+        self._place[rows] = 0
 
 
 def best_static(traces: Sequence[Trace], prices: Prices, longest: int = LONGEST_STATIC) -> tuple[int, float]:
@@ -80,7 +118,7 @@ def paired_gain(
         outcome = replay(traces, policy)
         drafted = outcome.rounds[:, 1]
         each = prices.verify(drafted) + prices.draft(drafted, outcome.described)
-        costs.append(np.bincount(outcome.rounds[:, 0], each, minlength=len(traces)))
+        costs.append(np.bincount(outcome.rounds[:, 0], each, minlength=len(traces)).astype(np.float64))
     return estimate(lambda one, other: other / one - 1, *costs, seed=seed)
 
 

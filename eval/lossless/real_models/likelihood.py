@@ -9,7 +9,7 @@ lossy one does, moves both.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,11 +20,29 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from eval.lossless.real_models import outputs
-from eval.lossless.real_models.outputs import Batch, Lab, LabOptions
+from eval.lossless.real_models.outputs import Lab, LabOptions
 from eval.run.configurations import Contender
 
 LIMIT = 3.5  # standard errors; by chance beyond it in 1 of 2,000 scores
-Row = dict[str, Any]
+
+
+class LikelihoodPiece(TypedDict):
+    """One batch: the scores of each output, as `score` gives them, and its number of tokens."""
+
+    scores: list[tuple[float, float, float]]
+    tokens: list[int]
+
+
+class LikelihoodRow(TypedDict):
+    """One sampler on all prompts: nats per token, and standard scores against the entropy and against plain sampling."""
+
+    sampler: str | None
+    drafter: str | None
+    tokens: int
+    nll: float
+    entropy: float
+    z_entropy: float
+    z_plain: float | None
 
 
 @torch.inference_mode()
@@ -43,10 +61,10 @@ def score(target: PreTrainedModel, prompt: Tensor, tokens: Tensor) -> tuple[floa
     return float(nll), float(entropy.sum()), float((second - entropy**2).clamp(min=0.0).sum())
 
 
-def check(lab: Lab, console: Console) -> list[Row]:
+def check(lab: Lab, console: Console) -> list[LikelihoodRow]:
     """One row per sampler, plain sampling first. All runs have coins of their own."""
 
-    def make(index: int, contender: Contender, numbers: range) -> Batch:
+    def make(index: int, contender: Contender, numbers: range) -> LikelihoodPiece:
         decoded = lab.decode(contender, numbers, stream=index)
         scores = [
             score(lab.models.target, lab.prompts[number], tokens)
@@ -54,26 +72,34 @@ def check(lab: Lab, console: Console) -> list[Row]:
         ]
         return {"scores": scores, "tokens": [len(tokens) for tokens in decoded.tokens]}
 
-    rows: list[Row] = []
+    rows: list[LikelihoodRow] = []
     plain: np.ndarray | None = None
     for contender, batches in lab.results(make, console):
         scores = np.array([item for batch in batches for item in batch["scores"]])  # (P, 3)
         counts = np.array([count for batch in batches for count in batch["tokens"]])  # (P,)
         means = scores[:, 0] / counts
-        row = summary(scores, counts) | {"z_plain": None if plain is None else paired(means - plain)}
+        key, (nll, entropy, z) = contender.configuration, summary(scores, counts)
+        rows.append(
+            {
+                "sampler": key.preset,
+                "drafter": key.drafter,
+                "tokens": int(counts.sum()),
+                "nll": nll,
+                "entropy": entropy,
+                "z_entropy": z,
+                "z_plain": None if plain is None else paired(means - plain),
+            }
+        )
         plain = means if plain is None else plain
-        key = contender.configuration
-        rows.append({"sampler": key.preset, "drafter": key.drafter, **row})
         console.print(f"{outputs.name_of(contender):24} {_told(rows[-1])}")
     return rows
 
 
-def summary(scores: np.ndarray, counts: np.ndarray) -> Row:
-    """The statistics of P outputs from their scores (P, 3), as `score` gives them, and their numbers of tokens (P,)."""
-    nll, entropy, variance = scores.sum(0)
-    z = (nll - entropy) / math.sqrt(variance) if variance > 0 else 0.0
+def summary(scores: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
+    """NLL and entropy per token, and their standard score, of P outputs: scores (P, 3), as `score` gives them, and tokens (P,)."""
+    nll, entropy, variance = scores.sum(0).tolist()
     total = int(counts.sum())
-    return {"tokens": total, "nll": nll / total, "entropy": entropy / total, "z_entropy": float(z)}
+    return nll / total, entropy / total, (nll - entropy) / math.sqrt(variance) if variance > 0 else 0.0
 
 
 def paired(differences: np.ndarray) -> float:
@@ -101,13 +127,13 @@ def main(options: LabOptions) -> int:
         name = "(plain)" if row["sampler"] is None else row["sampler"]
         table.add_row(name, row["drafter"], f"{row['tokens']:,}", f"{row['nll']:.4f}", f"{row['entropy']:.4f}", *scores)
     console.print(table)
-    found = [abs(row[name]) for row in rows for name in ("z_entropy", "z_plain") if row[name] is not None]
+    found = [abs(z) for row in rows for z in (row["z_entropy"], row["z_plain"]) if z is not None]
     console.print(f"largest |z| of {len(found)}: {max(found):.2f} (limit {LIMIT})")
     result = {"schema": 1, "prompts": len(lab.prompts), "max_new_tokens": lab.tokens, "limit": LIMIT, "rows": rows}
     console.print(f"nll: {outputs.save(lab.folder, 'nll', result).resolve()}")
     return 1 if max(found) >= LIMIT else 0
 
 
-def _told(row: Row) -> str:
+def _told(row: LikelihoodRow) -> str:
     beside = "" if row["z_plain"] is None else f", z against plain {row['z_plain']:+.2f}"
     return f"NLL {row['nll']:.4f} per token, entropy {row['entropy']:.4f}, z {row['z_entropy']:+.2f}{beside}"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -38,7 +38,7 @@ from eval.suites import suite
 
 ZOO = "drafters/zoo/pycode"  # found from any working directory
 CUTS = (1.0, 2 / 3, 1 / 3)  # of a suite's prompts: the whole ones, then shorter and shorter beginnings
-Batch = dict[str, Any]
+Piece = TypeVar("Piece")  # what a check finds of one batch: JSON-ready
 
 
 class OutputsError(DraftersError):
@@ -90,15 +90,15 @@ class Lab:
         return contender.decode([self.prompts[number] for number in numbers], coins, Limits(self.tokens, sampling))
 
     def results(
-        self, make: Callable[[int, Contender, range], Batch], console: Console
-    ) -> Iterator[tuple[Contender, list[Batch]]]:
+        self, make: Callable[[int, Contender, range], Piece], console: Console
+    ) -> Iterator[tuple[Contender, list[Piece]]]:
         """What `make` finds for each contender, batch by batch; what an earlier run found is read."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("decoding", total=len(self.contenders) * len(self.batches))
             for index, contender in enumerate(self.contenders):
                 path = self.folder / f"{name_of(contender).replace(' ', '.')}.jsonl"
-                done = _whole_lines(path)
+                done: list[Piece] = _whole_lines(path)
                 progress.advance(bar, len(done))
                 for numbers in self.batches[len(done) :]:
                     done.append(make(index, contender, numbers))
@@ -173,7 +173,7 @@ def _key(options: LabOptions, folder: Path, package: Package) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _whole_lines(path: Path) -> list[Batch]:
+def _whole_lines(path: Path) -> list[Any]:
     """The results of a file; a line that a killed run left unfinished is cut off."""
     if not path.exists():
         return []

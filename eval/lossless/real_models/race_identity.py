@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import torch
 from rich.console import Console
@@ -22,10 +22,27 @@ from drafters.engine.limits import Limits
 from drafters.rng.coins import KeyedCoins
 from drafters.stop.policies.static import Static
 from eval.lossless.real_models import outputs
-from eval.lossless.real_models.outputs import Batch, Lab, LabOptions, name_of
+from eval.lossless.real_models.outputs import Lab, LabOptions, name_of
 from eval.run.configurations import Contender
 
 GAP = 1e-4  # fp32 logits of this size are off by about 1e-5; a token chosen by mistake is off by about 1
+
+
+class RacePiece(TypedDict, total=False):
+    """One batch: outputs, and the gaps of those that part from plain race decoding's."""
+
+    gaps: list[float]
+    outputs: int
+
+
+class RaceRow(TypedDict):
+    """One coupled sampler on all prompts."""
+
+    sampler: str | None
+    drafter: str | None
+    outputs: int
+    parted: int
+    largest_gap: float
 
 
 def parts_at(one: Tensor, other: Tensor) -> int | None:
@@ -46,12 +63,12 @@ def gap(precise: PreTrainedModel, coins: KeyedCoins, prefix: Tensor, tokens: Seq
     return float(scores.max() - scores[list(tokens)].min())
 
 
-def check(lab: Lab, console: Console) -> list[dict[str, Any]]:
+def check(lab: Lab, console: Console) -> list[RaceRow]:
     """One row per coupled sampler: outputs, how many part from plain race decoding's, and the largest gap where they do."""
     precise: PreTrainedModel | None = None
     plain: dict[int, Tensor] = {}
 
-    def make(index: int, contender: Contender, numbers: range) -> Batch:
+    def make(index: int, contender: Contender, numbers: range) -> RacePiece:
         nonlocal precise
         if contender.sampler is None or contender.drafter is None:
             return {}
@@ -76,16 +93,24 @@ def check(lab: Lab, console: Console) -> list[dict[str, Any]]:
             gaps.append(gap(precise, one, prefix, [int(expected[at]), int(got[at])]))
         return {"gaps": [min(value, 1e9) for value in gaps], "outputs": len(numbers)}
 
-    rows = []
+    rows: list[RaceRow] = []
     for contender, batches in lab.results(make, console):
         if contender.sampler is None:
             continue
         gaps = [value for batch in batches for value in batch["gaps"]]
         count = sum(batch["outputs"] for batch in batches)
-        row = {"sampler": contender.configuration.preset, "drafter": contender.configuration.drafter}
-        rows.append({**row, "outputs": count, "parted": len(gaps), "largest_gap": max(gaps, default=0.0)})
+        key, largest = contender.configuration, max(gaps, default=0.0)
+        rows.append(
+            {
+                "sampler": key.preset,
+                "drafter": key.drafter,
+                "outputs": count,
+                "parted": len(gaps),
+                "largest_gap": largest,
+            }
+        )
         told = f"{len(gaps)} of {count} part from plain race decoding"
-        console.print(f"{name_of(contender):24} {told}, largest gap {rows[-1]['largest_gap']:.1e}")
+        console.print(f"{name_of(contender):24} {told}, largest gap {largest:.1e}")
     return rows
 
 

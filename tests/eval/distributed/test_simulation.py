@@ -11,8 +11,7 @@ from eval.command_line import OptionError
 from eval.distributed import formulas
 from eval.distributed.paper_table import ROWS, TOKENS
 from eval.distributed.simulation import gain
-from eval.distributed.virtual_run import coins, mean_seconds, run_dsi, run_si
-from eval.distributed.virtual_time import Delays
+from eval.distributed.virtual_time import Delays, coins, mean_seconds, run_dsi, run_si
 from eval.report.dsi import BANDS, BOTTOM, LEFT, RIGHT, TOP, DsiOptions, draw_heatmap, main
 
 # Independent of this code: an event simulation in numpy, both at their best k of 1, 5, 10 (SI's k, DSI's k, SI / DSI).

@@ -109,8 +109,8 @@ def test_the_code_hash_follows_the_code_and_not_what_is_said_of_it(tmp_path, mon
     package, samplers = tmp_path / "drafters", tmp_path / "conf" / "sampler"
     samplers.mkdir(parents=True)
     package.mkdir()
-    monkeypatch.setattr(certificate, "_PACKAGE", package)
-    monkeypatch.setattr(certificate, "_SAMPLERS", samplers)
+    monkeypatch.setattr(certificate, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(certificate, "CONF", tmp_path / "conf")
 
     def hashed(code: str, settings: str = "name: tli\n") -> str:
         (package / "rule.py").write_text(code)
