@@ -9,7 +9,9 @@ import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -21,6 +23,9 @@ from drafters.package.recommendation.choices import Choice, Recommendation, Spee
 from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.package.writer import Origin, describe, save_package
 from drafters.vocab.alignment import identity, restrict
+from eval.__main__ import COMMANDS as EVAL_COMMANDS
+from eval.__main__ import split_command
+from eval.command_line import read_options
 from pipeline import __main__ as cli
 from pipeline.config.hydra_config import load
 from pipeline.config.setting_checks import check
@@ -42,7 +47,7 @@ KNOWN = {"3.11": "requires-python", "2.0": "the licence", "95": "the level of ev
 def module_of(command: str) -> str:
     """The module of a `python -m` command."""
     words = pages.words(command)
-    return words[words.index("-m") + 1]
+    return words[words.index("-m") + 1] if "-m" in words else ""
 
 
 def composed(command: str) -> None:
@@ -107,6 +112,15 @@ def test_make_expands_every_command() -> None:
                 text=True,
             )
             assert dry.returncode == 0, f"{command}: {dry.stderr}"
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if "-m eval " in command and "--help" not in command]
+)
+def test_what_eval_is_told_it_understands(command: str) -> None:
+    words = pages.words(command)
+    name, rest = split_command(words[words.index("eval") + 1 :])
+    read_options(get_type_hints(import_module(EVAL_COMMANDS[name]).main)["options"], rest)
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" in command])

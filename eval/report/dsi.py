@@ -22,7 +22,7 @@ over lookaheads. ideal: ours, SI and DSI both at their best k of {", ".join(map(
 DSI uses SP target devices and one for the drafter, SI one of each: per device it is DSI that loses.
 """
 BAND, BANDS = 0.05, 12  # of equal colour: gains from 1 to 1.6
-LEFT, RIGHT, TOP, BOTTOM = 34, 350, 26, 306
+LEFT, RIGHT, TOP, BOTTOM = 34, 346, 40, 352
 
 
 @dataclass
@@ -77,9 +77,9 @@ def _picture(c: np.ndarray, a: np.ndarray, values: np.ndarray) -> Markup:
     title = "Time saved by distributed speculation: min(plain, SI at its best k) / DSI"
     grids = x_grid(x, TOP, BOTTOM, "acceptance rate a"), y_grid(y, LEFT, RIGHT, "c = d / t")
     style = element("style", Markup((FILES / "style.css").read_text(encoding="utf-8")))
-    parts = style, element("title", title), *grids, *cells, *labels, text(title, WIDTH / 2, 10, "middle", "tick")
+    parts = style, element("title", title), *grids, *cells, *labels, text(title, WIDTH / 2, 13, "middle", "tick")
     box = f"0 0 {WIDTH} {BOTTOM + 68}"
-    return element("svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=box, role="img", class_="chart")
+    return element("svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=box, role="img", font_family="sans-serif")
 
 
 def _cell(band: int, x: float, y: float, width: float, height: float) -> Markup:

@@ -53,6 +53,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["docter"], r"docter: expected stage=<name>, or a command; did you mean doctor\?.*inspect, track"),
+        (["track"], r"folder=: expected a path, got nothing"),
+        (["track", "x", "mode=onlin"], r"mode=onlin: expected one of offline, online; did you mean online\?"),
+        (["inspect", "nowhere/at/all"], r"expected an existing folder"),
         ([], r"say what to make with stage=<name>: .*pretrain"),
         (["stage=pretrian"], r"stage=pretrian: no such stage; did you mean pretrain\?"),
         (["stage=pretrain", "pair=pycod"], r"pair=pycod: no such pair; did you mean pycode\?.*local.*conf/pair"),
