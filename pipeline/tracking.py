@@ -40,9 +40,6 @@ class TrackingError(DraftersError):
     """W&B refused; what was measured is on disk."""
 
 
-MODES = ("disabled", "offline", "online")
-
-
 def loggers(cfg: DictConfig, out: Path, name: str) -> list[Logger]:
     """Loggers for a Lightning Trainer (or for ``log_metrics`` by hand).
 
@@ -62,7 +59,7 @@ def log_report(report: Report, more: Further, folder: Path, *, mode: str, projec
 
     Args:
         folder: where the report lies or will lie, ``<runs>/eval/<key>``; its files are named, not copied.
-        mode: one of MODES. runs: W&B's own files go to ``<runs>/wandb``.
+        mode: disabled, offline or online. runs: W&B's own files go to ``<runs>/wandb``.
 
     Returns:
         The run's folder; None where tracking is disabled.

@@ -83,15 +83,6 @@ def estimate_rrs_without_replacement(
     return Estimate(mean, error)
 
 
-def expected_accepted(acceptance: Tensor, depth: int) -> Tensor:
-    """Accepted tokens of a chain or an evenly branching tree of `depth` levels: sum of acceptance^l, l = 1..depth.
-
-    For distributions that are the same at every position and verifiers that decide level by level; the bonus token not
-    included.
-    """
-    return sum((acceptance**level for level in range(1, depth + 1)), torch.zeros_like(acceptance))
-
-
 def residual(target: Tensor, q: Tensor) -> Tensor:
     """Give norm(max(target - q, 0)); the target itself where nothing remains: reached with probability zero."""
     excess = (target - q).clamp(min=0.0)

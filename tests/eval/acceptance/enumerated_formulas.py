@@ -37,6 +37,15 @@ def acceptance_rrs_without_replacement(p: Tensor, q: Tensor, num_drafts: int) ->
     return by_rows(lambda a, b: each_row(lambda p, q: _rrs_row(p, q, num_drafts), a, b), p, q)
 
 
+def expected_accepted(acceptance: Tensor, depth: int) -> Tensor:
+    """Accepted tokens of a chain or an evenly branching tree of `depth` levels: sum of acceptance^l, l = 1..depth.
+
+    For distributions that are the same at every position and verifiers that decide level by level; the bonus token not
+    included.
+    """
+    return sum((acceptance**level for level in range(1, depth + 1)), torch.zeros_like(acceptance))
+
+
 def expected_accepted_block(p: Tensor, q: Tensor, depth: int) -> Tensor:
     """Accepted tokens of block verification (Sun et al. 2025, arXiv 2403.10444), same distributions at every position.
 

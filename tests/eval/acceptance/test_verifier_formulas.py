@@ -11,11 +11,11 @@ from eval.acceptance.verifier_formulas import (
     acceptance_rrs_with_replacement,
     acceptance_token,
     estimate_rrs_without_replacement,
-    expected_accepted,
 )
 from tests.eval.acceptance.enumerated_formulas import (
     acceptance_deterministic,
     acceptance_rrs_without_replacement,
+    expected_accepted,
     expected_accepted_block,
 )
 
