@@ -22,7 +22,7 @@ class Recorder:
     seen: Any = None
     error: BaseException | None = None
 
-    def __init__(self, cfg: Any, console: Any) -> None:
+    def __init__(self, cfg: Any, console: Any, before: Any = None) -> None:
         Recorder.seen = cfg
 
     def run(self, name: str, only: bool) -> None:
