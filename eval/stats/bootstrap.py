@@ -1,7 +1,7 @@
 """95 % percentile bootstrap intervals over units (prompts, texts, requests, rounds) that are drawn again with replacement.
 
-By numpy and not by scipy.stats.bootstrap: what is asked for here is a function of sums, so that all resamples are one product with the
-matrix of how often each unit comes; resamples without a finite value (nothing to divide by) are left out, which scipy's cannot.
+By numpy and not by scipy.stats.bootstrap: all that is asked for but a median is a function of sums, so that all resamples are one
+product with the matrix of how often each unit comes; resamples with nothing to divide by are left out, of which scipy's makes NaN.
 """
 
 from __future__ import annotations
