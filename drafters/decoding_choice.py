@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drafters.engine.prefill import allows
+from drafters.errors import DraftersError
 from drafters.package.reader import Package
 from drafters.package.recommendation.choices import Rated, Use
 from drafters.package.recommendation.uses import TAIL, UNPRUNED, stop_options
@@ -93,7 +94,7 @@ def _runnable(
         spelled = None if tailed else texts  # which are of the short head's rows
         sampler = build(use.sampler, vocab, use.options, texts=spelled, affinity=package.affinity, tail=tailed)
         stop = given or stops.build(use.stop, options, temperature=sampling.temperature, trained=package.stop)
-    except ValueError:  # a prior, a tail or a classifier that the package does not have
+    except (DraftersError, ValueError):  # a prior, a tail or a classifier that the package does not have
         return None
     return DecodingPlan(sampler, stop, tailed) if allows(sampler, stop) else None
 

@@ -23,7 +23,7 @@ from pipeline.config import hydra_config
 from pipeline.config.explain import explain
 from pipeline.config.setting_checks import check
 from pipeline.doctor.before_run import before_run
-from pipeline.errors import PipelineError, redact
+from pipeline.errors import redact
 from pipeline.runner.discovery import suggest
 from pipeline.runner.runner import Runner
 
@@ -80,7 +80,7 @@ def _reported(act: Callable[[], int | None]) -> int:
         return act() or 0
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
-    except (PipelineError, DraftersError) as error:
+    except DraftersError as error:
         return _fail(f"error: {error}", 2)
     except Exception as error:
         if (explained := explain(error)) is not None:

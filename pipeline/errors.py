@@ -6,11 +6,13 @@ import os
 import re
 from collections.abc import Mapping
 
+from drafters.errors import DraftersError
+
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|wandb_v\d_\w{16,}|sk-[\w-]{16,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 
-class PipelineError(Exception):
+class PipelineError(DraftersError):
     """Something the user can put right; the message says what, what was expected, what was found and what to do."""
 
 

@@ -14,7 +14,7 @@ from drafters.samplers.draft import Sampler, StringProposal, Tree
 from drafters.stop.policy import StopError, StopPolicy
 
 
-class RequestError(DraftersError, ValueError):
+class RequestError(DraftersError):
     """A request that cannot be decoded as asked; the message says what to change."""
 
 

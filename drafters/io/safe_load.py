@@ -229,12 +229,10 @@ def _parse_object(text: str, name: str, field: str) -> dict[str, Any]:
 
     try:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PackageError(name, field, "valid JSON", str(error), DAMAGED) from None
-    except ValueError as error:
-        if isinstance(error, PackageError):
-            raise
-        # json refuses integers of more than 4,300 digits with a plain ValueError
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # json refuses integers of more than 4,300 digits with a plain ValueError
         raise PackageError(name, field, "valid JSON", str(error), DAMAGED) from None
     if not isinstance(value, dict):
         raise PackageError(name, field, "an object", type(value).__name__, DAMAGED)

@@ -130,7 +130,5 @@ def build(
     context = [StopContext(name, temperature, trained)] if spec.trained else []
     try:
         return spec.build(*context, **(options or {}))
-    except StopError:
-        raise
     except (ValueError, TypeError) as error:
         raise StopError(str(error)) from error

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from drafters.engine.transformers_pair import TransformersPair, pair_of
+from drafters.errors import DraftersError
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair, pair_settings
 from drafters.models.prune import VOCAB_FILE, load_pruned
@@ -49,7 +50,7 @@ def open_pair(cfg: DictConfig, inputs: dict[str, Path]) -> Opened:
     name = sampler_name(cfg) or ("standard" if is_identity(vocab) else "tli")
     try:
         sampler = build(name, vocab, affinity=prior)
-    except ValueError as error:
+    except (DraftersError, ValueError) as error:
         raise ConfigError(f"traces.sampler={name}: {error}") from error
     if isinstance(sampler.proposal, StringProposal) or not isinstance(sampler.shape, Chain):
         raise ConfigError(

@@ -18,6 +18,7 @@ from drafters.package.integrity import RECOMMENDED
 from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.probs import Sampling
 from drafters.samplers.lossy_settings import LossyError
+from drafters.stop.policy import StopError
 from eval.acceptance.logged_laws import Laws
 from eval.costs.forwards import WARM_UP, Costs, measure_costs
 from eval.lossless.certificate import read_certificate
@@ -257,7 +258,7 @@ def check(cfg: DictConfig) -> None:
             Sampling(temperature, settings.top_k, settings.top_p)
         stop_settings.check(cfg)
         executors.check(cfg)
-    except (ValueError, LossyError) as error:
+    except (ValueError, LossyError, StopError) as error:
         raise ConfigError(f"eval: {error}") from error
 
 

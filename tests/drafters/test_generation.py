@@ -11,6 +11,7 @@ from drafters.generation import generate
 from drafters.models.pair import PairError, load_pair
 from drafters.package.writer import Origin, describe, save_package
 from drafters.samplers.lossy_settings import LossyError
+from drafters.stop.policy import StopError
 from drafters.vocab.alignment import VocabMap, identity, restrict
 from tests.data import DATA, needs
 
@@ -118,7 +119,7 @@ def test_names_and_values_are_checked(same):
     prompt = torch.tensor([1, 5])
     with pytest.raises(ValueError, match=r"unknown sampler 'tly'; known: .*did you mean 'tli'"):
         generate(pair.target, package, prompt, sampler="tly")
-    with pytest.raises(ValueError, match=r"unknown stop policy 'statik'; did you mean 'static'"):
+    with pytest.raises(StopError, match=r"unknown stop policy 'statik'; did you mean 'static'"):
         generate(pair.target, package, prompt, stop="statik")
     with pytest.raises(ValueError, match="use sampler='tli'"):
         generate(pair.target, package, prompt, sampler="standard")

@@ -6,11 +6,13 @@ A recommendation comes from outside. What passes here can make decoding slow, ne
 from collections.abc import Sequence
 from typing import Any
 
+from drafters.errors import DraftersError
 from drafters.io.json_fields import Fields, is_integer, is_number
 from drafters.samplers import catalog as samplers
 from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.tree.siblings import SIBLINGS
 from drafters.stop import catalog as stops
+from drafters.stop.policy import StopError
 from drafters.vocab.alignment import identity
 
 PACKAGE, TAIL, UNPRUNED = FORMS = ("package", "tail", "unpruned")
@@ -67,7 +69,7 @@ def _check_options(use: Fields, options: Fields, sampler: str) -> None:
         return
     try:
         samplers.build(sampler, _ANY, options.data, tail=True)
-    except (ValueError, TypeError, IndexError) as error:
+    except (DraftersError, ValueError, TypeError, IndexError) as error:
         raise use.wrong("options", f"options of the sampler {sampler}", str(error)) from None
 
 
@@ -121,5 +123,5 @@ def _check_stop(use: Fields) -> None:
         return  # whether the package has the trained part is seen when it is used
     try:
         stops.build(stop, stop_options(stop, length))
-    except ValueError as error:
+    except StopError as error:
         raise use.wrong("length", f"a longest round that the stop policy {stop} can have", str(error)) from None

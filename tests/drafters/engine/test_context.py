@@ -5,6 +5,7 @@ import torch
 
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
+from drafters.engine.prefill import RequestError
 from drafters.engine.transformers_pair import TransformersPair
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
@@ -28,16 +29,16 @@ def lists(decoded):
 def test_a_request_beyond_the_targets_context_is_refused(pairs):
     pair, vocab = pairs("full")
     with pytest.raises(
-        ValueError, match=r"prompt 1: 60 prompt tokens \+ 40 new ones exceed the target's context of 96"
+        RequestError, match=r"prompt 1: 60 prompt tokens \+ 40 new ones exceed the target's context of 96"
     ):
         speculative(pair, build("tli", vocab), Static(2), [LONG[:3], LONG], coins(2), Limits(40))
 
 
 def test_empty_input_is_refused(pairs):
     pair, _ = pairs("full")
-    with pytest.raises(ValueError, match="at least one, got none"):
+    with pytest.raises(RequestError, match="at least one, got none"):
         autoregressive(pair, [], coins(0), Limits(4))
-    with pytest.raises(ValueError, match="prompt 1 is empty"):
+    with pytest.raises(RequestError, match="prompt 1 is empty"):
         autoregressive(pair, [LONG[:2], LONG[:0]], coins(2), Limits(4))
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from drafters.io.manifest import read_manifest
+from drafters.io.manifest import ManifestError, read_manifest
 
 
 def incomplete(runs: Path) -> list[str]:
@@ -26,7 +26,7 @@ def incomplete(runs: Path) -> list[str]:
             continue  # a partial directory does not exist for any reader
         try:
             read_manifest(manifest.parent, verify=True)
-        except ValueError as error:
+        except ManifestError as error:
             bad.append(str(error))
     return bad
 
