@@ -57,6 +57,8 @@ class PretrainConfig:
     drafter_feed_forward: int = 1408  # wider than the target's: at these widths a layer's time hardly depends on it
     start: str | None = None  # folder of an earlier run's output: its models are trained on, its tokenizers kept
     foreign: Shape = field(default_factory=lambda: Shape(1, 128, 4, 2, 352))
+    # Steps and minutes of each phase, whichever end first. On a CPU its own minutes count, those that it computed, per thread:
+    # a machine that is busy with other work takes longer and trains as much
     optimisation: Optimisation = field(default_factory=Optimisation)
 
 

@@ -1,13 +1,15 @@
 """A training phase: it learns, it goes on where it was stopped, a finished one is not repeated."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.pretraining.models import Shape, build
-from pipeline.pretraining.module import Schedule, distillation_loss
+from pipeline.pretraining import module
+from pipeline.pretraining.module import Schedule, budget_seconds, distillation_loss
 from pipeline.pretraining.phase import train
 
 SHAPE = Shape(1, 16, 2, 1, 24)
@@ -60,3 +62,49 @@ def test_the_distillation_loss_is_kl_then_total_variation():
     assert float(kl) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5), abs=1e-6)
     assert float(tv) == pytest.approx(0.25, abs=1e-6)
     assert float(distillation_loss(student, teacher, 1.0)[0]) == pytest.approx(0.25, abs=1e-6)
+
+
+class Clocks:
+    """Both clocks of a machine that gives this process a tenth of its time."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(module.time, "monotonic", self.wall)
+        monkeypatch.setattr(module.time, "process_time", lambda: self.now / 10)
+
+    def wall(self):
+        self.now += 1.0
+        return self.now
+
+
+def busy(monkeypatch, folder, count):
+    """Updates within a budget of 3 s while every step takes 5 s by the wall and 0.5 s of the processor."""
+    clocks, forward = Clocks(monkeypatch), module.logits_of
+
+    def step(*arguments):
+        clocks.now += 5.0
+        return forward(*arguments)
+
+    monkeypatch.setattr(module, "logits_of", step)
+    monkeypatch.setattr(module, "budget_seconds", count(clocks))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    return train(fresh(), IDS, Schedule(steps=50, minutes=3 / 60), folder, length=16, batch=4, seed=0)["updates"]
+
+
+def test_a_busy_machine_does_not_use_up_the_budget(tmp_path, monkeypatch):
+    assert busy(monkeypatch, tmp_path, lambda clocks: budget_seconds) == 6
+
+
+def test_the_walls_clock_would_have_used_it_up(tmp_path, monkeypatch):
+    assert busy(monkeypatch, tmp_path, lambda clocks: lambda device: clocks.wall()) == 1
+
+
+def test_the_budgets_clock_stands_still_while_the_processor_waits(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    cpu, begin = torch.device("cpu"), time.process_time()
+    before = budget_seconds(cpu)
+    time.sleep(0.2)
+    assert budget_seconds(cpu) - before < 0.1
+    sum(range(2_000_000))
+    assert budget_seconds(cpu) - before <= (time.process_time() - begin) / 2
+    assert budget_seconds(torch.device("meta")) == pytest.approx(time.monotonic(), abs=0.1)
