@@ -20,8 +20,7 @@ from rich.console import Console
 
 from drafters.errors import DraftersError
 from pipeline.config import hydra_config
-from pipeline.config.explain import explain
-from pipeline.config.setting_checks import check
+from pipeline.config.settings import CONF, hardware_of
 from pipeline.doctor.before_run import before_run
 from pipeline.errors import redact
 from pipeline.runner.discovery import suggest
@@ -52,7 +51,7 @@ def _compose() -> None:
     _run()
 
 
-@hydra.main(config_path=str(hydra_config.CONF), config_name="config", version_base="1.3")
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _run(cfg: DictConfig) -> None:
     # Reported here, because Hydra adds a line of its own to an exception that leaves a job.
     if status := _reported(lambda: _execute(hydra_config.finish(cfg))):
@@ -60,11 +59,12 @@ def _run(cfg: DictConfig) -> None:
 
 
 def _execute(cfg: DictConfig) -> None:
-    check(cfg)
+    hydra_config.check(cfg)
     if cfg.hardware.backend == "slurm":
         from pipeline.cluster.slurm import run_there  # here: submitit is an extra
 
-        run_there(sys.argv[1:], cfg.hardware, Path(cfg.runs_dir), console())
+        hardware = hardware_of(cfg)
+        run_there(sys.argv[1:], hardware.inside, hardware.slurm, Path(cfg.runs_dir), console())
         return
     Runner(cfg, console(), before=before_run).run(cfg.stage, only=cfg.only)
 
@@ -83,7 +83,7 @@ def _reported(act: Callable[[], int | None]) -> int:
     except DraftersError as error:
         return _fail(f"error: {error}", 2)
     except Exception as error:
-        if (explained := explain(error)) is not None:
+        if (explained := hydra_config.explain(error)) is not None:
             return _fail(f"error: {explained}", 2)
         return _fail(f"error: {type(error).__name__}: {error}\ntraceback: {_log_traceback()}", 1)
 

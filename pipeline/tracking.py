@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from markupsafe import escape
-from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
 from eval.command_line import read_options
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # Code, remotes and the machine's description are nobody's business unless the user logs them.
-PRIVATE: dict[str, Any] = {
+PRIVATE = {
     "disable_git": True,
     "disable_code": True,
     "x_disable_stats": True,
@@ -40,17 +39,18 @@ class TrackingError(DraftersError):
     """W&B refused; what was measured is on disk."""
 
 
-def loggers(cfg: DictConfig, out: Path, name: str) -> list[Logger]:
+def loggers(name: str, out: Path, *, mode: str, project: str, runs: Path) -> list[Logger]:
     """Loggers for a Lightning Trainer (or for ``log_metrics`` by hand).
 
-    ``out/metrics/metrics.csv`` becomes part of the stage's output; W&B's own files go below ``runs_dir``, outside it.
+    Args:
+        out: ``out/metrics/metrics.csv`` becomes part of the stage's output.
+        mode: disabled, offline or online. runs: W&B's own files go there, outside of ``out``.
     """
     from lightning.pytorch.loggers import CSVLogger, WandbLogger  # here: only trainings pay for the import
 
     found: list[Logger] = [CSVLogger(save_dir=out, name="", version="metrics")]
-    if cfg.tracking.wandb != "disabled":
-        offline = cfg.tracking.wandb == "offline"
-        found.append(WandbLogger(name=name, project=cfg.tracking.project, save_dir=cfg.runs_dir, offline=offline))
+    if mode != "disabled":
+        found.append(WandbLogger(name=name, project=project, save_dir=runs, offline=mode == "offline"))
     return found
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config.hydra_config import CONF, load
-from pipeline.config.setting_checks import check
+from pipeline.config.hydra_config import check, load
+from pipeline.config.settings import CONF
 from pipeline.runner.discovery import load_stage, stage_names, stage_schema
 
 ROOT = CONF.parent

@@ -14,7 +14,7 @@ from docs.generator.blocks import block, replaced
 from docs.generator.markdown import table
 from docs.generator.pages import DOCS, PAGES
 from eval.command_line import comments_of
-from pipeline.config.hydra_config import HardwareConfig
+from pipeline.config.settings import HardwareConfig
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -27,8 +27,7 @@ from eval.__main__ import COMMANDS as EVAL_COMMANDS
 from eval.__main__ import split_command
 from eval.command_line import read_options
 from pipeline import __main__ as cli
-from pipeline.config.hydra_config import load
-from pipeline.config.setting_checks import check
+from pipeline.config.hydra_config import check, load
 from pipeline.runner.discovery import load_stage, stage_names
 from pipeline.runner.stage import Context, Stage
 from tests import pages

@@ -15,6 +15,7 @@ from drafters.stop import catalog as stops
 from eval.command_line import comments_of
 from eval.suites.suite import SuiteConfig
 from pipeline.config import hydra_config as config
+from pipeline.config import settings as shared
 from pipeline.runner.discovery import stage_names, stage_schema
 from pipeline.text.corpus import CorpusConfig
 
@@ -31,9 +32,9 @@ def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, "## Files to choose from", _groups(), "## Every stage", _of(config.BaseConfig, "", None)]
     for name, kind in (
-        ("pair", config.PairConfig),
-        ("hardware", config.HardwareConfig),
-        ("tracking", config.TrackingConfig),
+        ("pair", shared.PairConfig),
+        ("hardware", shared.HardwareConfig),
+        ("tracking", shared.TrackingConfig),
     ):
         parts += [f"### {name}", _of(kind, f"{name}.", None)]
     parts += ["### corpus", _of(CorpusConfig, "corpus.", None), "### suite", _of(SuiteConfig, "suite.", None)]
@@ -47,7 +48,7 @@ def _groups() -> str:
 
 
 def _files(group: str) -> list[Path]:
-    return sorted((config.CONF / group).glob("*.yaml"))
+    return sorted((shared.CONF / group).glob("*.yaml"))
 
 
 def _stages() -> list[str]:

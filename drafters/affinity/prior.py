@@ -72,6 +72,21 @@ class Statistics:
         return (vocab.to_drafter < 0) & (self.mean > 0)
 
 
+def candidate_priors(
+    statistics: Statistics, vocab: VocabMap, min_documents: int, neighbours: int
+) -> dict[str, AffinityPrior]:
+    """Both priors by name, every donor giving all of its share: shares are chosen afterwards. Empty where nothing can receive."""
+    found = {
+        "mean": mean_prior(statistics, vocab),
+        "cooccurrence": cooccurrence_prior(statistics, vocab, min_documents, neighbours),
+    }
+    return {
+        name: AffinityPrior(prior.index, prior.weight, torch.ones_like(prior.share))
+        for name, prior in found.items()
+        if prior is not None
+    }
+
+
 def mean_prior(statistics: Statistics, vocab: VocabMap) -> AffinityPrior | None:
     """The rank-one prior: all donors give by the target's mean on pruned tokens. None where nothing can receive."""
     receiver = statistics.receivers_of(vocab).nonzero().flatten()

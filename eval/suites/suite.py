@@ -57,6 +57,12 @@ class SuiteConfig:
     chat: str | None = None  # template of the user's message; null: never a conversation
     infilling: bool = False  # the template uses {PREFIX}, {SUFFIX} and {MIDDLE}: the tokenizer's marks
 
+    @property
+    def file(self) -> str | None:
+        """Where the rows lie: the embedded file of that name, else `path`; None for rows of the Hub."""
+        embedded = EMBEDDED / (self.path or "")
+        return str(embedded) if embedded.is_file() else self.path
+
 
 def load(
     suite: SuiteConfig | Mapping[str, Any],
@@ -128,9 +134,8 @@ def suite_config(values: Mapping[str, Any]) -> SuiteConfig:
 
 
 def _rows(suite: SuiteConfig) -> Iterable[Row]:
-    if suite.path is not None:
-        embedded = EMBEDDED / suite.path
-        return local_rows(embedded if embedded.is_file() else suite.path, "suite.path")
+    if suite.file is not None:
+        return local_rows(suite.file, "suite.path")
     if suite.hub is None:
         where = f" (get it from {suite.source})" if suite.source else ""
         raise DataError(f"suite {suite.name} is not on the Hub: give its file{where} with suite.path=FILE")

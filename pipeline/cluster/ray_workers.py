@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from omegaconf import DictConfig
 
 from drafters.distributed.backends.ray import require_ray
 
@@ -13,26 +12,37 @@ RETRIES = 10  # deaths of an actor, and times that a piece of work is tried agai
 WAITING = 2  # pieces per actor, the one in work included: the next is there when it is wanted
 
 
-def results(
-    ray: Any, kind: type, arguments: tuple[Any, ...], work: Sequence[Any], workers: int, gpus: float = 0.0
-) -> Iterator[tuple[int, Any]]:
+@dataclass(frozen=True)
+class Crew:
+    """The processes that share the work, as `hardware` asks for them."""
+
+    address: str | None  # of a running cluster; None: Ray is started on this machine
+    workers: int | None  # None: as many as the GPUs allow, else one per machine
+    gpus: float  # of each process; with 0 they share the processors evenly
+    threads: int | None  # of each process; None: the share of the processors that Ray gives it
+
+
+def results(crew: Crew, kind: type, arguments: tuple[Any, ...], work: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """(index, `kind(*arguments).do(work[index])`) of all pieces as they are done, in no certain order.
 
     Args:
-        ray: the module, connected. kind: a class with a method `do`; an object of it lives in each of `workers` processes.
-        gpus: of each process; with 0 they share the processors evenly.
+        kind: a class with a method `do`; an object of it lives in each process.
+
+    Raises:
+        DistributedError: no Ray, or no answer from it.
     """
     if not work:
         return
-    workers = min(workers, len(work))
+    ray, gpus = connect(crew.address), crew.gpus
+    workers = min(size(ray, crew), len(work))
     share = ray.cluster_resources().get("CPU", 1.0) / workers  # below 1 where they are more than the processors
     cpus = 1.0 if gpus else float(int(share)) or share
     actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(kind)
-    crew = [actor.remote(*arguments) for _ in range(workers)]
+    actors = [actor.remote(*arguments) for _ in range(workers)]
     waiting = list(range(len(work)))[::-1]
     running: dict[Any, tuple[int, Any]] = {}
     try:
-        for member in crew * WAITING:
+        for member in actors * WAITING:
             if waiting:
                 _give(member, waiting.pop(), work, running)
         while running:
@@ -43,7 +53,7 @@ def results(
                 _give(member, waiting.pop(), work, running)
             yield index, found
     finally:
-        for member in crew:
+        for member in actors:
             ray.kill(member)
 
 
@@ -51,18 +61,13 @@ def _give(member: Any, index: int, work: Sequence[Any], running: dict[Any, tuple
     running[member.do.remote(work[index])] = index, member
 
 
-def size(ray: Any, workers: int | None, gpus: float) -> int:
+def size(ray: Any, crew: Crew) -> int:
     """Processes to start: as many as asked for, else as the cluster's GPUs allow, else one per machine."""
-    if workers is not None:
-        return workers
-    if gpus:
-        return max(1, int(ray.cluster_resources().get("GPU", 0) // gpus))
+    if crew.workers is not None:
+        return crew.workers
+    if crew.gpus:
+        return max(1, int(ray.cluster_resources().get("GPU", 0) // crew.gpus))
     return max(1, sum(bool(node.get("Alive")) for node in ray.nodes()))
-
-
-def threads(cfg: DictConfig) -> int | None:
-    """CPU threads of every process where a number is given; None: the share of the processors that Ray gives it."""
-    return cfg.threads if isinstance(cfg.threads, int) else None
 
 
 def connect(address: str | None) -> Any:

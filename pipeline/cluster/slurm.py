@@ -9,14 +9,14 @@ import importlib
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from pipeline.errors import PipelineError
+from pipeline.runner.stage import say
 
 PAUSE = 2.0  # seconds between two looks at the job
 SHOWN = 15  # lines of a failed job's errors
@@ -43,14 +43,20 @@ def arguments_inside(arguments: Sequence[str], inside: str) -> list[str]:
     return [*kept, f"hardware={inside}"]
 
 
-def run_there(arguments: Sequence[str], hardware: DictConfig, runs: Path, console: Console) -> None:
-    """Submit `python -m pipeline ARGUMENTS` and wait. Raises PipelineError without submitit or Slurm, and for a job that failed."""
+def run_there(arguments: Sequence[str], inside: str, options: Mapping[str, Any], runs: Path, console: Console) -> None:
+    """Submit `python -m pipeline ARGUMENTS` and wait.
+
+    Args:
+        inside: the file of conf/hardware that holds within the job. options: of submitit's executor; None values are left out.
+
+    Raises:
+        PipelineError: no submitit, no Slurm, or a job that failed.
+    """
     submitit = _submitit()
-    options: Any = OmegaConf.to_container(hardware.slurm, resolve=True)
     options = {name: value for name, value in options.items() if value is not None}
     cluster = options.pop("cluster", "slurm")
     folder = (runs / "slurm").resolve()
-    command = [sys.executable, "-m", "pipeline", *arguments_inside(arguments, hardware.inside)]
+    command = [sys.executable, "-m", "pipeline", *arguments_inside(arguments, inside)]
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**options)
@@ -60,11 +66,11 @@ def run_there(arguments: Sequence[str], hardware: DictConfig, runs: Path, consol
             f"hardware=slurm: no job was submitted: {error}; run this where `sbatch` works, or see hardware.slurm.* "
             f"(python -m pipeline stage=count hardware=slurm --cfg job)"
         ) from error
-    console.print(f"job {job.job_id}: {job.paths.stdout}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"job {job.job_id}: {job.paths.stdout}", whole=True)
     try:
         _follow(job, console)
     except KeyboardInterrupt:
-        console.print(f"job {job.job_id} goes on; `scancel {job.job_id}` ends it", highlight=False)
+        say(console, f"job {job.job_id} goes on; `scancel {job.job_id}` ends it")
         raise
     failed = job.exception()
     if failed is not None:
@@ -83,7 +89,7 @@ def _follow(job: Any, console: Console) -> None:
         whole = text if done else text[: text.rfind("\n") + 1]
         if len(whole) > shown:
             lines = [line for line in whole[shown:].splitlines() if not line.startswith("submitit ")]
-            console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+            say(console, "\n".join(lines), whole=True)
             shown = len(whole)
         if done:
             return

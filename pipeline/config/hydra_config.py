@@ -2,12 +2,16 @@
 
 The schema is built from what is there: every ``pipeline/stages/<name>.py`` contributes ``Stage.schema``, or its
 ``<Name>Config`` dataclass, under the key ``<name>``, types and defaults in one place. A new stage therefore
-needs no change here.
+needs no change here. `check` looks at what types cannot express, before anything runs; models and corpora are looked at where their content
+enters the keys (``pipeline.runner.content_key.external_hash``), and a stage's own settings by its ``Stage.check``. `explain` puts errors of
+Hydra and OmegaConf into one sentence: what is wrong, the nearest valid name, how to list them all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,47 +19,24 @@ from typing import Any, get_type_hints
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from drafters.io.paths import REPOSITORY
 from eval.suites.suite import SuiteConfig
-from pipeline.runner.discovery import stage_names, stage_schema
+from pipeline.config.settings import CONF, HardwareConfig, PairConfig, TrackingConfig
+from pipeline.errors import ConfigError
+from pipeline.runner import cpu_threads
+from pipeline.runner.discovery import stage_names, stage_schema, suggest
 from pipeline.text.corpus import CorpusConfig
 
-CONF = REPOSITORY / "conf"
-
-
-@dataclass
-class PairConfig:
-    """A target and a drafter."""
-
-    name: str = MISSING
-    target: str = MISSING  # local folder, or "org/name" on the Hub
-    drafter: str = MISSING
-    target_revision: str | None = None  # 40 hex digits
-    drafter_revision: str | None = None
-    foreign: bool | None = None  # the two tokenizers differ; null: found out by comparing them
-
-
-@dataclass
-class TrackingConfig:
-    """Where metrics of a training go besides the CSV file that is always written."""
-
-    wandb: str = "disabled"  # disabled | offline | online
-    project: str = "drafters"
-
-
-@dataclass
-class HardwareConfig:
-    """Who does the work that many processes can share."""
-
-    backend: str = "local"  # local | ray | slurm
-    address: str | None = None  # of a running Ray cluster; null: Ray is started on this machine
-    # Of ray: processes with models of their own; null: as many as the GPUs allow, else one per machine
-    workers: int | None = None
-    gpus_per_worker: float = 0.0  # more than 1 for a target that is spread over several
-    inside: str = "node"  # of slurm: the file of conf/hardware that holds within the job
-    slurm: dict[str, Any] = field(default_factory=dict)  # what submitit's executor is given; null values are left out
+LIST_SETTINGS = "list all settings with: python -m pipeline stage=<name> --cfg job"
+CHOICES = {
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "dtype": ("auto", "fp32", "bf16"),
+    "hardware.backend": ("local", "ray", "slurm"),
+    "tracking.wandb": ("disabled", "offline", "online"),
+}
 
 
 @dataclass
@@ -128,3 +109,65 @@ def finish(cfg: DictConfig, stage: str | None = None) -> DictConfig:
         cfg.stage = stage or HydraConfig.get().runtime.choices["stage"]
         cfg.pop("hydra", None)
     return cfg
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for a value outside its choices or a setting that `+` smuggled in."""
+    for name, choices in CHOICES.items():
+        if (value := OmegaConf.select(cfg, name)) not in choices:
+            raise ConfigError(f"{name}={value}: {suggest(str(value), choices)}")
+    cpu_threads.check(cfg.threads)
+    if cfg.hardware.workers is not None and cfg.hardware.workers < 1:
+        raise ConfigError(f"hardware.workers={cfg.hardware.workers}: expected a whole number from 1, or null")
+    if not cfg.hardware.gpus_per_worker >= 0:
+        raise ConfigError(f"hardware.gpus_per_worker={cfg.hardware.gpus_per_worker}: expected a number from 0")
+    for name, siblings in unknown_settings(cfg):
+        raise ConfigError(f"{name}: no such setting; {suggest(name, siblings)}")
+
+
+def unknown_settings(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Dotted names of settings that no dataclass declares, each with its declared siblings."""
+    kind = OmegaConf.get_type(cfg)
+    declared = [item.name for item in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+    for name in map(str, cfg):
+        if declared is not None and name not in declared:
+            yield f"{prefix}{name}", [prefix + item for item in declared]
+        elif not OmegaConf.is_missing(cfg, name) and isinstance(value := cfg[name], DictConfig):
+            yield from unknown_settings(value, f"{prefix}{name}.")
+
+
+def explain(error: Exception) -> ConfigError | None:
+    """The same error in words meant for the user; None when it is not an error of the configuration."""
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        place = "modules of pipeline/stages" if group == "stage" else f"files of conf/{group}"
+        text = f"{group}={choice}: no such {group}; {suggest(choice, error.options or [])} ({place})"
+    elif isinstance(error, OverrideParseException):
+        text = f"{error.override}: expected key=value; quote special characters: 'key=\"...\"'"
+    elif isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        text = f"{cause.full_key}: no such setting; {_nearest(cause)}"
+    elif isinstance(cause, MissingMandatoryValue):
+        text = f"{cause.full_key}: no value; set it with {cause.full_key}=..."
+    elif isinstance(cause, OmegaConfBaseException):
+        text = f"{cause.full_key}: {str(cause.msg or cause).splitlines()[0]}; {LIST_SETTINGS}"
+    elif "You must specify 'stage'" in str(error):
+        text = f"say what to make with stage=<name>: {', '.join(stage_names())}"
+    elif isinstance(error, HydraException) or _is_bad_override(error):
+        text = f"{str(error).splitlines()[0]}; {LIST_SETTINGS}"
+    else:
+        return None
+    return ConfigError(text)
+
+
+def _nearest(error: OmegaConfBaseException) -> str:
+    """The nearest sibling of a mistyped key; OmegaConf hands over the node in which the key was looked up."""
+    parent = error.parent_node
+    prefix = str(error.full_key)[: -len(str(error.key))]
+    names = [prefix + str(name) for name in parent if name != "hydra"] if isinstance(parent, DictConfig) else []
+    return suggest(str(error.full_key), names) if names else LIST_SETTINGS
+
+
+def _is_bad_override(error: Exception) -> bool:
+    """Hydra raises a bare ValueError for a group set to something that is not a name."""
+    return isinstance(error, ValueError) and re.match(r"Config group override", str(error)) is not None

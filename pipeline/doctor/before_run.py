@@ -14,7 +14,7 @@ from rich.console import Console
 from pipeline.doctor.finding import FAIL, OK, Finding
 from pipeline.doctor.model_checks import ROLES, model_findings
 from pipeline.errors import PipelineError
-from pipeline.runner.stage import Stage
+from pipeline.runner.stage import Stage, say
 
 # Stages that read the target's config and tokenizer alone.
 READS_NO_TARGET = frozenset({"count", "prune", "package", "export", "publish"})
@@ -36,7 +36,7 @@ def before_run(cfg: DictConfig, stages: Sequence[Stage], console: Console) -> No
             line := _line(finding)
         ) not in _said:
             _said.add(line)
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line, whole=True)
     if stops:
         raise PipelineError("\n".join(["before anything runs:", *stops]))
 

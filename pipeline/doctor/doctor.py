@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
 from pipeline.config import hydra_config
-from pipeline.config.explain import explain
 from pipeline.doctor.finding import FAIL, WARN, Finding, fail
 from pipeline.doctor.machine_checks import machine_findings
 from pipeline.doctor.model_checks import model_findings
@@ -30,7 +29,7 @@ def findings(overrides: list[str]) -> Iterator[Finding]:
         cfg = hydra_config.load(chosen)
         yield Finding("ok", "configuration", f"pair={cfg.pair.name}, corpus={cfg.corpus.name}, suite={cfg.suite.name}")
     except Exception as error:  # whatever Hydra raises: it is the user's typing
-        known = error if isinstance(error, DraftersError) else explain(error)
+        known = error if isinstance(error, DraftersError) else hydra_config.explain(error)
         yield fail("configuration", str(known or error), "python -m pipeline stage=eval --cfg job  # all settings")
     yield from machine_findings(cfg)
     if cfg is not None:

@@ -70,7 +70,7 @@ def packages() -> Iterator[Finding]:
 def device(cfg: DictConfig) -> Finding:
     """The device and dtype exist here."""
     from drafters.models.devices import choose_device, choose_dtype
-    from pipeline.runner.machine import device_name
+    from pipeline.runner.content_key import device_name
 
     try:
         where = choose_device(cfg.device)

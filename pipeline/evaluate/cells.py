@@ -1,17 +1,19 @@
-"""The measuring part of stage eval: p and q, prices, then all contenders by prompt, each piece kept in a file of its own.
+"""The measuring part of stage eval: prices, p and q, then all contenders by prompt, here or on many processes.
 
-A rerun after a kill goes on after the last finished piece; the stage removes the pieces when the report is written.
+Each piece is kept in a file of its own: a rerun after a kill goes on after the last finished one; the stage removes them when the report is
+written.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import torch
 from pydantic import TypeAdapter
 
 from drafters.io.atomic import write_atomic
@@ -21,7 +23,10 @@ from eval.costs.forwards import Costs
 from eval.run.configurations import Contender, Drafter
 from eval.run.records import Configuration, Record, parse
 from eval.run.trials import Harness, Task
-from pipeline.runner.stage import Context
+from pipeline.cluster import ray_workers
+from pipeline.evaluate import setup
+from pipeline.evaluate.settings import Evaluation
+from pipeline.runner.stage import Workspace, say
 
 PARTS = ".part-*"
 T = TypeVar("T")
@@ -37,11 +42,12 @@ class Cell(NamedTuple):
     task: int  # index
 
 
+RankLaws = Mapping[tuple[str, float], Sequence[float]]  # by drafter and temperature: shapes of trees hang on them
 # (cells, one contender done, whether time is up) -> (index of the cell, its records) as they are measured
 Make = Callable[[Sequence[Cell], Callable[[], None], Callable[[], bool]], Iterator[tuple[int, list[Record]]]]
 
 
-def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> dict[Configuration, Optimum]:
+def watched(work: Workspace, laws: Laws, contenders: Sequence[Contender]) -> dict[Configuration, Optimum]:
     """Every contender that logs p and q beside its optimum. A run serves all stop policies and executors of a sampler."""
     found: dict[Configuration, Optimum] = {}
     first: dict[tuple[str | None, str | None, float], Configuration] = {}
@@ -49,9 +55,9 @@ def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> di
         key = contender.configuration
         first.setdefault((key.drafter, key.preset, key.temperature), key)
     chosen = [contender for contender in contenders if contender.configuration in first.values()]
-    with context.progress("Logging laws", len(chosen)) as bar:
+    with work.progress("Logging laws", len(chosen)) as bar:
         for number, contender in enumerate(chosen):
-            part = context.out / f".part-laws-{number:04d}.json"
+            part = work.out / f".part-laws-{number:04d}.json"
             known = part.exists()
             if (own := kept(part, OPTIMUM, partial(laws.optimum, contender))) is not None:
                 found[contender.configuration] = own
@@ -61,21 +67,21 @@ def watched(context: Context, laws: Laws, contenders: Sequence[Contender]) -> di
     return {key: by_sampler[name] for key in keys if (name := (key.drafter, key.preset, key.temperature)) in by_sampler}
 
 
-def ranks(context: Context, laws: Laws, drafter: Drafter, temperature: float) -> Ranks | None:
+def ranks(out: Path, laws: Laws, drafter: Drafter, temperature: float) -> Ranks | None:
     """The measured rank distribution; shapes of trees hang on it, so a resumed run must use the one it began with."""
-    part = context.out / f".part-ranks-{drafter.name}-{temperature:g}.json"
+    part = out / f".part-ranks-{drafter.name}-{temperature:g}.json"
     found = kept(part, RANKS, lambda: laws.ranks(drafter, temperature))
     if found is not None:
         laws.known[drafter.name, temperature] = found
     return found
 
 
-def costs(context: Context, measure: Callable[[], Costs]) -> Costs:
+def costs(out: Path, measure: Callable[[], Costs]) -> Costs:
     """The costs that the first attempt of this run measured.
 
     Which trees are timed, and so what the parts of a killed run hold, may hang on them: a later attempt must not measure others.
     """
-    return kept(context.out / ".part-costs.json", COSTS, measure)
+    return kept(out / ".part-costs.json", COSTS, measure)
 
 
 def kept(part: Path, kind: TypeAdapter[T], make: Callable[[], T]) -> T:
@@ -85,31 +91,32 @@ def kept(part: Path, kind: TypeAdapter[T], make: Callable[[], T]) -> T:
     return kind.validate_json(part.read_bytes())
 
 
-def records(context: Context, configurations: int, tasks: Sequence[Task], make: Make) -> Iterator[Record]:
+def records(
+    work: Workspace, configurations: int, tasks: Sequence[Task], make: Make, repeats: int, minutes: float | None
+) -> Iterator[Record]:
     """Records of every repeat and prompt, in that order; a cell whose part file is there is not measured again.
 
-    Past eval.minutes no further cell is begun, but two there must be: an interval over one is none.
+    Past so many minutes no further cell is begun, but two there must be: an interval over one is none.
     """
-    repeats = context.cfg.eval.repeats
-    limit = math.inf if context.cfg.eval.minutes is None else 60 * context.cfg.eval.minutes
+    limit = math.inf if minutes is None else 60 * minutes
     every = [Cell(repeat, number) for repeat in range(repeats) for number in range(len(tasks))]
-    missing = [cell for cell in every if not _part(context, cell, tasks).exists()]
+    missing = [cell for cell in every if not _part(work.out, cell, tasks).exists()]
     there, begin = len(every) - len(missing), time.monotonic()
     if there:
         said = f"{there} of {len(every)} prompts" if repeats == 1 else f"{there} of {len(every)} repeats of prompts"
-        context.console.print(f"{said} were there already", highlight=False, soft_wrap=True)
+        say(work.console, f"{said} were there already")
 
     def late() -> bool:
         return there >= min(2, len(tasks)) and time.monotonic() - begin > limit
 
-    with context.progress("Evaluating", len(every) * configurations, "runs") as bar:
+    with work.progress("Evaluating", len(every) * configurations, "runs") as bar:
         bar.advance(there * configurations, kept=True)
         for index, found in make(missing, bar.advance, late):
             lines = "".join(f"{item.to_json()}\n" for item in found)
-            write_atomic(_part(context, missing[index], tasks), lines.encode())
+            write_atomic(_part(work.out, missing[index], tasks), lines.encode())
             there += 1
     for cell in every:
-        if (part := _part(context, cell, tasks)).exists():
+        if (part := _part(work.out, cell, tasks)).exists():
             yield from map(parse, part.read_text(encoding="utf-8").splitlines())
 
 
@@ -129,8 +136,69 @@ def here(harness: Harness, tasks: Sequence[Task]) -> Make:
     return make
 
 
-def _part(context: Context, cell: Cell, tasks: Sequence[Task]) -> Path:
-    return context.out / f".part-{cell.repeat:03d}-{tasks[cell.task].number:06d}.jsonl"
+def on_ray(
+    asked: Evaluation,
+    crew: ray_workers.Crew,
+    package: Path,
+    rank_laws: RankLaws,
+    tasks: Sequence[Task],
+    contenders: Sequence[Contender],
+) -> Make:
+    """Cells of these prompts and contenders from a queue of processes that each hold target and drafters.
+
+    Speed is compared on one device at one time, whichever it is. Records add up, so that their order says nothing, and all but their
+    seconds are the same for any number of processes. Raises DistributedError without Ray.
+    """
+    kept = [item.configuration for item in contenders]
+
+    def make(
+        cells: Sequence[Cell], advance: Callable[[], None], late: Callable[[], bool]
+    ) -> Iterator[tuple[int, list[Record]]]:
+        arguments = asked, package.resolve(), dict(rank_laws), crew.threads, kept
+        pieces = [(cell.repeat, tasks[cell.task].number) for cell in cells]
+        for index, lines in ray_workers.results(crew, Evaluator, arguments, pieces):
+            for _ in lines:
+                advance()
+            yield index, [parse(line) for line in lines]
+            if late():
+                return
+
+    return make
+
+
+class Evaluator:
+    """Target, drafters and contenders in a process of its own."""
+
+    def __init__(
+        self,
+        asked: Evaluation,
+        package: Path,
+        rank_laws: RankLaws,
+        threads: int | None,
+        chosen: Collection[Configuration],
+    ):
+        if threads is not None:
+            torch.set_num_threads(threads)
+        bench = setup.opened(asked, package)
+
+        def rank_law(drafter: Drafter, temperature: float) -> Sequence[float] | None:
+            return rank_laws.get((drafter.name, temperature))
+
+        self._tasks, self._warm = bench.tasks, False
+        self._harness = bench.harness([item for item in bench.contenders(rank_law) if item.configuration in chosen])
+
+    def do(self, cell: tuple[int, int]) -> list[str]:
+        """Records as JSON of a repeat and the number of a prompt in the suite's sample."""
+        repeat, number = cell
+        task = self._tasks[number]
+        if not self._warm:
+            self._harness.warm_up(task)
+            self._warm = True
+        return [record.to_json() for record in self._harness.trial(task, repeat)]
+
+
+def _part(out: Path, cell: Cell, tasks: Sequence[Task]) -> Path:
+    return out / f".part-{cell.repeat:03d}-{tasks[cell.task].number:06d}.jsonl"
 
 
 def sweep(out: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -33,9 +32,11 @@ OFF = 0.5 * 10**-DIGITS
 LAWS = {"unpruned": (UNPRUNED, "standard"), "tli": (PACKAGE, "tli"), "rdk": (PACKAGE, "rdk"), "tail": (TAILED, "tail")}
 
 
-def figures(cfg: DictConfig, bench: Bench, inputs: Mapping[str, Path]) -> list[HeldOutFigure]:
-    """All figures that the stages affinity and tail gave for distributions that the package still has."""
-    served = Sampling(cfg.package.temperature, cfg.package.top_k, cfg.package.top_p)
+def figures(served: Sampling, bench: Bench, inputs: Mapping[str, Path]) -> list[HeldOutFigure]:
+    """All figures that the stages affinity and tail gave for distributions that the package still has.
+
+    ``served``: the sampling that it was prepared for.
+    """
     found = []
     for stage, stated in (("affinity", _of_affinity), ("tail", _of_tail)):
         if stage not in inputs or not (windows := read_test(inputs[stage])):

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
 from drafters.io.atomic import write_atomic
 from drafters.io.safe_load import read_json
 from drafters.package.reader import Package
+from drafters.probs import Sampling
 from eval.costs.forwards import Costs
 from eval.lossless.certificate import code_hash
 from eval.report import rounds
@@ -26,10 +26,11 @@ from eval.report.sources import Certificate, Further, ReportError, further
 from eval.run.configurations import reference
 from eval.run.records import Record
 from eval.run.trials import Harness
-from pipeline.evaluate import executors, held_out
+from pipeline.config.settings import TrackingConfig
+from pipeline.evaluate import held_out
 from pipeline.evaluate.setup import Bench
-from pipeline.evaluate.verdict.verdict_run import Judged
-from pipeline.runner.stage import Context
+from pipeline.evaluate.verdict_run import Judged
+from pipeline.runner.stage import Workspace, say
 from pipeline.tracking import log_report
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
@@ -38,7 +39,6 @@ OPTIONAL = {"affinity": ("report.json", "prior", "rdk"), "tail": ("tail.json", "
 
 
 def report(
-    context: Context,
     bench: Bench,
     records: Sequence[Record],
     costs: Costs,
@@ -46,10 +46,12 @@ def report(
     evidence: RowEvidence,
     judged: Judged,
     left_out: Sequence[str],
+    inputs: Mapping[str, Path],
+    served: Sampling,
 ) -> Report:
-    """All that the evaluation says."""
-    made = _measured(context.cfg, bench.package, records, costs, harness, evidence)
-    figures = held_out.figures(context.cfg, bench, context.inputs)
+    """All that the evaluation says; ``inputs``: the outputs of earlier stages, ``served``: the sampling they were made for."""
+    made = _measured(bench, records, costs, harness, evidence)
+    figures = held_out.figures(served, bench, inputs)
     agreed, off = held_out.sentences(figures)
     return replace(
         made,
@@ -60,29 +62,23 @@ def report(
         warnings=(*judged.warnings, *off),
         held_out=tuple(figures),
         held_out_said=tuple(agreed),
-        absent=tuple(absent(bench.package, context.inputs, made)),
+        absent=tuple(absent(bench.package, inputs, made)),
         left_out=tuple(left_out),
-        selection=context.cfg.eval.rows,
+        selection=bench.asked.settings.rows,
     )
 
 
-def _measured(
-    cfg: DictConfig,
-    package: Package,
-    records: Sequence[Record],
-    costs: Costs,
-    harness: Harness,
-    evidence: RowEvidence,
-) -> Report:
+def _measured(bench: Bench, records: Sequence[Record], costs: Costs, harness: Harness, evidence: RowEvidence) -> Report:
+    package, asked = bench.package, bench.asked
     described, vocabulary = package.description, len(package.vocab.to_drafter)
     unpruned = next(item.drafter for item in harness.contenders if item.drafter is not None)
-    counted = rows(records, reference(unpruned).label, executors.devices(cfg))
+    counted = rows(records, reference(unpruned).label, asked.executor.devices)
     chains = {item.configuration for item in harness.contenders if rounds.forward_per_draft(item)}
     return Report(
         schema=SCHEMA,
         device=harness.device.type,
         dtype=DTYPES[harness.check.target.dtype],
-        pair=cfg.pair.name,
+        pair=asked.pair["name"],
         vocabulary=vocabulary,
         kept=len(package.kept),
         coverage=described["coverage"],
@@ -90,7 +86,9 @@ def _measured(
         rows=tuple(annotate(counted, harness.contenders, evidence, costs, vocabulary, harness.warps)),
         drafter_vocabulary=described["drafter"]["vocabulary"],
         threads=torch.get_num_threads(),
-        prompts=PromptSet(cfg.suite.name, counted[0].prompts or 0, cfg.eval.max_new_tokens, cfg.eval.repeats),
+        prompts=PromptSet(
+            asked.suite.name, counted[0].prompts or 0, asked.settings.max_new_tokens, asked.settings.repeats
+        ),
         greedy_identity=greedy_identity(records, harness.check.exact),
         definitions=definitions(ReportRow) | definitions(RowRounds),
         models={role: ModelId(described[role]["id"], described[role]["revision"]) for role in ("target", "drafter")},
@@ -120,21 +118,29 @@ def absent(package: Package, inputs: Mapping[str, Path], made: Report) -> list[s
     return said
 
 
-def write_page(context: Context, made: Report, certificate: Mapping[str, object] | None) -> None:
-    """Write report.html, and log the report where tracking is on. What fails there is said and does not cost the measurement."""
-    cfg = context.cfg
-    folder, runs = context.home or context.out, Path(cfg.runs_dir)
+def write_page(
+    work: Workspace,
+    made: Report,
+    certificate: Mapping[str, object] | None,
+    folder: Path,
+    runs: Path,
+    tracking: TrackingConfig,
+) -> None:
+    """Write report.html, and log the report where tracking is on. What fails there is said and does not cost the measurement.
+
+    ``folder``: where the report will lie.
+    """
     own = cast(Certificate | None, certificate)
     try:
         more = _of_this_pair(further(runs, made.code), made.models, own)
     except ReportError as error:  # of something else below runs
-        context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
+        say(work.console, f"warning: {error}", whole=True)
         more = Further(certificate=own)
     try:
-        write_atomic(context.out / NAME, render(made, more))
-        log_report(made, more, folder, mode=cfg.tracking.wandb, project=cfg.tracking.project, runs=runs)
+        write_atomic(work.out / NAME, render(made, more))
+        log_report(made, more, folder, mode=tracking.wandb, project=tracking.project, runs=runs)
     except DraftersError as error:
-        context.console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
+        say(work.console, f"warning: {error}", whole=True)
 
 
 def _of_this_pair(found: Further, models: Mapping[str, ModelId], certificate: Certificate | None) -> Further:

@@ -23,7 +23,7 @@ from eval.run.sampler_files import Preset
 from eval.run.trials import Task
 from eval.verdict.candidates import SAME_LAW, Entry
 from pipeline.evaluate.setup import Bench
-from pipeline.runner.stage import Context
+from pipeline.runner.stage import Workspace
 
 LONGEST = 8  # drafts of the longest chain that is asked about
 Key = tuple[str, str]  # drafter, label of the preset
@@ -79,28 +79,23 @@ class Common:
 
 
 def on_common_text(
-    context: Context,
-    bench: Bench,
-    tasks: Sequence[Task],
-    contenders: Sequence[Contender],
-    presets: Sequence[Preset],
-    rank_law: RankLaw,
+    work: Workspace, bench: Bench, tasks: Sequence[Task], contenders: Sequence[Contender], rank_law: RankLaw
 ) -> dict[float, Common]:
     """Expectations by temperature. Prompts are taken in order until their continuations have eval.positions tokens.
 
     The part of a temperature is good for any later attempt of this run: the contenders hang on the key and on the ranks alone,
     and these are kept, too.
     """
-    heats, positions = list(context.cfg.eval.temperatures), context.cfg.eval.positions
+    heats, positions = bench.asked.settings.temperatures, bench.asked.settings.positions
     found = {}
-    with context.progress("Reading laws", positions * len(heats)) as bar:
+    with work.progress("Reading laws", positions * len(heats)) as bar:
         for heat in heats:
             built = _built(
-                bench, [item for item in contenders if item.configuration.temperature == heat], presets, heat, rank_law
+                bench, [item for item in contenders if item.configuration.temperature == heat], heat, rank_law
             )
-            part = context.out / f".part-expectations-{heat:g}.npz"
+            part = work.out / f".part-expectations-{heat:g}.npz"
             if not part.exists():
-                write_atomic(part, _packed(_measured(context, bench, tasks, built, heat, bar.advance)))
+                write_atomic(part, _packed(_measured(bench, tasks, built, heat, bar.advance)))
             else:
                 bar.advance(positions)
             found[heat] = _common(bench, _unpacked(part), built, tasks)
@@ -114,10 +109,9 @@ class _Built:
     sampler: Sampler
 
 
-def _built(
-    bench: Bench, contenders: Iterable[Contender], presets: Sequence[Preset], heat: float, rank_law: RankLaw
-) -> dict[Key, _Built]:
+def _built(bench: Bench, contenders: Iterable[Contender], heat: float, rank_law: RankLaw) -> dict[Key, _Built]:
     """The samplers on trial, then every further pairing that could be recommended."""
+    presets = bench.asked.presets
     known = {preset.label: preset for preset in presets}
     made: dict[Key, _Built] = {}
     for item in contenders:
@@ -138,24 +132,21 @@ def _built(
 
 
 def _measured(
-    context: Context,
     bench: Bench,
     tasks: Sequence[Task],
     built: Mapping[Key, _Built],
     heat: float,
     advance: Callable[[int], object],
 ) -> dict[Key, Expectation]:
-    settings, warps = context.cfg.eval, bench.warps
+    settings, warps, seed = bench.asked.settings, bench.warps, bench.asked.seed
     limits = warps.limits(heat, settings.max_new_tokens)
     ids, numbers = [task.ids for task in tasks], [task.number for task in tasks]
-    texts = common_text(bench.drafters[0].pair, ids, numbers, limits, context.cfg.seed, settings.positions)
+    texts = common_text(bench.drafters[0].pair, ids, numbers, limits, seed, settings.positions)
     samplers: dict[str, dict[str, Sampler]] = {}
     for (drafter, label), item in built.items():
         samplers.setdefault(drafter, {})[label] = item.sampler
     longest = max(LONGEST, bench.longest)
-    return expectations(
-        texts, bench.drafters, samplers, limits.sampling, warps.draft, longest, context.cfg.seed, advance
-    )
+    return expectations(texts, bench.drafters, samplers, limits.sampling, warps.draft, longest, seed, advance)
 
 
 def _common(

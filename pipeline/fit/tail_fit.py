@@ -1,9 +1,11 @@
-"""The tail without training: moments of the text, a tail for every rank, and the rank that pays best."""
+"""The tail without training: moments of the text, a tail for every rank and cover, and the one that pays best."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import ceil
+from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -13,9 +15,10 @@ from drafters.models.forms import tail_form
 from drafters.models.heads import PrunedHead
 from drafters.models.tail import Moments, Spectrum, Tail, factorise
 from drafters.probs import Sampling, warp
-from pipeline.fit.tail_cover import likeliest
+from eval.stats.bootstrap import interval
 from pipeline.fit.teacher_forcing import pieces
 from pipeline.fit.text_and_models import Reading, Window
+from pipeline.fit.trainer import Plan, train
 from pipeline.runner.stage import Advance
 
 
@@ -28,6 +31,21 @@ def moments(reading: Reading, advance: Advance) -> Moments:
         found.add(piece.hidden, piece.p, 1 - piece.p[:, reading.kept].sum(-1).clamp(max=1))
         advance(1)
     return found
+
+
+def likeliest(ids: Tensor, mass: Tensor, share: float) -> Tensor:
+    """The share of pruned `ids` int64 (O,) that the target says most: ascending, int64 (ceil(share O),). Equal ones: lower ids first.
+
+    Args:
+        mass: (V,) sum of the target's distributions over some text, by id. share: in (0, 1].
+    """
+    order = mass[ids].argsort(descending=True, stable=True)
+    return ids[order[: ceil(share * len(ids))]].sort().values
+
+
+def named(rank: int, share: float) -> str:
+    """What a training-free tail is called in tables: tail_free_12, or tail_free_24_top40 of the likeliest 40 %."""
+    return f"tail_free_{rank}" + ("" if share == 1 else f"_top{round(100 * share)}")
 
 
 def candidates(
@@ -79,6 +97,29 @@ def mean(rows: Tensor) -> float:
     return total / tokens
 
 
+def trained_tail(
+    drafter: PreTrainedModel,
+    free: Tail,
+    target: PreTrainedModel,
+    windows: list[Tensor],
+    plan: Plan,
+    folder: Path,
+    advance: Advance,
+) -> Tail:
+    """The tail of a short drafter after training from the training-free one; what a killed run had done is kept in ``folder``."""
+    student = tail_form(drafter, free)
+    head: Any = student.get_output_embeddings()
+    trained = {"down": head.down, "up": head.up, "bias": head.tail_bias}
+    train(student, trained, target, windows, plan, folder, advance)
+    return Tail(free.ids, *(part.detach().float().cpu().clone().contiguous() for part in trained.values()))
+
+
+def with_interval(rows: Tensor) -> dict[str, float | None]:
+    """Acceptance per token of `acceptances`' rows with its 95 % interval, documents resampled."""
+    low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
+    return {"mean": mean(rows), "low": low, "high": high}
+
+
 def tokens_per_weight(acceptance: float, lookahead: int, drafter: int, target: int) -> float:
     """Tokens per weight read, of chains of `lookahead` drafts: decoding one request is bound by memory.
 
@@ -98,13 +139,23 @@ def weights_read(model: PreTrainedModel) -> int:
     return sum(every.values()) + (embedding.numel() if head is embedding else 0)
 
 
+class Rated(TypedDict):
+    """A tail and what it is worth."""
+
+    rank: int
+    tokens: int
+    head_share: float
+    acceptance: float
+    tokens_per_weight: float
+
+
 def choose(
     reading: Reading, tails: Sequence[Tail], limit: float, lookahead: int, advance: Advance
-) -> tuple[Tail, list[dict[str, Any]]]:
+) -> tuple[Tail, list[Rated]]:
     """The tail with the most tokens per weight read on the calibrate part, among those within the head's share `limit`.
 
     Returns:
-        It, and one JSON-ready row per candidate.
+        It, and one row per candidate.
     """
     forms = {str(number): tail_form(reading.drafter, tail) for number, tail in enumerate(tails)}
     found = acceptances(reading, forms, reading.texts["calibrate"], advance)
@@ -113,8 +164,11 @@ def choose(
     for number, tail in enumerate(tails):
         accepted = mean(found[str(number)])
         worth = tokens_per_weight(accepted, lookahead, base + tail.numbers, target)
-        size = {"rank": tail.rank, "tokens": len(tail.ids), "head_share": head_share(reading, tail)}
-        rows.append(size | {"acceptance": accepted, "tokens_per_weight": worth})
+        row: Rated = {
+            "rank": tail.rank, "tokens": len(tail.ids), "head_share": head_share(reading, tail), "acceptance": accepted,
+            "tokens_per_weight": worth,
+        }  # fmt: skip
+        rows.append(row)
     smallest = min(range(len(rows)), key=lambda number: rows[number]["head_share"])
     allowed = [number for number, row in enumerate(rows) if row["head_share"] <= limit] or [smallest]
     return tails[max(allowed, key=lambda number: rows[number]["tokens_per_weight"])], rows

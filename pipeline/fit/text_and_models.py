@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import short_form
 from drafters.models.model_folder import open_model, quiet
-from drafters.models.pair import Checkpoint, open_checkpoint, pair_settings
-from drafters.models.prune import load_pruned
+from drafters.models.pair import Checkpoint, open_checkpoint
+from drafters.models.prune import VOCAB_FILE, load_pruned
 from drafters.probs import Sampling
 from drafters.vocab.alignment import VocabMap
+from pipeline.config.text_settings import Source
 from pipeline.errors import ConfigError
 from pipeline.fit.teacher_forcing import windows
 from pipeline.text import corpus, generations
+from pipeline.text.corpus import CorpusConfig
 
 PARTS = {"fit": 0.6, "calibrate": 0.2, "test": 0.2}  # of the tokens
 TEST_TEXT = "test_text.safetensors"
-SOURCES = ("corpus", "generations")
 Window = tuple[int, Tensor]  # the document's number, int64 (n,)
 
 
@@ -57,29 +59,25 @@ class Reading:
     sampling: Sampling  # that will be served
 
 
-def open_reading(cfg: DictConfig, settings: Any, inputs: dict[str, Path]) -> Reading | str:
-    """Models and text of the pair whose pruned drafter lies in ``inputs``; why not, where there is nothing to fit."""
-    folder = inputs.get("drafter", inputs["prune"])
-    maps = load_file(folder / "vocab.safetensors")
+def open_reading(source: Source, settings: TextSettings) -> Reading | str:
+    """Models and text of a pair whose drafter is pruned; why not, where there is nothing to fit. Raises as `open_checkpoint` does."""
+    maps = load_file(source.folder / VOCAB_FILE)
     vocab = VocabMap(maps["to_target"], maps["to_drafter"])
-    pair = pair_settings(cfg.pair)
-    target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
+    target, drafter = (open_checkpoint(role, source.pair) for role in ("target", "drafter"))
     if target.tokenizer.get_vocab() != drafter.tokenizer.get_vocab():
         return "the tokenizers differ: laws cannot be compared token by token"
     if not bool((vocab.to_drafter < 0).any()):
         return "nothing was pruned"
-    where = choose_device(cfg.device)
-    number = choose_dtype(cfg.dtype, where)
+    where = choose_device(source.device)
+    number = choose_dtype(source.dtype, where)
     try:
-        texts = parts(documents(cfg, settings, target.tokenizer, inputs), settings)
+        texts = parts(documents(source.text, settings, target.tokenizer), settings)
     except TextShortage as error:  # a small corpus is no reason to stop the pipeline
         return str(error)
     with quiet(always=True):
         big = open_model(target.source, target.config, number, where)
-        small = load_pruned(folder / "model", dtype=number).to(where).eval().requires_grad_(False)
-    package = cfg.package
-    sampling = Sampling(package.temperature, package.top_k, package.top_p)
-    return Reading(big, short_form(small), drafter, maps["kept"], vocab, texts, sampling)
+        small = load_pruned(source.folder / "model", dtype=number).to(where).eval().requires_grad_(False)
+    return Reading(big, short_form(small), drafter, maps["kept"], vocab, texts, source.sampling)
 
 
 def parts(sequences: Iterable[Tensor], settings: TextSettings) -> dict[str, list[Window]]:
@@ -113,15 +111,30 @@ def _by_shares(documents: Iterable[list[Window]], settings: TextSettings) -> dic
     return found
 
 
-def documents(cfg: DictConfig, settings: TextSettings, tokenizer: Any, inputs: dict[str, Path]) -> Iterator[Tensor]:
+def documents(
+    text: CorpusConfig | Path, settings: TextSettings, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[Tensor]:
     """int64 (n,) ids of each document, or of each of the target's own continuations with its prompt."""
-    if settings.source == "generations":
-        yield from (torch.cat([prompt, new]) for prompt, new in generations.read(inputs["generate"]))
+    if isinstance(text, Path):
+        yield from (torch.cat([prompt, new]) for prompt, new in generations.read(text))
         return
     room = 40 * settings.window * settings.windows_per_document  # characters: no token is as long on average
-    for document in corpus.documents(corpus.corpus_config(cfg), "train"):
+    for document in corpus.documents(text, "train"):
         ids = tokenizer(document.text[:room], add_special_tokens=False, verbose=False)["input_ids"]
         yield torch.tensor(ids, dtype=torch.int64)
+
+
+def carry(folder: Path, out: Path) -> None:
+    """The drafter in ``folder``, in prune's layout, as a part of ``out``: linked where the disk can, as nothing is changed."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_dir() or name.as_posix() == "manifest.json" or (out / name).exists():
+            continue
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, out / name)
+        except OSError:
+            shutil.copyfile(path, out / name)
 
 
 def keep_test(folder: Path, reading: Reading) -> None:
@@ -138,38 +151,3 @@ def read_test(folder: Path) -> list[Tensor]:
         return []
     found = load_file(path)
     return list(found["ids"].split(found["sizes"].tolist()))
-
-
-def stage_inputs(cfg: DictConfig, name: str) -> dict[str, str]:
-    """``prune``, the healed drafter where there is one, and the target's own text where stage ``name`` reads it."""
-    healed = name != "distill" and OmegaConf.select(cfg, "distill.enabled", default=False)
-    own = cfg[name].source == "generations"
-    return {"prune": "prune"} | ({"drafter": "distill"} if healed else {}) | ({"generate": "generate"} if own else {})
-
-
-def key_values(cfg: DictConfig, name: str) -> dict[str, Any]:
-    """The settings of stage ``name``, the sampling that will be served, the text and the seed."""
-    own: dict[str, Any] = OmegaConf.to_container(cfg[name], resolve=True)  # type: ignore[assignment]
-    own.pop("enabled", None)
-    served = {key: cfg.package[key] for key in ("temperature", "top_k", "top_p", "lookahead")}
-    text = {} if cfg[name].source == "generations" else {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
-    return {**own, **served, **text, "seed": int(cfg.seed)}
-
-
-def external(cfg: DictConfig, name: str) -> dict[str, str]:
-    """Both models, and the text where it is a corpus."""
-    found = {}
-    for role in ("target", "drafter"):
-        revision = cfg.pair.get(f"{role}_revision")
-        found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
-    return found if cfg[name].source == "generations" else found | corpus.external(corpus.corpus_config(cfg))
-
-
-def check(cfg: DictConfig, name: str) -> None:
-    """Raise ConfigError for text settings that cannot work, before anything is loaded."""
-    settings = cfg[name]
-    if settings.source not in SOURCES:
-        raise ConfigError(f"{name}.source={settings.source}: choose one of: {', '.join(SOURCES)}")
-    for field, least in (("tokens", 100), ("window", 2), ("windows_per_document", 1)):
-        if settings[field] < least:
-            raise ConfigError(f"{name}.{field}={settings[field]}: expected a whole number from {least}")

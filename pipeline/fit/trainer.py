@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def train(
         parameter.requires_grad_(True)
     module = Fitting(student, trained, teacher, plan, kept)
     last = folder / "last.ckpt"
-    saved: dict[str, Any] = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else {}
+    saved: Mapping[str, Any] = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else {}
     first = int(saved.get("global_step", 0))
     loader = DataLoader(Batches(windows, plan, first), batch_size=None)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -174,3 +174,16 @@ def _trainer(folder: Path, plan: Plan, callbacks: list[L.Callback], device: str)
         enable_model_summary=False,
         log_every_n_steps=10,
     )
+
+
+def healed_parameters(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """What of a pruned drafter is trained to heal it: the head's kept rows and bias, and the weights of every norm."""
+    head = model.get_output_embeddings()
+    found: dict[str, torch.nn.Parameter] = {
+        f"head_{name}".replace(".", "_"): part for name, part in head.named_parameters()
+    }
+    for name, module in model.named_modules():
+        if "norm" in type(module).__name__.lower() or "norm" in name.rpartition(".")[2].lower():
+            for part, weight in module.named_parameters(recurse=False):
+                found[f"{name}_{part}".replace(".", "_")] = weight
+    return found

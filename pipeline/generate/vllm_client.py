@@ -6,9 +6,9 @@ Ids go both ways, text never: what a tokenizer makes of decoded text need not be
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 import httpx
 import torch
@@ -53,9 +53,9 @@ class Server:
                 self._body(prompt, seed * 1_000_003 + request, limits, eos)
                 for prompt, request in zip(prompts, requests, strict=True)
             )
-            return list(pool.map(self._one, bodies))
+            return list(pool.map(partial(self._one, most=limits.max_new_tokens), bodies))
 
-    def _body(self, prompt: Tensor, seed: int, limits: Limits, eos: Sequence[int]) -> dict[str, Any]:
+    def _body(self, prompt: Tensor, seed: int, limits: Limits, eos: Sequence[int]) -> dict[str, object]:
         sampling = limits.sampling
         return {
             "model": self.model,
@@ -71,7 +71,7 @@ class Server:
             "return_token_ids": True,
         }
 
-    def _one(self, body: dict[str, Any]) -> Tensor:
+    def _one(self, body: Mapping[str, object], most: int) -> Tensor:
         try:
             answer = self._client.post(f"{self.url}/completions", json=body)
         except httpx.HTTPError as error:
@@ -90,6 +90,6 @@ class Server:
             raise ServerError(
                 f"{self.url}: expected choices[0].token_ids, a list of ids, got {ids!r:.100}; vLLM sends it from version 0.10.2 on"
             )
-        if not 0 < len(ids) <= body["max_tokens"]:
+        if not 0 < len(ids) <= most:
             raise ServerError(f"{self.url}: expected 1 to {body['max_tokens']} new tokens, got {len(ids)}")
         return torch.tensor(ids, dtype=torch.int64)

@@ -10,22 +10,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from omegaconf import DictConfig
 
-from drafters.io.manifest import file_sha256
+from drafters.io.manifest import file_sha256, versions
 from drafters.io.paths import REPOSITORY
 from pipeline.errors import ConfigError
-from pipeline.runner import machine
 from pipeline.runner.source_closure import PACKAGES, closure_hash
 from pipeline.runner.stage import Stage
 
 DIGITS = 16  # 64 bits: a chance collision needs some 4 billion runs of one stage
 _HUB = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)@(?P<revision>[0-9a-f]{40})")
+
+
+class KeyParts(TypedDict):
+    """Everything that decides the output of a stage; a manifest keeps it."""
+
+    stage: str
+    source: str  # hash of the source closure
+    config: Mapping[str, object]
+    inputs: dict[str, str]  # role -> content key
+    external: dict[str, str]  # label -> content hash, or name and revision on the Hub
+    machine: NotRequired[dict[str, str | int]]  # of stages that measure
 
 
 def key_parts(
@@ -36,14 +47,14 @@ def key_parts(
     threads: Callable[[Stage], int],
     root: Path = REPOSITORY,
     packages: tuple[str, ...] = PACKAGES,
-) -> dict[str, Any]:
+) -> KeyParts:
     """Everything that decides the output of ``stage``, as a JSON object; ``inputs`` maps roles to content keys.
 
     ``threads``: how many the stage will compute with; asked only where it measures.
 
     Raises ConfigError for an external that is neither a path nor a Hub name with a pinned revision.
     """
-    parts: dict[str, Any] = {
+    parts: KeyParts = {
         "stage": stage.name,
         "source": closure_hash(module, root, packages),
         "config": stage.key_config(cfg),
@@ -51,11 +62,11 @@ def key_parts(
         "external": {label: external_hash(label, where) for label, where in stage.external(cfg).items()},
     }
     if stage.measures:
-        parts["machine"] = machine.describe(cfg, threads(stage))
+        parts["machine"] = describe_machine(cfg, threads(stage))
     return parts
 
 
-def content_key(parts: Mapping[str, Any]) -> str:
+def content_key(parts: KeyParts) -> str:
     """The first ``DIGITS`` hex digits of the SHA-256 of the canonical JSON of ``parts``."""
     try:
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -107,3 +118,43 @@ def _visible_files(path: Path) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names += [Path(folder, name).relative_to(path).as_posix() for name in files if not name.startswith(".")]
     return names
+
+
+def describe_machine(cfg: DictConfig, threads: int) -> dict[str, str | int]:
+    """What a measurement depends on besides code and data: device and model, dtype, threads, package versions.
+
+    No host names, no paths.
+    """
+    device = resolve_device(cfg.device)
+    return {
+        "device": device,
+        "device_name": device_name(device),
+        "dtype": cfg.dtype,  # "auto" is a function of the device and the model, which are in the key
+        "threads": threads,
+        **versions(),
+    }
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` as the device that will be used: cuda, else mps, else cpu."""
+    if device != "auto":
+        return device
+    import torch  # here: it takes seconds
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """Model name of the GPU, or of the CPU as the system gives it."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -25,10 +25,9 @@ from rich.console import Console
 from drafters.io.atomic import write_json
 from drafters.io.manifest import versions
 from pipeline.errors import ConfigError
-from pipeline.runner import machine
-from pipeline.runner.content_key import DIGITS, external_hash
+from pipeline.runner.content_key import DIGITS, device_name, external_hash, resolve_device
 from pipeline.runner.seal import make_folder
-from pipeline.runner.stage import Stage
+from pipeline.runner.stage import Stage, pair_external, say
 
 AUTO = "auto"
 FOLDER = ".threads"  # below runs_dir
@@ -76,7 +75,7 @@ class Threads:
         if self.cfg.threads != AUTO:
             return int(self.cfg.threads)
         cores = self.cores or allowed()
-        if cores == 1 or not stage.decodes(self.cfg) or machine.resolve(self.cfg.device) != "cpu":
+        if cores == 1 or not stage.decodes(self.cfg) or resolve_device(self.cfg.device) != "cpu":
             return cores
         if self._found is None:
             self._found = self._choice(cores)
@@ -112,21 +111,17 @@ class Threads:
         )
         return chosen
 
-    def _facts(self, cores: int) -> dict[str, Any]:
+    def _facts(self, cores: int) -> dict[str, str | int]:
         """All that the choice depends on."""
-        pair, models = self.cfg.pair, {}
-        for role in ("target", "drafter"):
-            revision = pair.get(f"{role}_revision")
-            where = f"{pair[role]}@{revision}" if revision else str(pair[role])
-            models[role] = external_hash(f"pair.{role}", where)
-        place = {"processor": machine.device_name("cpu"), "cores": cores, "dtype": self.cfg.dtype}
+        models = {role: external_hash(f"pair.{role}", where) for role, where in pair_external(self.cfg).items()}
+        place: dict[str, str | int] = {"processor": device_name("cpu"), "cores": cores, "dtype": self.cfg.dtype}
         return models | place | {"torch": versions()["torch"]}
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, text, whole=True)
 
 
-def _read(path: Path, cores: int) -> dict[str, Any] | None:
+def _read(path: Path, cores: int) -> Mapping[str, Any] | None:
     """What an earlier run found; None where there is nothing, or nothing that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -16,6 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from pipeline.runner.stage import say
+
 POLL = 0.5  # seconds between looks at a lock that another process holds
 
 
@@ -28,7 +30,7 @@ def lock(path: Path, console: Console, what: str, poll: float = POLL) -> Iterato
     except Timeout:
         owner = path.read_text() or "another process"  # it may have to write it yet
         text = f"{what}: waiting for {owner}, which is making the same output (Ctrl-C to stop)"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(console, text, whole=True)
         held.acquire(poll_interval=poll)
     try:
         path.write_text(f"process {os.getpid()} on {platform.node()}")

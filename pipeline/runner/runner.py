@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -23,12 +22,12 @@ from drafters.io import manifest as manifests
 from drafters.io.paths import REPOSITORY
 from pipeline.errors import MissingInput, PipelineError
 from pipeline.runner import seal
-from pipeline.runner.content_key import content_key, key_parts
+from pipeline.runner.content_key import KeyParts, content_key, key_parts
 from pipeline.runner.cpu_threads import Threads
 from pipeline.runner.discovery import STAGES, load_stage
 from pipeline.runner.lock import lock
 from pipeline.runner.source_closure import PACKAGES
-from pipeline.runner.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage, say
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Step:
 
     stage: Stage
     key: str
-    parts: dict[str, Any]  # what the key was made of
+    parts: KeyParts  # what the key was made of
     inputs: dict[str, Step]  # role -> the step whose directory is read in that role
     directory: Path
 
@@ -191,4 +190,4 @@ class Runner:
         )
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, text, whole=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drafters.io import manifest as manifests
 from drafters.io.atomic import fsync_directory
+from pipeline.runner.content_key import KeyParts
 
 
 def make_folder(path: Path) -> None:
@@ -44,9 +44,9 @@ def sweep(partial: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def seal(partial: Path, kind: str, key: str, parts: Mapping[str, Any]) -> None:
+def seal(partial: Path, kind: str, key: str, parts: KeyParts) -> None:
     """Write the manifest: from here on the directory is complete. ``parts`` is what the key was made of."""
-    extra = {name: parts[name] for name in ("source", "external", "machine") if name in parts}
+    extra = {name: value for name, value in parts.items() if name in ("source", "external", "machine")}
     config = portable(parts["config"])
     manifests.write_manifest(partial, kind=kind, key=key, config=config, inputs=parts["inputs"], extra=extra)
 

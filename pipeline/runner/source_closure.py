@@ -18,9 +18,13 @@ from drafters.io.paths import REPOSITORY
 from eval.lossless.source_hash import tree_hash
 
 PACKAGES = ("pipeline", "eval", "drafters")
-# The plumbing between a stage and the runner: it moves bytes and reports progress, and may not decide what a stage
-# writes. Were it part of the closure, a change to an error message would throw away hours of training.
-PLUMBING = frozenset({"pipeline.runner.stage", "pipeline.errors", "pipeline.tracking", "drafters.io.atomic"})
+# The plumbing between a stage and the runner: it moves bytes, reports progress and hands over settings, whose values are in the
+# key themselves, and may not decide what a stage writes. Were it part of the closure, a change to an error message would throw
+# away hours of training.
+PLUMBING = frozenset({
+    "pipeline.runner.stage", "pipeline.errors", "pipeline.tracking", "pipeline.config.settings", "pipeline.config.text_settings",
+    "drafters.io.atomic",
+})  # fmt: skip
 
 
 def closure_hash(module: str, root: Path = REPOSITORY, packages: Collection[str] = PACKAGES) -> str:

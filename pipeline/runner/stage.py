@@ -11,8 +11,10 @@ decide what a stage writes.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,29 +27,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eval.run.progress import Lines, ticking
 
 
-def _nothing(cfg: DictConfig) -> dict[str, str]:
-    return {}
-
-
-def _never(cfg: DictConfig) -> bool:
-    return False
-
-
 def always(cfg: DictConfig) -> bool:
     """Return True, whatever the configuration: for a stage that decodes in every run."""
     return True
-
-
-def _possible(cfg: DictConfig) -> None:
-    return None
-
-
-def _unsaid(directory: Path) -> str:
-    return ""
-
-
-def _silent(directory: Path, inputs: dict[str, Path], console: Console) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -57,18 +39,22 @@ class Stage:
     name: str  # as on the command line, e.g. "train-disco"
     run: Callable[[Context], None]  # writes files into context.out
     # Role -> name of the stage whose directory is read in that role
-    inputs: Callable[[DictConfig], dict[str, str]] = _nothing
+    inputs: Callable[[DictConfig], dict[str, str]] = lambda cfg: {}
     # The values the output depends on; None: cfg[<name>] whole
-    config: Callable[[DictConfig], dict[str, Any]] | None = None
+    config: Callable[[DictConfig], Mapping[str, object]] | None = None
     # Label -> local path, or Hub "org/name@<40-hex revision>"
-    external: Callable[[DictConfig], dict[str, str]] = _nothing
-    check: Callable[[DictConfig], None] = _possible  # raises ConfigError for impossible settings before anything runs
+    external: Callable[[DictConfig], dict[str, str]] = lambda cfg: {}
+    check: Callable[[DictConfig], None] = lambda cfg: (
+        None
+    )  # raises ConfigError for impossible settings before anything runs
     # It runs the pair's models token by token here: threads are chosen by that
-    decodes: Callable[[DictConfig], bool] = _never
+    decodes: Callable[[DictConfig], bool] = lambda cfg: False
     measures: bool = False  # the output depends on device, dtype, threads and package versions
     # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
-    show: Callable[[Path, dict[str, Path], Console], None] = _silent
-    brief: Callable[[Path], str] = _unsaid  # (directory) -> what was found in a few words, for runs that print little
+    show: Callable[[Path, dict[str, Path], Console], None] = lambda directory, inputs, console: None
+    brief: Callable[[Path], str] = lambda directory: (
+        ""
+    )  # (directory) -> what was found in a few words, for runs that print little
     schema: type | None = None  # dataclass typing cfg[<name>]; None: the module's <Name>Config
 
     @property
@@ -76,12 +62,21 @@ class Stage:
         """Name of the stage's part of the configuration: dashes are not allowed there."""
         return self.name.replace("-", "_")
 
-    def key_config(self, cfg: DictConfig) -> dict[str, Any]:
+    def key_config(self, cfg: DictConfig) -> Mapping[str, object]:
         """The configuration values that belong to the content key, as plain containers."""
         if self.config is not None:
             return self.config(cfg)
         node = OmegaConf.select(cfg, self.field)
         return {} if node is None else OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+def pair_external(cfg: DictConfig, *roles: str) -> dict[str, str]:
+    """Role -> folder or pinned Hub id of the pair's models, for `Stage.external`; both where no role is given."""
+    found = {}
+    for role in roles or ("target", "drafter"):
+        revision = cfg.pair.get(f"{role}_revision")
+        found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
+    return found
 
 
 class Advance(Protocol):
@@ -101,6 +96,17 @@ class Bar(Protocol):
     def advance(self) -> Advance:
         """The function that moves the bar on by a number of units."""
         ...
+
+
+class Workspace(Protocol):
+    """Where the parts of a stage write and report: the `Context` without configuration and inputs."""
+
+    out: Path
+    console: Console
+
+    def progress(
+        self, description: str, total: float | None, unit: str = ""
+    ) -> contextlib.AbstractContextManager[Bar]: ...
 
 
 @dataclass
@@ -156,7 +162,7 @@ class Context:
         return self.screen or self.console
 
     def _say(self, text: str) -> None:
-        self._shown.print(text, highlight=False, markup=False, soft_wrap=True)  # flushes, so that a pipe shows it
+        say(self._shown, text, whole=True)
 
 
 @contextmanager
@@ -179,3 +185,28 @@ class _RichBar:
 
     def advance(self, n: float = 1, *, kept: bool = False) -> None:
         self.progress.advance(self.task, n)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary sibling of ``path`` to write to; flushed and renamed to ``path`` when the block ends without an
+    error."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` is either absent (or its old self) or whole, whatever kills the process."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def say(console: Console, text: str, whole: bool = False) -> None:
+    """Print a sentence: no markup, no colours. ``whole``: one that no terminal's width breaks, as it may be copied: a path."""
+    console.print(text, highlight=False, markup=False, soft_wrap=whole or None)  # flushes, so that a pipe shows it

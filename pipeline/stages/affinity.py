@@ -7,17 +7,16 @@ against TLI with a paired bootstrap. If the share that wins is 0, no prior is wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from drafters.affinity.prior import AffinityPrior, Statistics, acceptance_by_share, cooccurrence_prior, mean_prior
+from drafters.affinity.prior import AffinityPrior, Statistics, acceptance_by_share, candidate_priors
 from drafters.affinity.share_fit import ShareFit
 from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
@@ -28,10 +27,12 @@ from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from eval.run.metrics import decimals
 from eval.stats.bootstrap import estimate
-from pipeline.fit import text_and_models as texts
+from pipeline.config import text_settings as texts
+from pipeline.config.settings import read
+from pipeline.config.text_settings import source_of
 from pipeline.fit.teacher_forcing import pieces
-from pipeline.fit.text_and_models import Reading, Window, open_reading
-from pipeline.runner.stage import Advance, Context, Stage
+from pipeline.fit.text_and_models import Reading, Window, keep_test, open_reading
+from pipeline.runner.stage import Advance, Context, Stage, Workspace, say
 
 REPORT = "report.json"
 SCALES = torch.tensor([0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])  # times a prior's own shares
@@ -57,9 +58,9 @@ class AffinityConfig:
 
 def run(context: Context) -> None:
     """Estimate, calibrate, measure; write the prior if it wins, and the report either way."""
-    settings = context.cfg.affinity
+    settings = read(context.cfg.affinity, AffinityConfig)
     with context.progress("Opening models and text", None):
-        reading = open_reading(context.cfg, settings, context.inputs)
+        reading = open_reading(source_of(context, "affinity"), settings)
     if isinstance(reading, str):
         _finish(context, None, {"prior": None, "reason": reading})
         return
@@ -68,17 +69,17 @@ def run(context: Context) -> None:
         return
     parts = reading.texts
     total = 2 * len(parts["fit"]) + len(parts["calibrate"]) + len(parts["test"])
-    context.console.print(
+    say(
+        context.console,
         f"reading {total} windows of up to {settings.window} tokens with both models; only sums are kept",
-        highlight=False,
     )
     with context.progress("Fitting priors", total=total) as bar, quiet(always=True):
-        priors = _priors(context, reading, bar.advance)
+        priors = _priors(context.out, reading, settings, bar.advance)
         chosen, scale = calibrated(reading, parts["calibrate"], priors, bar.advance)
         measured = _measured(reading, parts["test"], None if chosen is None else priors[chosen], scale, bar.advance)
     if chosen is not None:
-        texts.keep_test(context.out, reading)
-    _conclude(context, priors, chosen, scale, measured)
+        keep_test(context.out, reading)
+    _conclude(context, priors, chosen, scale, measured, int(context.cfg.seed))
 
 
 def laws(reading: Reading, text: list[Window]) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
@@ -88,10 +89,10 @@ def laws(reading: Reading, text: list[Window]) -> Iterator[tuple[int, Tensor, Te
         yield document, ids, piece.p.cpu(), warp(piece.logits, reading.sampling).cpu()
 
 
-def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, AffinityPrior]:
+def _priors(out: Path, reading: Reading, settings: AffinityConfig, advance: Advance) -> dict[str, AffinityPrior]:
     """The candidates by name, with the shares that are scaled; a pass that a killed run had finished is read back."""
-    settings, text = context.cfg.affinity, reading.texts["fit"]
-    first, second = (context.out / f".{name}.safetensors" for name in ("estimated", "shares"))
+    text = reading.texts["fit"]
+    first, second = (out / f".{name}.safetensors" for name in ("estimated", "shares"))
     found = _read(first)
     if found is None:
         found = _estimated(reading, text, settings, advance)
@@ -116,7 +117,7 @@ def _priors(context: Context, reading: Reading, advance: Advance) -> dict[str, A
 
 
 def _estimated(
-    reading: Reading, text: list[Window], settings: DictConfig, advance: Advance
+    reading: Reading, text: list[Window], settings: AffinityConfig, advance: Advance
 ) -> dict[str, AffinityPrior]:
     statistics = Statistics(reading.vocab.to_drafter.shape[0])
     held: dict[int, list[Tensor]] = {}
@@ -126,14 +127,7 @@ def _estimated(
         advance(1)
     for parts in held.values():
         statistics.seen(torch.cat(parts))
-    found = {
-        "mean": mean_prior(statistics, reading.vocab),
-        "cooccurrence": cooccurrence_prior(statistics, reading.vocab, settings.min_documents, settings.neighbours),
-    }
-    whole = {name: prior for name, prior in found.items() if prior is not None}
-    return {
-        name: AffinityPrior(prior.index, prior.weight, torch.ones_like(prior.share)) for name, prior in whole.items()
-    }
+    return candidate_priors(statistics, reading.vocab, settings.min_documents, settings.neighbours)
 
 
 def _flat(priors: dict[str, AffinityPrior]) -> dict[str, Tensor]:
@@ -142,7 +136,7 @@ def _flat(priors: dict[str, AffinityPrior]) -> dict[str, Tensor]:
     }
 
 
-def _read(path: Any) -> dict[str, AffinityPrior] | None:
+def _read(path: Path) -> dict[str, AffinityPrior] | None:
     if not path.exists():
         return None
     parts = load_file(path)
@@ -199,14 +193,19 @@ def paired_gain(documents: Tensor, seed: int = 0) -> tuple[float, float, float]:
 
 
 def _conclude(
-    context: Context, priors: dict[str, AffinityPrior], chosen: str | None, scale: float, measured: dict[int, Tensor]
+    work: Workspace,
+    priors: dict[str, AffinityPrior],
+    chosen: str | None,
+    scale: float,
+    measured: dict[int, Tensor],
+    seed: int,
 ) -> None:
     """Say what won, and write it."""
     if chosen is None:
-        _finish(context, None, {"prior": None, "reason": "no prior was better than TLI on the calibration text"})
+        _finish(work, None, {"prior": None, "reason": "no prior was better than TLI on the calibration text"})
         return
     rows = torch.stack(list(measured.values()))
-    gain, low, high = paired_gain(rows, int(context.cfg.seed))
+    gain, low, high = paired_gain(rows, seed)
     tli, rdk = (float(rows[:, column].sum() / rows[:, 0].sum()) for column in (1, 2))
     prior = scaled(priors[chosen], scale)
     report = {
@@ -214,27 +213,24 @@ def _conclude(
         "donors": prior.share.shape[0], "acceptance_tli": tli, "acceptance_rdk": rdk, "gain": gain, "gain_low": low,
         "gain_high": high, "test_tokens": int(rows[:, 0].sum()), "test_documents": len(rows),
     }  # fmt: skip
-    _finish(context, prior, report)
+    _finish(work, prior, report)
 
 
-def _finish(context: Context, prior: AffinityPrior | None, report: dict[str, Any]) -> None:
+def _finish(work: Workspace, prior: AffinityPrior | None, report: Mapping[str, Any]) -> None:
     """Write the prior, if there is one, and the report."""
     if prior is not None:
         tensors = {"index": prior.index, "weight": prior.weight, "share": prior.share}
-        write_atomic(context.out / AFFINITY, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        write_atomic(work.out / AFFINITY, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         digits = decimals(report["gain_low"], report["gain_high"], 3)
-        context.console.print(
+        say(
+            work.console,
             f"prior '{report['prior'].replace('_', ' ')}': acceptance {report['acceptance_tli']:.3f} -> "
             f"{report['acceptance_rdk']:.3f} on unseen text (gain {report['gain']:+.{digits}f}, 95 % "
             f"{report['gain_low']:+.{digits}f} to {report['gain_high']:+.{digits}f})",
-            highlight=False,
-            soft_wrap=True,
         )
     else:
-        context.console.print(
-            f"no prior: {report['reason']}; sampler tli stays, rdk has nothing to do", highlight=False
-        )
-    write_json(context.out / REPORT, report)
+        say(work.console, f"no prior: {report['reason']}; sampler tli stays, rdk has nothing to do")
+    write_json(work.out / REPORT, report)
 
 
 def brief(directory: Path) -> str:

@@ -8,28 +8,33 @@ seen. Where the drafter has another tokenizer, the same texts counted with it: `
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
-from drafters.models.pair import Checkpoint, open_checkpoint, pair_settings
+from drafters.models.pair import Checkpoint, open_checkpoint
 from drafters.vocab.alignment import same_vocabulary
+from drafters.vocab.counting.counts import MakeFanout
+from drafters.vocab.counting.processes import Fanout
 from drafters.vocab.spelling import spelling
+from pipeline.config.settings import HardwareConfig, corpus_of, hardware_of, pair_of, plain, read
 from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage
-from pipeline.text import corpus, generations
+from pipeline.runner.stage import Context, Stage, Workspace, pair_external, say
+from pipeline.text import corpus as corpora
+from pipeline.text import generations
+from pipeline.text.corpus import CorpusConfig
 from pipeline.text.python_source import Document
 
 SOURCES = ("corpus", "generations")
@@ -48,16 +53,38 @@ class CountConfig:
     shard_bytes: int = 256_000_000  # what a kill costs at most
 
 
+@dataclass(frozen=True)
+class _Texts:
+    """What is counted: a corpus up to some size, or the target's own continuations."""
+
+    corpus: CorpusConfig | None
+    generated: Path | None
+    max_bytes: int | None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes that will be read once, where that is known."""
+        size = None if self.corpus is None else corpora.size_hint(self.corpus)
+        return self.max_bytes if size is None else min(size, self.max_bytes or size)
+
+    def items(self, target: Checkpoint) -> Iterator[Item]:
+        """The texts, in an order that never changes."""
+        if self.corpus is not None:
+            yield from limited(corpora.both(self.corpus), self.max_bytes)
+            return
+        for number, (_, new) in enumerate(generations.read(self.generated or Path())):
+            yield _split(number), Document(f"request {number}", _text(target.tokenizer, new), "generations")
+
+
 def run(context: Context) -> None:
     """Count, write the counts, say how much text it was."""
-    settings, out = context.cfg.count, context.out
+    settings, out = read(context.cfg.count, CountConfig), context.out
     if not (out / "report.json").exists():  # written last: all that is left after it is to remove the parts
-        pair = pair_settings(context.cfg.pair)
-        target = open_checkpoint("target", pair)
-        drafter = _foreign_drafter(pair, target)
-        _announce(context, 1 if drafter is None else 2)
-        sides = {"": target} if drafter is None else {"": target, "drafter_": drafter}
-        totals = {prefix: _count(context, prefix, side) for prefix, side in sides.items()}
+        texts = _texts(context, settings)
+        sides = _sides(pair_of(context.cfg))
+        _announce(context.console, texts, len(sides), settings.workers)
+        hardware = hardware_of(context.cfg)
+        totals = {prefix: _count(context, texts, sides, prefix, settings, hardware) for prefix in sides}
         if not int(totals[""].sum("train").sum()):
             raise ConfigError(f"count.source={settings.source}: it holds no tokens; choose another corpus")
         domains = sorted(totals[""].rows["train"])
@@ -69,59 +96,62 @@ def run(context: Context) -> None:
         write_json(out / "report.json", report)
     for part in out.glob(".part-*"):
         part.unlink()
-    _say(context, json.loads((out / "report.json").read_text()))
+    _say(context.console, read_json(out, "report.json"))
 
 
-def _foreign_drafter(pair: dict[str, Any], target: Checkpoint) -> Checkpoint | None:
-    """The drafter where its tokenizer is another one; whether it is, is looked up where the pair does not say."""
+def _texts(context: Context, settings: CountConfig) -> _Texts:
+    if settings.source == "generations":
+        return _Texts(None, context.inputs["generate"], settings.max_bytes)
+    return _Texts(corpus_of(context.cfg), None, settings.max_bytes)
+
+
+def _sides(pair: Mapping[str, Any]) -> dict[str, Checkpoint]:
+    """Prefix of the counts' names -> whose tokens: the target's, and the drafter's where its tokenizer is another one.
+
+    Whether it is, is looked up where the pair does not say.
+    """
+    target = open_checkpoint("target", pair)
     if pair["foreign"] is False:
-        return None
+        return {"": target}
     drafter = open_checkpoint("drafter", pair)
     same = same_vocabulary(
         spelling(target.tokenizer, target.vocabulary), spelling(drafter.tokenizer, drafter.vocabulary)
     )
-    return None if same and not pair["foreign"] else drafter
+    return {"": target} if same and not pair["foreign"] else {"": target, "drafter_": drafter}
 
 
-def _count(context: Context, prefix: str, side: Checkpoint) -> Totals:
-    settings = context.cfg.count
-    if settings.source == "generations" and not prefix:
-        return _count_ids(context.inputs["generate"], side)
-    with context.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", _size(context), "bytes") as bar:
+def _count(
+    work: Workspace,
+    texts: _Texts,
+    sides: Mapping[str, Checkpoint],
+    prefix: str,
+    settings: CountConfig,
+    hardware: HardwareConfig,
+) -> Totals:
+    side = sides[prefix]
+    if texts.generated is not None and not prefix:
+        return _count_ids(texts.generated, side)
+    workers, fanout = _processes(settings.workers, hardware)
+    with work.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", texts.size, "bytes") as bar:
         return count_stream(
-            _items(context),
+            texts.items(sides[""]),
             side.tokenizer,
             side.vocabulary,
-            context.out / f".part-{prefix}counts",
+            work.out / f".part-{prefix}counts",
             shard_bytes=settings.shard_bytes,
             on_bytes=bar.advance,
-            **_processes(context.cfg),
+            workers=workers,
+            fanout=fanout,
         )
 
 
-def _processes(cfg: DictConfig) -> dict[str, Any]:
-    """Who counts beside this process."""
-    workers = cfg.count.workers
-    if _backend(cfg) == "local":
-        return {"workers": workers}
+def _processes(workers: int | None, hardware: HardwareConfig) -> tuple[int | None, MakeFanout]:
+    """How many processes count beside this one, and how they are reached."""
+    if hardware.backend == "local":
+        return workers, Fanout
     from pipeline.count.ray import cluster_workers, ray_fanout  # here: Ray is an extra
 
-    address = cfg.hardware.address
-    return {"workers": workers or cluster_workers(address), "fanout": ray_fanout(address)}
-
-
-def _backend(cfg: DictConfig) -> str:
-    return str(OmegaConf.select(cfg, "hardware.backend", default="local"))
-
-
-def _items(context: Context) -> Iterator[Item]:
-    """The texts, in an order that never changes."""
-    if context.cfg.count.source == "corpus":
-        yield from limited(corpus.both(corpus.corpus_config(context.cfg)), context.cfg.count.max_bytes)
-        return
-    tokenizer = open_checkpoint("target", pair_settings(context.cfg.pair)).tokenizer
-    for number, (_, new) in enumerate(generations.read(context.inputs["generate"])):
-        yield _split(number), Document(f"request {number}", _text(tokenizer, new), "generations")
+    return workers or cluster_workers(hardware.address), ray_fanout(hardware.address)
 
 
 def _count_ids(folder: Path, side: Checkpoint) -> Totals:
@@ -135,7 +165,7 @@ def _count_ids(folder: Path, side: Checkpoint) -> Totals:
     return totals
 
 
-def _split(number: int) -> corpus.Split:
+def _split(number: int) -> corpora.Split:
     return "heldout" if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 else "train"
 
 
@@ -151,7 +181,7 @@ def _tensors(totals: Totals, domains: list[str]) -> dict[str, Tensor]:
     }
 
 
-def _report(source: str, totals: dict[str, Totals], domains: list[str]) -> dict[str, Any]:
+def _report(source: str, totals: Mapping[str, Totals], domains: list[str]) -> dict[str, object]:
     target = totals[""]
     return {
         "source": source,
@@ -166,33 +196,25 @@ def _report(source: str, totals: dict[str, Totals], domains: list[str]) -> dict[
     }
 
 
-def _size(context: Context) -> int | None:
-    """Bytes that will be read once, where that is known."""
-    settings = context.cfg.count
-    size = corpus.size_hint(corpus.corpus_config(context.cfg)) if settings.source == "corpus" else None
-    return settings.max_bytes if size is None else min(size, settings.max_bytes or size)
-
-
-def _announce(context: Context, passes: int) -> None:
-    settings, size = context.cfg.count, _size(context)
-    if settings.source == "generations":
+def _announce(console: Console, texts: _Texts, passes: int, workers: int | None) -> None:
+    if texts.corpus is None:
         return
-    workers = settings.workers or os.cpu_count() or 1
+    size, processes = texts.size, workers or os.cpu_count() or 1
     how_long = "a stream of unknown length" if size is None else f"{size / 1e6:,.0f} MB of text"
     if size is not None:
-        how_long += f", about {passes * size / 1e6 / MB_PER_SECOND / workers:,.0f} s on {workers} processes"
-    context.console.print(f"counting {how_long}", highlight=False)
+        how_long += f", about {passes * size / 1e6 / MB_PER_SECOND / processes:,.0f} s on {processes} processes"
+    say(console, f"counting {how_long}")
 
 
-def _say(context: Context, report: dict[str, Any]) -> None:
-    context.console.print(
+def _say(console: Console, report: Mapping[str, Any]) -> None:
+    say(
+        console,
         f"{report['tokens']:,} tokens in {report['documents']:,} documents ({report['bytes'] / 1e6:,.1f} MB), "
         f"{report['distinct']:,} different ones; {report['heldout_tokens']:,} more held out",
-        highlight=False,
     )
     for name, methods in report["methods"].items():
         if "plain" in methods:
-            context.console.print(f"{name}: every text encoded, the slow way: {methods['plain']}", markup=False)
+            say(console, f"{name}: every text encoded, the slow way: {methods['plain']}")
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
@@ -200,20 +222,16 @@ def inputs(cfg: DictConfig) -> dict[str, str]:
     return {"generate": "generate"} if cfg.count.source == "generations" else {}
 
 
-def config(cfg: DictConfig) -> dict[str, Any]:
+def config(cfg: DictConfig) -> dict[str, object]:
     """All but the number of processes, which changes no count."""
-    values: Any = OmegaConf.to_container(cfg.count, resolve=True, throw_on_missing=True)
-    values |= {"workers": None, "foreign": cfg.pair.foreign}
-    return values | ({"corpus": corpus.key_values(corpus.corpus_config(cfg))} if cfg.count.source == "corpus" else {})
+    values = plain(cfg.count) | {"workers": None, "foreign": cfg.pair.foreign}
+    return values | ({"corpus": corpora.key_values(corpus_of(cfg))} if cfg.count.source == "corpus" else {})
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The models, for their tokenizers, and the corpus."""
-    found = {}
-    for role in ("target",) if cfg.pair.foreign is False else ("target", "drafter"):
-        revision = cfg.pair.get(f"{role}_revision")
-        found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
-    return found | (corpus.external(corpus.corpus_config(cfg)) if cfg.count.source == "corpus" else {})
+    found = pair_external(cfg, *(("target",) if cfg.pair.foreign is False else ()))
+    return found | (corpora.external(corpus_of(cfg)) if cfg.count.source == "corpus" else {})
 
 
 def check(cfg: DictConfig) -> None:
@@ -225,7 +243,7 @@ def check(cfg: DictConfig) -> None:
         if settings[name] is not None and settings[name] < 1:
             raise ConfigError(f"count.{name}={settings[name]}: expected a whole number from 1, or null")
     if settings.source == "corpus":
-        corpus.corpus_config(cfg)
+        corpus_of(cfg)
 
 
 def brief(directory: Path) -> str:

@@ -9,29 +9,30 @@ not help leaves the drafter as it was and says so.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
+from torch import nn
 from transformers import PreTrainedModel
 
-from drafters.io.atomic import write_json
+from drafters.io.atomic import write_atomic, write_json
 from drafters.models.forms import short_form
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.prune import load_pruned, save_pruned
-from eval.stats.bootstrap import interval
+from pipeline.config import text_settings as texts
+from pipeline.config.settings import read
+from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
-from pipeline.fit import healed_parameters, tail_fit
-from pipeline.fit import text_and_models as texts
-from pipeline.fit.early_stopping import Best
-from pipeline.fit.linked_folder import carry
-from pipeline.fit.text_and_models import Reading, open_reading
-from pipeline.fit.trainer import Plan, train
-from pipeline.runner.stage import Advance, Context, Stage
+from pipeline.fit import tail_fit
+from pipeline.fit.text_and_models import Reading, carry, open_reading
+from pipeline.fit.trainer import Plan, healed_parameters, train
+from pipeline.runner.stage import Advance, Context, Stage, say
 
 REPORT = "distill.json"
 
@@ -58,20 +59,26 @@ class DistillConfig:
 
 def run(context: Context) -> None:
     """Train, keep the best, measure, write."""
-    settings, folder = context.cfg.distill, context.inputs["prune"]
+    settings, folder = read(context.cfg.distill, DistillConfig), context.inputs["prune"]
     carry(folder, context.out)
     with context.progress("Opening models and text", None):
-        reading = open_reading(context.cfg, settings, context.inputs)
+        reading = open_reading(source_of(context, "distill"), settings)
     if isinstance(reading, str):
-        context.console.print(f"not distilled: {reading}; the drafter stays as it is", highlight=False)
-        return _write(context, {"distilled": False, "reason": reading})
+        say(context.console, f"not distilled: {reading}; the drafter stays as it is")
+        return _write(context.out, {"distilled": False, "reason": reading})
     checks = settings.steps // settings.every + 1
     total = settings.steps + checks * len(reading.texts["calibrate"]) + len(reading.texts["test"])
-    context.console.print(
-        f"training kept rows and norms for up to {settings.steps} steps of {settings.batch} windows", highlight=False
-    )
+    say(context.console, f"training kept rows and norms for up to {settings.steps} steps of {settings.batch} windows")
     with context.progress("Distilling", total) as bar, quiet(always=True):
-        drafter, best = _distilled(context, reading, folder, bar.advance)
+        plan = Plan(
+            settings.steps,
+            settings.batch,
+            settings.rate,
+            settings.tv_from,
+            context.cfg.seed,
+            context.cfg.package.temperature,
+        )
+        drafter, best = _distilled(context.out / ".training", reading, folder, settings, plan, bar.advance)
         # What the drafter was, what it is, and what it was before anything was pruned, on text none of them has seen.
         full = open_model(
             reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
@@ -83,29 +90,29 @@ def run(context: Context) -> None:
         shutil.rmtree(context.out / "model")  # linked to prune's files: written beside, never through
         with quiet(always=True):
             save_pruned(drafter, reading.kept, context.out / "model")
-    found = _intervals(measured)
-    _write(context, {"distilled": improved, "steps": best.step, "calibration": best.history, "acceptance": found})
-    context.console.print(
+    found = {name: tail_fit.with_interval(rows) for name, rows in measured.items()}
+    _write(context.out, {"distilled": improved, "steps": best.step, "calibration": best.history, "acceptance": found})
+    say(
+        context.console,
         f"{'healed' if improved else 'no gain, the drafter stays as it was'}: acceptance on unseen text "
         f"{found['before']['mean']:.3f} -> {found['after']['mean']:.3f} after {best.step} steps (unpruned: {found['full']['mean']:.3f})",
-        highlight=False,
     )
 
 
-def _distilled(context: Context, reading: Reading, folder: Path, advance: Advance) -> tuple[PreTrainedModel, Best]:
-    """The drafter with its best weights; what a killed run had done is kept in ``.training``."""
-    settings, cfg = context.cfg.distill, context.cfg
+def _distilled(
+    work: Path, reading: Reading, folder: Path, settings: DistillConfig, plan: Plan, advance: Advance
+) -> tuple[PreTrainedModel, Best]:
+    """The drafter with its best weights; what a killed run had done is kept in ``work``."""
     student = load_pruned(folder / "model", dtype=torch.float32).to(reading.target.device).eval().requires_grad_(False)
-    trained = healed_parameters.parameters(student)
-    plan = Plan(settings.steps, settings.batch, settings.rate, settings.tv_from, cfg.seed, cfg.package.temperature)
+    trained = healed_parameters(student)
 
     def acceptance() -> float:
         rows = tail_fit.acceptances(reading, {"now": short_form(student)}, reading.texts["calibrate"], advance)
         return tail_fit.mean(rows["now"])
 
-    best = Best(acceptance, trained, context.out / ".training", settings.every, settings.patience)
+    best = Best(acceptance, trained, work, settings.every, settings.patience)
     windows = [ids for _, ids in reading.texts["fit"]]
-    train(student, trained, reading.target, windows, plan, context.out / ".training", advance, [best], reading.kept)
+    train(student, trained, reading.target, windows, plan, work, advance, [best], reading.kept)
     weights = load_file(best.path)
     with torch.no_grad():
         for name, parameter in trained.items():
@@ -113,17 +120,77 @@ def _distilled(context: Context, reading: Reading, folder: Path, advance: Advanc
     return student.to(reading.drafter.dtype), best
 
 
-def _intervals(measured: Mapping[str, torch.Tensor]) -> dict[str, dict[str, float | None]]:
-    found = {}
-    for name, rows in measured.items():
-        low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
-        found[name] = {"mean": tail_fit.mean(rows), "low": low, "high": high}
-    return found
+class Best(L.Callback):
+    """Early stopping by what counts, measured acceptance; the best weights are kept on disk, so that a killed run loses none.
+
+    Measures before the first step and every `every` steps; ends the training after `patience` measurements without a better one.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], float],
+        trained: Mapping[str, nn.Parameter],
+        folder: Path,
+        every: int,
+        patience: int,
+    ):
+        self.measure, self.trained, self.every, self.patience = measure, trained, every, patience
+        self.path = folder / "best.safetensors"
+        self.history: list[dict[str, float]] = []  # {"step", "acceptance"}
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The first measurement of the highest acceptance."""
+        return max(self.history, key=lambda row: row["acceptance"])
+
+    @property
+    def step(self) -> int:
+        """Steps behind the best weights."""
+        return int(self.best["step"])
+
+    @property
+    def improved(self) -> bool:
+        """Whether any training was better than none."""
+        return self.step > 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the last `patience` measurements were no better than one before."""
+        return len(self.history) - 1 - self.history.index(self.best) >= self.patience
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """The untrained drafter is the first candidate; a resumed run knows its own."""
+        if not self.history:
+            self._look(0)
+        trainer.should_stop = self.over
+
+    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any, **more: Any) -> None:
+        """Measure when it is time."""
+        step = trainer.global_step
+        if step % self.every == 0 and step > self.history[-1]["step"]:
+            self._look(step)
+            trainer.should_stop = trainer.should_stop or self.over
+
+    def state_dict(self) -> dict[str, list[dict[str, float]]]:
+        """What Lightning's checkpoint keeps of the callback: the measurements so far."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, list[dict[str, float]]]) -> None:
+        """Restore the measurements from Lightning's checkpoint."""
+        self.history = [dict(row) for row in state["history"]]
+
+    def _look(self, step: int) -> None:
+        found = self.measure()
+        if not self.history or found > self.best["acceptance"]:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            tensors = {name: part.detach().cpu().contiguous() for name, part in self.trained.items()}
+            write_atomic(self.path, save(tensors))
+        self.history.append({"step": float(step), "acceptance": found})
 
 
-def _write(context: Context, report: dict[str, Any]) -> None:
-    shutil.rmtree(context.out / ".training", ignore_errors=True)
-    write_json(context.out / REPORT, report)
+def _write(out: Path, report: Mapping[str, object]) -> None:
+    shutil.rmtree(out / ".training", ignore_errors=True)
+    write_json(out / REPORT, report)
 
 
 def check(cfg: DictConfig) -> None:

@@ -7,12 +7,13 @@ what their reader cannot do with them.
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from transformers import PreTrainedModel
 
@@ -22,14 +23,15 @@ from drafters.io.json_rules import DESCRIPTION
 from drafters.io.manifest import list_files
 from drafters.io.safe_load import read_json
 from drafters.models.model_folder import open_model, quiet
-from drafters.models.pair import open_checkpoint, pair_settings
+from drafters.models.pair import open_checkpoint
 from drafters.package.reader import load
 from drafters.package.recommendation.advice import law, served_length
 from drafters.package.recommendation.recommended_json import find_recommendation, read_recommendation
 from drafters.package.writer import folder_revision
 from drafters.package_error import PackageError
 from drafters.probs import Sampling
-from pipeline.runner.stage import Context, Stage
+from pipeline.config.settings import pair_of, read
+from pipeline.runner.stage import Context, Stage, pair_external, say
 
 RECOMMENDED_FORM = {"full": "package", "padded": "unpruned"}  # which of a recommendation's drafters a form is
 
@@ -49,22 +51,22 @@ def run(context: Context) -> None:
     aside = context.out / f".export.tmp-{os.getpid()}"
     aside.mkdir()
     package = load(folder, device="cpu", dtype="fp32")
-    full = lambda: original(context.cfg, package.description["drafter"]["revision"])  # noqa: E731
+    settings, pair = read(context.cfg.export, ExportConfig), pair_of(context.cfg)
+    full = lambda: original(pair, package.description["drafter"]["revision"])  # noqa: E731
     with context.progress("Exporting and loading it again", None), quiet(always=True):
-        export(ExportRequest(package, folder, full, aside), context.cfg.export.to, context.cfg.export.form)
+        export(ExportRequest(package, folder, full, aside), settings.to or "", settings.form)
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(aside / name, context.out / name)
     shutil.rmtree(aside)
 
 
-def original(cfg: DictConfig, revision: str | None) -> PreTrainedModel:
+def original(pair: Mapping[str, Any], revision: str | None) -> PreTrainedModel:
     """The drafter before it was pruned, proven to be the one that the package was made from.
 
     Raises PackageError for another one.
     """
-    settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
-    checkpoint = open_checkpoint("drafter", settings)
+    checkpoint = open_checkpoint("drafter", pair)
     found = checkpoint.source.revision or folder_revision(checkpoint.source.folder)
     if revision is not None and found != revision:
         fix = "Set pair.drafter (and pair.drafter_revision) to the model that the package was made from."
@@ -79,10 +81,10 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     serve, advised = serve_command(note, inputs["package"])
     lines = [f"load check: {note['checked']}; {size / 1e6:,.1f} MB", serve.replace("DIR", str(directory)), *advised]
     lines += [f"- {limit}" for limit in note["limits"]]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    say(console, "\n".join(lines), whole=True)
 
 
-def serve_command(note: dict[str, Any], package: Path) -> tuple[str, list[str]]:
+def serve_command(note: Mapping[str, Any], package: Path) -> tuple[str, list[str]]:
     """The serve command with the draft length that the package's evaluation recommends now, and what to say of it.
 
     The export itself keeps the length that the package was prepared for: an evaluation comes later and may come again.
@@ -112,8 +114,7 @@ def check(cfg: DictConfig) -> None:
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The drafter: rows of its head that the package lacks come from it."""
-    revision = cfg.pair.get("drafter_revision")
-    return {"drafter": f"{cfg.pair.drafter}@{revision}" if revision else str(cfg.pair.drafter)}
+    return pair_external(cfg, "drafter")
 
 
 STAGE = Stage(

@@ -9,26 +9,28 @@ otherwise, and about one token in a million is then another). What the files ``s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.engine.limits import Limits
 from drafters.io.atomic import write_atomic, write_json
-from drafters.models.pair import Checkpoint, context_length, open_checkpoint, pair_settings
+from drafters.models.pair import context_length, open_checkpoint
 from drafters.probs import Sampling
 from eval.suites import suite as suites
+from eval.suites.suite import SuiteConfig
+from pipeline.config import settings as shared
+from pipeline.config.settings import corpus_of, read, suite_of
 from pipeline.errors import ConfigError
-from pipeline.generate import target as generating
-from pipeline.runner.stage import Context, Stage
+from pipeline.generate.target import ENGINE, VLLM, Generation, Make, here, on_ray
+from pipeline.runner.stage import Context, Stage, Workspace, pair_external, say
 from pipeline.text import corpus, generations
-
-Work = tuple[list[Tensor], list[int]]  # a shard: prompts int64 (n,) each, their requests' numbers
+from pipeline.text.corpus import CorpusConfig
 
 
 @dataclass
@@ -54,83 +56,75 @@ class GenerateConfig:
 
 def run(context: Context) -> None:
     """Write the missing shards and the report."""
-    settings = context.cfg.generate
-    target = open_checkpoint("target", pair_settings(context.cfg.pair))
+    cfg, settings, pair = context.cfg, read(context.cfg.generate, GenerateConfig), shared.pair_of(context.cfg)
+    target = open_checkpoint("target", pair)
+    source = suite_of(cfg) if settings.prompts == "suite" else corpus_of(cfg)
     room = _room(settings, context_length(target.config))
-    prompts = list(islice(_prompts(context.cfg, target.tokenizer, room), settings.requests))
+    prompts = list(islice(_prompts(source, settings, target.tokenizer, room, cfg.seed), settings.requests))
     if not prompts:
         raise ConfigError(f"generate.prompts={settings.prompts}: no prompts; choose another corpus or suite")
-    context.console.print(
+    say(
+        context.console,
         f"{len(prompts):,} continuations of up to {settings.max_new_tokens} tokens: at most "
         f"{len(prompts) * settings.max_new_tokens:,} tokens, {_megabytes(prompts, settings):.1f} MB",
-        highlight=False,
     )
-    backend = str(OmegaConf.select(context.cfg, "hardware.backend", default="local"))
-    write_shards(context, prompts, _on_ray(context.cfg) if backend == "ray" else _here(context.cfg, target))
+    limits = Limits(settings.max_new_tokens, Sampling(settings.temperature, settings.top_k, settings.top_p))
+    how = Generation(
+        pair,
+        limits,
+        settings.batch_size,
+        cfg.seed,
+        cfg.device,
+        cfg.dtype,
+        settings.backend,
+        settings.url,
+        settings.model,
+    )
+    make = on_ray(how, shared.crew_of(cfg)) if shared.hardware_of(cfg).backend == "ray" else here(how, target)
+    write_shards(context, prompts, settings.shard_size, make)
 
 
-# (work, batch done) -> (index, the shard's file) as they are made
-Make = Callable[[Sequence[Work], Callable[[int], None]], Iterator[tuple[int, bytes]]]
-
-
-def _here(cfg: DictConfig, target: Checkpoint) -> Make:
-    def make(work: Sequence[Work], done: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
-        decode = generating.decoder(cfg, target)
-        for index, (prompts, requests) in enumerate(work):
-            yield index, generating.shard(decode, prompts, requests, cfg.generate.batch_size, done)
-
-    return make
-
-
-def _on_ray(cfg: DictConfig) -> Make:
-    def make(work: Sequence[Work], done: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
-        from pipeline.generate.ray import shards  # here: Ray is an extra
-
-        for index, made in shards(cfg, work):
-            done(len(work[index][1]))
-            yield index, made
-
-    return make
-
-
-def write_shards(context: Context, prompts: list[Tensor], make: Make) -> None:
-    """Continue the prompts, int64 (n,) each, shard by shard; a shard that is there already is kept."""
-    size, tokens = context.cfg.generate.shard_size, 0
-    starts = range(0, len(prompts), size)
-    paths = [generations.shard_path(context.out, number) for number in range(len(starts))]
+def write_shards(work: Workspace, prompts: list[Tensor], size: int, make: Make) -> None:
+    """Continue the prompts, int64 (n,) each, in shards of `size`; a shard that is there already is kept."""
+    tokens, starts = 0, range(0, len(prompts), size)
+    paths = [generations.shard_path(work.out, number) for number in range(len(starts))]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     spans = [range(starts[number], min(starts[number] + size, len(prompts))) for number in missing]
     there = len(prompts) - sum(map(len, spans))
     if there:
-        context.console.print(f"{there:,} of {len(prompts):,} prompts were there already", highlight=False)
-    with context.progress("Generating", len(prompts), "requests") as bar:
+        say(work.console, f"{there:,} of {len(prompts):,} prompts were there already")
+    with work.progress("Generating", len(prompts), "requests") as bar:
         bar.advance(there, kept=True)
         if missing:
-            work = [([prompts[i] for i in span], list(span)) for span in spans]
-            for index, made in make(work, bar.advance):
+            pieces = [([prompts[i] for i in span], list(span)) for span in spans]
+            for index, made in make(pieces, bar.advance):
                 write_atomic(paths[missing[index]], made)
     for path in paths:
         tokens += sum(len(continuation) for _, continuation in generations.read_shard(path))
     report = {"requests": len(prompts), "tokens": tokens, "prompt_tokens": sum(map(len, prompts))}
-    write_json(context.out / "report.json", report)
-    context.console.print(f"{tokens:,} tokens generated", highlight=False)
+    write_json(work.out / "report.json", report)
+    say(work.console, f"{tokens:,} tokens generated")
 
 
-def _prompts(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, room: int | None) -> Iterator[Tensor]:
-    settings = cfg.generate
-    if settings.prompts == "suite":
-        chosen = suites.load(_suite(cfg), tokenizer, seed=cfg.seed)
-        yield from (suites.encode(prompt, tokenizer, room) for prompt in chosen)
+def _prompts(
+    source: SuiteConfig | CorpusConfig,
+    settings: GenerateConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    room: int | None,
+    seed: int,
+) -> Iterator[Tensor]:
+    if isinstance(source, SuiteConfig):
+        yield from (suites.encode(prompt, tokenizer, room) for prompt in suites.load(source, tokenizer, seed=seed))
         return
     length = settings.prefix_tokens if room is None else min(settings.prefix_tokens, room)
-    for document in corpus.documents(corpus.corpus_config(cfg), "train"):
+    for document in corpus.documents(source, "train"):
         # eight characters a token are more than enough, and a whole book need not be encoded for its first line
         ids = tokenizer.encode(document.text[: 8 * length])[:length]
         if len(ids) == length:
             yield torch.tensor(ids, dtype=torch.int64)
 
 
-def _room(settings: DictConfig, limit: int | None) -> int | None:
+def _room(settings: GenerateConfig, limit: int | None) -> int | None:
     """Tokens that a prompt may have; None: no limit."""
     if limit is None:
         return None
@@ -142,38 +136,25 @@ def _room(settings: DictConfig, limit: int | None) -> int | None:
     return limit - settings.max_new_tokens
 
 
-def _megabytes(prompts: list[Tensor], settings: DictConfig) -> float:
+def _megabytes(prompts: list[Tensor], settings: GenerateConfig) -> float:
     return 4 * sum(len(prompt) + settings.max_new_tokens for prompt in prompts) / 1e6
 
 
-def _suite(cfg: DictConfig) -> dict[str, Any]:
-    if cfg.get("suite") is None:
-        raise ConfigError("no suite: choose one of conf/suite, e.g. suite=pycode")
-    values: Any = OmegaConf.to_container(cfg.suite, resolve=True, throw_on_missing=True)
-    return {str(name): value for name, value in values.items()}
-
-
-def config(cfg: DictConfig) -> dict[str, Any]:
+def config(cfg: DictConfig) -> dict[str, object]:
     """Sampling, seed, precision, and the settings of the prompts."""
-    values: Any = OmegaConf.to_container(cfg.generate, resolve=True, throw_on_missing=True)
-    values |= {"seed": cfg.seed, "dtype": cfg.dtype}
+    values = shared.plain(cfg.generate) | {"seed": cfg.seed, "dtype": cfg.dtype}
     del values["url"]  # where the server runs says nothing about what it writes
     if cfg.generate.prompts == "suite":
-        return values | {"suite": _suite(cfg) | {"path": None}}
-    return values | {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
+        return values | {"suite": shared.suite_key(suite_of(cfg))}
+    return values | {"corpus": corpus.key_values(corpus_of(cfg))}
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The target, and where the prompts come from."""
-    revision = cfg.pair.get("target_revision")
-    found = {"target": f"{cfg.pair.target}@{revision}" if revision else str(cfg.pair.target)}
-    if cfg.generate.prompts == "corpus":
-        return found | corpus.external(corpus.corpus_config(cfg))
-    suite = suites.suite_config(_suite(cfg))
-    if suite.path is None:
-        return found | {"suite": f"{suite.hub}@{suite.revision}"}
-    embedded = suites.EMBEDDED / suite.path
-    return found | {"suite": str(embedded if embedded.is_file() else suite.path)}
+    suite = cfg.generate.prompts == "suite"
+    return pair_external(cfg, "target") | (
+        shared.suite_external(suite_of(cfg)) if suite else corpus.external(corpus_of(cfg))
+    )
 
 
 def check(cfg: DictConfig) -> None:
@@ -184,11 +165,11 @@ def check(cfg: DictConfig) -> None:
     for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size", "batch_size"):
         if settings[name] < 1:
             raise ConfigError(f"generate.{name}={settings[name]}: expected a whole number from 1")
-    if settings.backend not in (generating.ENGINE, generating.VLLM):
-        raise ConfigError(f"generate.backend={settings.backend}: choose one of: {generating.ENGINE}, {generating.VLLM}")
-    if settings.backend == generating.VLLM and not settings.url:
+    if settings.backend not in (ENGINE, VLLM):
+        raise ConfigError(f"generate.backend={settings.backend}: choose one of: {ENGINE}, {VLLM}")
+    if settings.backend == VLLM and not settings.url:
         raise ConfigError(
-            f"generate.backend={generating.VLLM}: expected generate.url, the address of a running server, got null; start one "
+            f"generate.backend={VLLM}: expected generate.url, the address of a running server, got null; start one "
             f"with `vllm serve {cfg.pair.target}` and set generate.url=http://localhost:8000/v1"
         )
     try:
@@ -199,8 +180,7 @@ def check(cfg: DictConfig) -> None:
 
 def decodes(cfg: DictConfig) -> bool:
     """Whether the target runs in this process, not behind a server or on a cluster."""
-    local = OmegaConf.select(cfg, "hardware.backend", default="local") != "ray"
-    return bool(local and cfg.generate.backend == generating.ENGINE)
+    return bool(shared.hardware_of(cfg).backend != "ray" and cfg.generate.backend == ENGINE)
 
 
 STAGE = Stage(name="generate", run=run, config=config, external=external, check=check, decodes=decodes)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -43,7 +42,7 @@ def run(context: Context) -> None:
     lossless.save(found, context.out)
 
 
-def key_config(cfg: DictConfig) -> dict[str, Any]:
+def key_config(cfg: DictConfig) -> dict[str, object]:
     """The code that is proved, and where."""
     return {"code": code_hash(), "device": choose_device(cfg.device).type}
 

@@ -7,6 +7,7 @@ depends on how it performs.
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from drafters.io.paths import REPOSITORY
 from drafters.io.safe_load import read_json, read_tensors
 from drafters.models.architecture import attention
 from drafters.models.model_folder import quiet
-from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.prune import load_pruned
 from drafters.models.tail import Tail
 from drafters.package.components import AFFINITY, TAIL, load_affinity, load_stop, load_tail
@@ -30,7 +31,8 @@ from drafters.package.reader import load
 from drafters.package.writer import Origin, describe, folder_revision, plain_name, save_package
 from drafters.rounding import excess, logits_bound
 from drafters.vocab.alignment import VocabMap
-from pipeline.runner.stage import Context, Stage
+from pipeline.config.settings import drafter_inputs, pair_of, plain, read
+from pipeline.runner.stage import Context, Stage, pair_external, say
 
 # Stages that write a drafter in prune's layout, the latest first; those after prune run only where they are enabled.
 LATER = ("tail", "distill")
@@ -56,11 +58,12 @@ class PackageConfig:
 
 def run(context: Context) -> None:
     """Build the package aside, load it as a user would, then move it into place."""
-    folder = context.inputs.get("drafter", context.inputs["prune"])
+    folder, settings = context.inputs.get("drafter", context.inputs["prune"]), read(context.cfg.package, PackageConfig)
+    parts = Parts(folder, context.inputs.get("affinity"), context.inputs.get("stop"))
     # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
     aside = context.out / f".package.tmp-{os.getpid()}"
     with context.progress("Packaging", total=2) as bar, quiet(always=True):
-        build(context.cfg, folder, aside, context.inputs.get("affinity"), context.inputs.get("stop"))
+        build(pair_of(context.cfg), settings.name or context.cfg.pair.name, settings, parts, aside)
         bar.advance()
         said = check(aside, folder)
         bar.advance()
@@ -69,23 +72,28 @@ def run(context: Context) -> None:
         os.replace(aside / name, context.out / name)
     shutil.rmtree(aside)
     size = sum((context.out / name).stat().st_size for name in list_files(context.out) if name != NAME)
-    context.console.print(f"{size / 1e6:,.1f} MB on disk; {said}", highlight=False, soft_wrap=True)
+    say(context.console, f"{size / 1e6:,.1f} MB on disk; {said}")
 
 
-def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None, stop: Path | None = None) -> None:
-    """Write the package of the drafter in ``folder`` (the layout of stage prune) to ``out``.
+@dataclass(frozen=True)
+class Parts:
+    """Outputs of the stages that the package is put together from."""
 
-    ``affinity``, ``stop``: outputs of the stages affinity and train-disco, for the prior and the trained stop policy.
-    """
-    settings = pair_settings(OmegaConf.to_container(cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
-    target, drafter = (open_checkpoint(role, settings) for role in ROLES)
-    foreign = match_vocabularies(target, drafter, settings["foreign"])[2]
+    drafter: Path  # in the layout of stage prune
+    affinity: Path | None = None
+    stop: Path | None = None  # of stage train-disco
+
+
+def build(pair: Mapping[str, Any], name: str, own: PackageConfig, parts: Parts, out: Path) -> None:
+    """Write the package called ``name`` to ``out``."""
+    folder = parts.drafter
+    target, drafter = (open_checkpoint(role, pair) for role in ROLES)
+    foreign = match_vocabularies(target, drafter, pair["foreign"])[2]
     maps = read_tensors(folder, "vocab.safetensors", ("kept", "to_target", "to_drafter"))
     vocab = VocabMap(to_target=maps["to_target"], to_drafter=maps["to_drafter"])
-    own = cfg.package
     licence, text = licence_of(drafter, own.licence, own.licence_file)
     description = describe(
-        plain_name(own.name or cfg.pair.name),
+        plain_name(name),
         origin(target, own.target_licence or (licence if embedded(target) else None)),
         # One tokenizer: the package gives its embedding as many rows as the target has, see `fit_vocabulary`.
         origin(drafter, licence, None if foreign else target.vocabulary),
@@ -95,7 +103,7 @@ def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None
         coverage=read_json(folder, "report.json")["coverage"],
         sampler=own.sampler,
         stop=own.stop,
-        generation={key: own[key] for key in ("temperature", "top_k", "top_p", "lookahead")},
+        generation={key: getattr(own, key) for key in ("temperature", "top_k", "top_p", "lookahead")},
     )
     model = load_pruned(folder / "model", dtype="auto", attn_implementation=attention(drafter.config))
     save_package(
@@ -106,9 +114,9 @@ def build(cfg: DictConfig, folder: Path, out: Path, affinity: Path | None = None
         vocab=vocab,
         description=description,
         licence=text,
-        affinity=prior_of(affinity, vocab),
+        affinity=prior_of(parts.affinity, vocab),
         tail=tail_of(folder, maps["kept"], target.vocabulary, model.config.get_text_config().hidden_size),
-        stop=None if stop is None else load_stop(stop),
+        stop=None if parts.stop is None else load_stop(parts.stop),
     )
 
 
@@ -210,27 +218,22 @@ def licence_of(drafter: Checkpoint, name: str | None, file: str | None) -> tuple
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
     """``prune`` gives the report; ``drafter`` is the last enabled stage after it that wrote another drafter."""
-    later = next((name for name in LATER if OmegaConf.select(cfg, f"{name}.enabled", default=False)), None)
     prior = {"affinity": "affinity"} if OmegaConf.select(cfg, "affinity.enabled", default=False) else {}
     stop = {"stop": "train-disco"} if OmegaConf.select(cfg, "train_disco.enabled", default=False) else {}
-    return {"prune": "prune"} | ({"drafter": later} if later else {}) | prior | stop
+    return drafter_inputs(cfg, *LATER) | prior | stop
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """Both models: tokenizers, ends of text and licences come from their folders."""
-    found = {}
-    for role in ROLES:
-        revision = cfg.pair.get(f"{role}_revision")
-        found[role] = f"{cfg.pair[role]}@{revision}" if revision else str(cfg.pair[role])
+    found = pair_external(cfg)
     if cfg.package.licence_file is not None:
         found["licence"] = cfg.package.licence_file
     return found
 
 
-def config(cfg: DictConfig) -> dict[str, Any]:
+def config(cfg: DictConfig) -> dict[str, object]:
     """The settings and the pair's name; where its folders lie is no part of the package."""
-    own: dict[str, Any] = OmegaConf.to_container(cfg.package, resolve=True)  # type: ignore[assignment]
-    return {**own, "licence_file": None, "pair": cfg.pair.name, "foreign": cfg.pair.foreign}
+    return {**plain(cfg.package), "licence_file": None, "pair": cfg.pair.name, "foreign": cfg.pair.foreign}
 
 
 def brief(directory: Path) -> str:

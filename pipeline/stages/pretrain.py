@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pipeline.pretraining.data import load_or_pack
+from pipeline.config.settings import plain, read
+from pipeline.pretraining.data import CODE_PATTERN, load_or_pack, train_tokenizer
 from pipeline.pretraining.measure import bits_per_byte, ideal_speedup, mean_acceptance, step_seconds
 from pipeline.pretraining.models import Shape, build, cut, stack, widen
 from pipeline.pretraining.module import Schedule
 from pipeline.pretraining.phase import train
-from pipeline.pretraining.tokenizer import CODE_PATTERN, train_tokenizer
 from pipeline.runner.stage import Context, Stage
 from pipeline.text import python_source
 
 MODELS = ("target", "drafter", "foreign")
+Trained = tuple[LlamaForCausalLM, PreTrainedTokenizerBase]
 
 
 @dataclass
@@ -64,7 +65,7 @@ class PretrainConfig:
 
 def run(context: Context) -> None:
     """Train what is not trained yet, measure, write `target/`, `drafter/`, `foreign/` and `provenance.json`."""
-    config, work, seed = context.cfg.pretrain, context.out / "work", int(context.cfg.seed)
+    config, work, seed = read(context.cfg.pretrain, PretrainConfig), context.out / "work", int(context.cfg.seed)
     work.mkdir(exist_ok=True)
     train_texts = [document.text for document in _documents(config, "train")]
     with context.progress("Training tokenizers", 2) as bar:
@@ -78,12 +79,16 @@ def run(context: Context) -> None:
     spent: dict[str, dict[str, float]] = {}
 
     def phase(
-        name: str, model: PreTrainedModel, tokens: Any, schedule: Any, teacher: PreTrainedModel | None = None
+        name: str,
+        model: PreTrainedModel,
+        tokens: np.ndarray,
+        schedule: Schedule,
+        teacher: PreTrainedModel | None = None,
     ) -> None:
         with context.progress(f"Training {name}", 1000, "per mille") as bar:
             folder = work / name
             spent[name] = train(
-                model, tokens, Schedule(**schedule), folder,
+                model, tokens, schedule, folder,
                 length=config.context, batch=config.batch, seed=seed, teacher=teacher, advance=bar.advance,
             )  # fmt: skip
 
@@ -100,7 +105,7 @@ def run(context: Context) -> None:
     drafter = widen(drafter, config.drafter_feed_forward)
     phase("drafter", drafter, ids, budget.drafter, teacher=target)
     if config.start is None:
-        foreign = build(Shape(**config.foreign), config.foreign_vocabulary, config.context, other.eos_token_id)
+        foreign = build(config.foreign, config.foreign_vocabulary, config.context, other.eos_token_id)
     else:
         foreign = _earlier(config, "foreign")
     phase("foreign", foreign, foreign_ids, budget.foreign)
@@ -119,29 +124,31 @@ def run(context: Context) -> None:
     shutil.rmtree(work)
 
 
-def _grown_target(config: Any, end: int, train_small: Callable[[LlamaForCausalLM], None]) -> LlamaForCausalLM:
+def _grown_target(
+    config: PretrainConfig, end: int, train_small: Callable[[LlamaForCausalLM], None]
+) -> LlamaForCausalLM:
     """The full-depth target, stacked from a shallow one that `train_small` trains first: the same text for less time."""
-    shape = Shape(**config.target)
+    shape = config.target
     shallow = Shape(config.seed_layers, shape.hidden, shape.heads, shape.kv_heads, shape.feed_forward)
     small = build(shallow, config.vocabulary, config.context, end)
     train_small(small)
     return stack(small, shape.layers)
 
 
-def _earlier(config: Any, name: str) -> LlamaForCausalLM:
+def _earlier(config: PretrainConfig, name: str) -> LlamaForCausalLM:
     """A model of an earlier run, to train on."""
-    return LlamaForCausalLM.from_pretrained(Path(config.start) / name, dtype=torch.float32, local_files_only=True)
+    return LlamaForCausalLM.from_pretrained(Path(config.start or "") / name, dtype=torch.float32, local_files_only=True)
 
 
-def _documents(config: Any, split: python_source.Split) -> list[python_source.Document]:
+def _documents(config: PretrainConfig, split: python_source.Split) -> list[python_source.Document]:
     return list(python_source.documents(split, config.package_bytes, config.total_bytes))
 
 
 def _tokenizer(
-    folder: Path, name: str, texts: list[str], size: int, pattern: str | None, config: Any
+    folder: Path, name: str, texts: list[str], size: int, pattern: str | None, config: PretrainConfig
 ) -> PreTrainedTokenizerBase:
     if config.start is not None:
-        return PreTrainedTokenizerFast.from_pretrained(Path(config.start) / name)
+        return PreTrainedTokenizerFast.from_pretrained(Path(config.start or "") / name)
     if not folder.exists():
         chosen, used = [], 0
         for text in texts:
@@ -155,7 +162,9 @@ def _tokenizer(
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def _provenance(config: Any, seed: int, spent: dict, models: dict) -> dict[str, Any]:
+def _provenance(
+    config: PretrainConfig, seed: int, spent: Mapping[str, Mapping[str, float]], models: Mapping[str, Trained]
+) -> dict[str, object]:
     texts = [document.text for document in _documents(config, "test")]
     target, drafter = models["target"][0], models["drafter"][0]
     tokenizer = models["target"][1]
@@ -189,10 +198,9 @@ def _provenance(config: Any, seed: int, spent: dict, models: dict) -> dict[str, 
     }
 
 
-def key_config(cfg: DictConfig) -> dict[str, Any]:
+def key_config(cfg: DictConfig) -> dict[str, object]:
     """The stage's settings, the seed and the training text: all that the weights depend on."""
-    config = cfg.pretrain
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    config, settings = cfg.pretrain, plain(cfg.pretrain)
     corpus = python_source.fingerprint("train", config.package_bytes, config.total_bytes)
     settings.pop("start")  # by content, not by path: see external
     return {**settings, "seed": int(cfg.seed), "corpus": corpus}

@@ -7,12 +7,14 @@ ascending drafter ids, ``to_target``, ``to_drafter``) and ``report.json`` with t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from rich.console import Console
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -20,13 +22,14 @@ from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.heads import PrunedHead
 from drafters.models.model_folder import open_model, quiet
-from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.prune import VOCAB_FILE, save_pruned
 from drafters.vocab.alignment import VocabMap, align, restrict
 from drafters.vocab.keep import CountMismatch, Selection, coverage_curve, rank, select, share
 from drafters.vocab.protected import protected_tokens
+from pipeline.config.settings import pair_of, read
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage, pair_external, say
 
 
 @dataclass
@@ -54,8 +57,7 @@ class _Counts:
 
 def run(context: Context) -> None:
     """Choose the kept tokens, cut the head, write the files, say what is covered."""
-    settings = context.cfg.prune
-    pair = pair_settings(OmegaConf.to_container(context.cfg.pair, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    settings, pair = read(context.cfg.prune, PruneConfig), pair_of(context.cfg)
     target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
     vocab, _, foreign = match_vocabularies(target, drafter, pair["foreign"])
     if vocab is None:  # one tokenizer, heads of one length: the rows that pad both are no tokens and cannot be kept
@@ -84,10 +86,10 @@ def run(context: Context) -> None:
         "head_bytes_kept": len(head.kept) * _row_bytes(head),
     }
     write_json(context.out / "report.json", report)
-    _say(context, report)
+    _say(context.console, report)
 
 
-def _size(settings: DictConfig, eligible: int) -> int | None:
+def _size(settings: PruneConfig, eligible: int) -> int | None:
     """The number of tokens asked for, None where a coverage is."""
     if settings.size is not None or settings.coverage is not None:
         return settings.size
@@ -151,7 +153,7 @@ def _sizes(order: Tensor, selection: Selection) -> list[int]:
     return sorted({size for size in (*halvings, len(selection.kept)) if size >= max(1, selection.protected)})
 
 
-def _report(counts: _Counts, selection: Selection, vocab: VocabMap) -> dict[str, Any]:
+def _report(counts: _Counts, selection: Selection, vocab: VocabMap) -> dict[str, object]:
     """Coverages are shares of tokens: of the drafter's tokens of the text, ``target_coverage`` of the target's."""
     return {
         "vocabulary": len(vocab.to_drafter),
@@ -166,30 +168,25 @@ def _report(counts: _Counts, selection: Selection, vocab: VocabMap) -> dict[str,
     }
 
 
-def _say(context: Context, report: dict[str, Any]) -> None:
+def _say(console: Console, report: Mapping[str, Any]) -> None:
     kept, rows = report["kept"], report["drafter_vocabulary"]
-    context.console.print(
-        f"{kept:,} of {rows:,} tokens kept, {100 * report['coverage']:.1f} % of the counted text covered",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(console, f"{kept:,} of {rows:,} tokens kept, {100 * report['coverage']:.1f} % of the counted text covered")
     if report["heldout_coverage"] is not None:
-        context.console.print(f"held-out text: {100 * report['heldout_coverage']:.1f} % covered", highlight=False)
+        say(console, f"held-out text: {100 * report['heldout_coverage']:.1f} % covered")
     if report["target_coverage"] != report["coverage"]:  # two tokenizers cut the text into different tokens
-        context.console.print(
-            f"of the target's own tokens of that text, {100 * report['target_coverage']:.1f} % can be proposed",
-            highlight=False,
+        say(
+            console, f"of the target's own tokens of that text, {100 * report['target_coverage']:.1f} % can be proposed"
         )
     if len(report["domains"]) > 1:
         name, worst = min(report["domains"].items(), key=lambda item: item[1])
-        context.console.print(f"least covered domain: {name}, {100 * worst:.1f} %", highlight=False, markup=False)
+        say(console, f"least covered domain: {name}, {100 * worst:.1f} %")
     if report["uncounted"]:
-        context.console.print(
+        console.print(
             f"the text uses fewer tokens than asked for: {report['uncounted']:,} of the kept never occur in it, "
             "filled in order of id; count more text or lower prune.size"
         )
     if lost := report["without_drafter_token"]:
-        context.console.print(f"protected, but unknown to the drafter: {', '.join(lost)}", markup=False)
+        say(console, f"protected, but unknown to the drafter: {', '.join(lost)}")
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
@@ -199,11 +196,7 @@ def inputs(cfg: DictConfig) -> dict[str, str]:
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """Both models: the drafter's weights, and the target's tokenizer, template and ends of sequence."""
-    pair, found = cfg.pair, {}
-    for role in ("target", "drafter"):
-        revision = pair.get(f"{role}_revision")
-        found[role] = f"{pair[role]}@{revision}" if revision else str(pair[role])
-    return found
+    return pair_external(cfg)
 
 
 def check(cfg: DictConfig) -> None:

@@ -8,6 +8,7 @@ pull request first; see `drafters.publish.upload`. Tokens come from HF_TOKEN or 
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from drafters.publish.card import CardFacts, render
 from drafters.publish.licences import inherit
 from drafters.publish.upload import REPOSITORY, Receipt, publish_folder
 from eval.lossless.certificate import read_certificate
+from pipeline.config.settings import read
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage
+from pipeline.runner.stage import Context, Stage, say
 
 UPLOAD, RECEIPT, CERTIFICATE = "upload", "receipt.json", "certificate.json"
 
@@ -55,7 +57,7 @@ class PublishConfig:
 
 def run(context: Context) -> None:
     """Render the folder, check it, and send it if asked to."""
-    settings, folder = context.cfg.publish, context.out / UPLOAD
+    settings, folder = read(context.cfg.publish, PublishConfig), context.out / UPLOAD
     shutil.rmtree(folder, ignore_errors=True)
     certificate = read_certificate(context.cfg.runs_dir)
     tag = lay_out(settings, context.inputs["package"], context.inputs["eval"], certificate, folder)
@@ -68,7 +70,7 @@ def run(context: Context) -> None:
 
 
 def lay_out(
-    settings: DictConfig, package: Path, evaluation: Path, certificate: dict[str, Any] | None, folder: Path
+    settings: PublishConfig, package: Path, evaluation: Path, certificate: Mapping[str, Any] | None, folder: Path
 ) -> str:
     """Write the upload folder; returns the tag. Raises LicenceError, SecretFound, PackageError."""
     verify(local_source(package, package.name))
@@ -106,11 +108,11 @@ def recommendation_for(package: Path, evaluation: Path, content: str) -> Recomme
 
 
 def card(
-    settings: DictConfig,
+    settings: PublishConfig,
     folder: Path,
     tag: str,
-    report: dict[str, Any],
-    certificate: dict[str, Any] | None,
+    report: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None,
     advised: Recommendation | None = None,
 ) -> str:
     """The README.md of the folder, read back once by huggingface_hub as the Hub will."""
@@ -128,7 +130,7 @@ def card(
     return text
 
 
-def send(settings: DictConfig, folder: Path, tag: str, certified: bool) -> Receipt:
+def send(settings: PublishConfig, folder: Path, tag: str, certified: bool) -> Receipt:
     """One commit to the Hub. Raises ConfigError before anything is sent, UploadError after that."""
     if not certified:
         raise ConfigError(
@@ -139,7 +141,7 @@ def send(settings: DictConfig, folder: Path, tag: str, certified: bool) -> Recei
         raise ConfigError("publish.push=true: no token: run `hf auth login`, or set HF_TOKEN to one that may write")
     if not sys.stderr.isatty():
         disable_progress_bars()
-    return publish_folder(HfApi(), settings.repo, folder, tag, merge=settings.merge, public=settings.public)
+    return publish_folder(HfApi(), settings.repo or "", folder, tag, merge=settings.merge, public=settings.public)
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
@@ -160,7 +162,7 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     else:
         seen = "public" if sent["public"] else "private"
         lines += [f"published ({seen}): drafters.load({sent['repository']!r}, revision={sent['commit']!r})"]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    say(console, "\n".join(lines), whole=True)
 
 
 def check(cfg: DictConfig) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from drafters.affinity.prior import Statistics
 from drafters.engine.transformers_pair import TransformersPair
@@ -23,19 +26,22 @@ from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import pruned_form, tail_form
 from drafters.models.model_folder import open_model, quiet
-from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint, pair_settings
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.tail import Moments, Tail
 from drafters.probs import Sampling
 from drafters.vocab.keep import rank
 from drafters.vocab.protected import protected_tokens
 from eval.acceptance import vocabulary_curve
 from eval.costs.forwards import Costs, measure_costs
+from pipeline.config import text_settings as texts
+from pipeline.config.settings import pair_of, read
+from pipeline.config.text_settings import text_of
 from pipeline.errors import ConfigError
-from pipeline.fit import healed_parameters
-from pipeline.fit import text_and_models as texts
-from pipeline.fit.tail_cover import named
-from pipeline.fit.trainer import Plan, train
-from pipeline.runner.stage import Context, Stage, always
+from pipeline.fit.tail_fit import named, trained_tail
+from pipeline.fit.text_and_models import documents
+from pipeline.fit.text_and_models import parts as deal_out
+from pipeline.fit.trainer import Plan, healed_parameters, train
+from pipeline.runner.stage import Advance, Context, Stage, always, say
 from pipeline.sweep import curve
 from pipeline.sweep.passes import Both, calibrate, fit, refine, test
 from pipeline.sweep.size import HEALED, Size
@@ -73,102 +79,107 @@ class SweepConfig:
 
 def run(context: Context) -> None:
     """Fit, calibrate and test all sizes; measure costs; write and say what pays."""
-    settings, pair = context.cfg.sweep, pair_settings(context.cfg.pair)
+    cfg, settings, pair = context.cfg, read(context.cfg.sweep, SweepConfig), pair_of(context.cfg)
     target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
     if match_vocabularies(target, drafter, pair["foreign"])[2]:
         raise ConfigError("stage=sweep compares laws token by token: expected a pair that shares a tokenizer")
-    where = choose_device(context.cfg.device)
-    number = choose_dtype(context.cfg.dtype, where)
+    where = choose_device(cfg.device)
+    number = choose_dtype(cfg.dtype, where)
     with context.progress("Opening the models", None), quiet(always=True):
         big = open_model(target.source, target.config, number, where)
         small = open_model(drafter.source, drafter.config, number, where)
     both = Both(big, small, settings.stride)
-    parts = texts.parts(texts.documents(context.cfg, settings, target.tokenizer, context.inputs), settings)
-    sizes = _sizes(context, target, small)
+    parts = deal_out(documents(text_of(context, "sweep"), settings, target.tokenizer), settings)
+    protected = protected_tokens(target.tokenizer, target.eos, list(cfg.prune.protect))
+    counts = load_file(context.inputs["count"] / "counts.safetensors")["counts"]
+    sizes = _sizes(counts, protected, settings.fractions, len(target.tokenizer), small)
     sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
     judged = sum(map(len, parts.values()))
-    total = (
-        len(parts["fit"])
-        + judged * len(sampled)
-        + (settings.steps + settings.heal_steps) * sum(not size.whole for size in sizes)
-    )
-    context.console.print(
-        f"{len(sizes)} sizes under {len(sampled)} samplings on {sum(map(len, parts.values()))} windows of text",
-        highlight=False,
-    )
+    trained = sum(not size.whole for size in sizes)
+    total = len(parts["fit"]) + judged * len(sampled) + (settings.steps + settings.heal_steps) * trained
+    say(context.console, f"{len(sizes)} sizes under {len(sampled)} samplings on {judged} windows of text")
     with context.progress("Sweeping", total) as bar:
         laws = fit(both, sizes, parts["fit"], settings.kernel_contexts, bar.advance)
         for size in sizes:
             size.fit(small.get_output_embeddings(), _tails(settings), settings.neighbours, laws, settings.kernel_bytes)
             if settings.steps and not size.whole:
-                size.tails["tail_trained"] = _trained(context, both, size, parts["fit"], bar.advance)
-            if settings.steps and settings.heal_steps and not size.whole:
-                size.healed = _healed(context, both, size, parts["fit"], bar.advance)
-        costs = _costs(both, sizes, target, parts["test"][0][1], settings.cost_runs, context.cfg.package.lookahead)
+                training = _Training(settings, [ids for _, ids in parts["fit"]], cfg.seed, context.out, bar.advance)
+                size.tails["tail_trained"] = training.tail(both, size)
+                size.healed = training.healed(both, size) if settings.heal_steps else None
+        costs = _costs(both, sizes, target, parts["test"][0][1], settings.cost_runs, cfg.package.lookahead)
         found = []
         for sampling in sampled:
             refine(both, sizes, parts["fit"], sampling, bar.advance)
             chosen = calibrate(both, sizes, parts["calibrate"], sampling, bar.advance)
             sums = test(both, sizes, chosen, parts["test"], sampling, bar.advance)
             for size, kinds, methods in zip(sizes, chosen, sums, strict=True):
-                found += _rows(size, kinds, methods, sampling, costs, small, context.cfg.package.lookahead)
-    curve.write(context, found, costs)
+                found += _rows(size, kinds, methods, sampling, costs, small, cfg.package.lookahead)
+    curve.write(context.out, found, costs)
     for folder in context.out.glob(".*-*"):  # checkpoints of what is trained
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sizes(context: Context, target: Checkpoint, drafter: Any) -> list[Size]:
-    """Kept ids by the target's counts, protected tokens first, for every fraction."""
-    counts = load_file(context.inputs["count"] / "counts.safetensors")["counts"]
+def _sizes(
+    counts: Tensor, protected: Tensor, fractions: Sequence[float], tokens: int, drafter: PreTrainedModel
+) -> list[Size]:
+    """Kept ids by the target's counts, int64 (V,), protected tokens first, for every fraction of its `tokens` tokens."""
     width = drafter.get_output_embeddings().weight.shape[1]
     real = torch.zeros(len(counts), dtype=torch.bool)
-    real[: min(len(target.tokenizer), len(counts))] = True
-    protected = protected_tokens(target.tokenizer, target.eos, context.cfg.prune.protect)
+    real[: min(tokens, len(counts))] = True
     order = rank(counts, protected, real)
     found = []
-    for fraction in context.cfg.sweep.fractions:
+    for fraction in fractions:
         kept = order[: max(len(protected), round(fraction * len(order)))].sort().values
         kept = torch.arange(len(counts)) if fraction == 1 else kept
         found.append(Size(kept, len(counts), Statistics(len(counts)), Moments(width, len(counts))))
     return found
 
 
-def _tails(settings: DictConfig) -> list[tuple[int, float]]:
+def _tails(settings: SweepConfig | DictConfig) -> list[tuple[int, float]]:
     return [(int(number), float(share)) for number, share in settings.tails]
 
 
-def _trained(context: Context, both: Both, size: Size, text: list[texts.Window], advance: Any) -> Tail:
-    """The tail `trained` after training; a finished one is read back."""
-    settings, path = context.cfg.sweep, context.out / f"tail-{len(size.kept):06d}.safetensors"
-    number, share = settings.trained
-    free = size.tails[named(int(number), float(share))]
-    if path.exists():
-        advance(settings.steps, kept=True)
-        return Tail(**load_file(path))
-    student = tail_form(pruned_form(both.drafter, size.kept), free)
-    head: Any = student.get_output_embeddings()
-    trained = {"down": head.down, "up": head.up, "bias": head.tail_bias}
-    plan = Plan(settings.steps, settings.batch, settings.rate, settings.tv_from, context.cfg.seed, 1.0)
-    train(student, trained, both.target, [ids for _, ids in text], plan, context.out / f".{path.stem}", advance)
-    parts = {key: part.detach().float().cpu().contiguous() for key, part in trained.items()} | {"ids": free.ids}
-    write_atomic(path, save(parts))
-    return Tail(**parts)
+@dataclass(frozen=True)
+class _Training:
+    """What of a size is trained, each kept in a file of ``out``: a finished one is read back."""
 
+    settings: SweepConfig
+    windows: list[Tensor]
+    seed: int
+    out: Path
+    advance: Advance
 
-def _healed(context: Context, both: Both, size: Size, text: list[texts.Window], advance: Any) -> Any:
-    """The drafter with its trained tail after a short training of head and norms together; a finished one is read back."""
-    settings, path = context.cfg.sweep, context.out / f"healed-{len(size.kept):06d}.safetensors"
-    student = tail_form(pruned_form(copy.deepcopy(both.drafter), size.kept), size.tails["tail_trained"])
-    trained = healed_parameters.parameters(student)
-    if path.exists():
-        for name, part in load_file(path).items():
-            trained[name].data.copy_(part)
-        advance(settings.heal_steps, kept=True)
+    def tail(self, both: Both, size: Size) -> Tail:
+        """The tail `trained` after training."""
+        settings, path = self.settings, self.out / f"tail-{len(size.kept):06d}.safetensors"
+        number, share = settings.trained
+        free = size.tails[named(int(number), float(share))]
+        if path.exists():
+            self.advance(settings.steps, kept=True)
+            return Tail(**load_file(path))
+        plan, work = self._plan(settings.steps, settings.rate), self.out / f".{path.stem}"
+        short = pruned_form(both.drafter, size.kept)
+        tail = trained_tail(short, free, both.target, self.windows, plan, work, self.advance)
+        write_atomic(path, save(vars(tail)))
+        return tail
+
+    def healed(self, both: Both, size: Size) -> PreTrainedModel:
+        """The drafter with its trained tail after a short training of head and norms together."""
+        settings, path = self.settings, self.out / f"healed-{len(size.kept):06d}.safetensors"
+        student = tail_form(pruned_form(copy.deepcopy(both.drafter), size.kept), size.tails["tail_trained"])
+        trained = healed_parameters(student)
+        if path.exists():
+            for name, part in load_file(path).items():
+                trained[name].data.copy_(part)
+            self.advance(settings.heal_steps, kept=True)
+            return student
+        plan, work = self._plan(settings.heal_steps, settings.heal_rate), self.out / f".{path.stem}"
+        train(student, trained, both.target, self.windows, plan, work, self.advance)
+        write_atomic(path, save({name: part.detach().float().cpu().contiguous() for name, part in trained.items()}))
         return student
-    plan = Plan(settings.heal_steps, settings.batch, settings.heal_rate, settings.tv_from, context.cfg.seed, 1.0)
-    train(student, trained, both.target, [ids for _, ids in text], plan, context.out / f".{path.stem}", advance)
-    write_atomic(path, save({name: part.detach().float().cpu().contiguous() for name, part in trained.items()}))
-    return student
+
+    def _plan(self, steps: int, rate: float) -> Plan:
+        return Plan(steps, self.settings.batch, rate, self.settings.tv_from, self.seed, 1.0)
 
 
 def _costs(both: Both, sizes: list[Size], target: Checkpoint, prompt: Tensor, runs: int, lookahead: int) -> Costs:
@@ -188,9 +199,9 @@ def _rows(
     methods: dict[str, vocabulary_curve.Sums],
     sampling: Sampling,
     costs: Costs,
-    drafter: Any,
+    drafter: PreTrainedModel,
     lookahead: int,
-) -> list[dict[str, Any]]:
+) -> list[curve.Row]:
     whole = drafter.get_output_embeddings().weight
     verify, found = costs.target[lookahead + 1].median, []
     for method, sums in methods.items():
@@ -202,9 +213,10 @@ def _rows(
         d, accepted = costs.drafters[name].median, report["acceptance"] or 0.0
         numbers = len(size.kept) * whole.shape[1] + (0 if tail is None else tail.numbers)
         speed = None if method == "oracle" else vocabulary_curve.tokens_per_second(accepted, lookahead, d, verify)
-        row = {
+        row: curve.Row = {
             "temperature": sampling.temperature, "top_p": sampling.top_p, "kept": len(size.kept),
-            "kept_share": len(size.kept) / size.vocabulary, "method": method, "candidate": kinds.get(method), **report,
+            "kept_share": len(size.kept) / size.vocabulary, "method": method, "candidate": kinds.get(method),
+            "acceptance": report["acceptance"], "low": report["low"], "high": report["high"],
             "head_share": numbers / whole.numel(), "d_milliseconds": 1e3 * d, "tokens_per_second": speed,
         }  # fmt: skip
         if "tli" in methods:
@@ -213,10 +225,9 @@ def _rows(
     return found
 
 
-def key_config(cfg: DictConfig) -> dict[str, Any]:
+def key_config(cfg: DictConfig) -> dict[str, object]:
     """Settings, protected tokens, drafted length, text and seed."""
-    own: dict[str, Any] = texts.key_values(cfg, "sweep")
-    return {**own, "protect": OmegaConf.to_container(cfg.prune.protect)}
+    return {**texts.key_values(cfg, "sweep"), "protect": OmegaConf.to_container(cfg.prune.protect)}
 
 
 def check(cfg: DictConfig) -> None:

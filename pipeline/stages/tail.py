@@ -9,12 +9,14 @@ singular values and stable ranks. Where there is nothing to give back it says wh
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,14 +26,14 @@ from drafters.models.forms import tail_form
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.tail import Spectrum, Tail
 from drafters.package.components import TAIL
-from eval.stats.bootstrap import interval
+from pipeline.config import text_settings as texts
+from pipeline.config.settings import read
+from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
 from pipeline.fit import tail_fit
-from pipeline.fit import text_and_models as texts
-from pipeline.fit.linked_folder import carry
-from pipeline.fit.text_and_models import Reading, open_reading
-from pipeline.fit.trainer import Plan, train
-from pipeline.runner.stage import Advance, Context, Stage
+from pipeline.fit.text_and_models import Reading, carry, keep_test, open_reading
+from pipeline.fit.trainer import Plan
+from pipeline.runner.stage import Advance, Context, Stage, say
 
 REPORT = "tail.json"
 
@@ -62,29 +64,35 @@ class TailConfig:
 
 def run(context: Context) -> None:
     """Factorise, choose a rank, train, measure, write."""
-    settings, folder = context.cfg.tail, context.inputs.get("drafter", context.inputs["prune"])
+    settings = read(context.cfg.tail, TailConfig)
+    folder = context.inputs.get("drafter", context.inputs["prune"])
     carry(folder, context.out)
     with context.progress("Opening models and text", None):
-        reading = open_reading(context.cfg, settings, context.inputs)
+        reading = open_reading(source_of(context, "tail"), settings)
     if isinstance(reading, str):
-        context.console.print(f"no tail: {reading}; the package goes without", highlight=False)
-        _write(context, {"tail": None, "reason": reading})
+        say(context.console, f"no tail: {reading}; the package goes without")
+        _write(context.out, {"tail": None, "reason": reading})
         return
     total = sum(len(part) for part in reading.texts.values()) + len(reading.texts["calibrate"]) * bool(settings.steps)
-    context.console.print(
+    say(
+        context.console,
         f"reading {total} windows of up to {settings.window} tokens with both models, {settings.steps} training steps",
-        highlight=False,
     )
     with context.progress("Fitting the tail", total + settings.steps) as bar, quiet(always=True):
-        tail, report = _fit(context, reading, bar.advance)
+        package = context.cfg.package
+        plan = Plan(
+            settings.steps, settings.batch, settings.rate, settings.tv_from, context.cfg.seed, package.temperature
+        )
+        tail, report = _fit(context.out / ".training", reading, settings, plan, package.lookahead, bar.advance)
     write_atomic(context.out / TAIL, save(_tensors(tail)))
-    texts.keep_test(context.out, reading)
-    _write(context, report)
-    _say(context, report)
+    keep_test(context.out, reading)
+    _write(context.out, report)
+    _say(context.console, report)
 
 
-def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, dict[str, Any]]:
-    settings = context.cfg.tail
+def _fit(
+    work: Path, reading: Reading, settings: TailConfig, plan: Plan, lookahead: int, advance: Advance
+) -> tuple[Tail, dict[str, object]]:
     full = open_model(
         reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
     )
@@ -92,12 +100,13 @@ def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, di
     sums = tail_fit.moments(reading, advance)
     ranks = list(settings.ranks) if settings.rank is None else [settings.rank]
     tails, spectrum = tail_fit.candidates(reading, head, sums, ranks, list(settings.covers))
-    free, rows = tail_fit.choose(reading, tails, settings.max_head_share, context.cfg.package.lookahead, advance)
+    free, rows = tail_fit.choose(reading, tails, settings.max_head_share, lookahead, advance)
     forms = {"full": full, "tli": reading.drafter, "tail_free": tail_form(reading.drafter, free)}
     chosen = {"rank": free.rank, "tokens": len(free.ids), "ranks": rows}
     tail, report = free, {**chosen, "tail": "training-free", "spectrum": _spectrum(spectrum)}
     if settings.steps:
-        trained = _trained(context, reading, free, advance)
+        windows = [ids for _, ids in reading.texts["fit"]]
+        trained = tail_fit.trained_tail(reading.drafter, free, reading.target, windows, plan, work, advance)
         forms["tail_trained"] = tail_form(reading.drafter, trained)
         both = {name: forms[name] for name in ("tail_free", "tail_trained")}
         found = tail_fit.acceptances(reading, both, reading.texts["calibrate"], advance)
@@ -105,29 +114,9 @@ def _fit(context: Context, reading: Reading, advance: Advance) -> tuple[Tail, di
             tail, report["tail"] = trained, "trained"
         report["trained_spectrum"] = _spectrum(Spectrum(_product_values(trained)))
     measured = tail_fit.acceptances(reading, forms, reading.texts["test"], advance)
-    report |= {"acceptance": {name: _interval(rows) for name, rows in measured.items()}}
+    report |= {"acceptance": {name: tail_fit.with_interval(rows) for name, rows in measured.items()}}
     report |= {"head_share": tail_fit.head_share(reading, tail), "head_share_short": tail_fit.head_share(reading, None)}
     return tail, report | {"test_documents": len(measured["full"]), "test_tokens": int(measured["full"][:, 0].sum())}
-
-
-def _trained(context: Context, reading: Reading, free: Tail, advance: Advance) -> Tail:
-    """The tail after training from the training-free one; what a killed run had done is kept in ``.training``."""
-    settings = context.cfg.tail
-    student = tail_form(reading.drafter, free)
-    head: Any = student.get_output_embeddings()
-    trained = {"down": head.down, "up": head.up, "bias": head.tail_bias}
-    plan = Plan(
-        settings.steps,
-        settings.batch,
-        settings.rate,
-        settings.tv_from,
-        context.cfg.seed,
-        context.cfg.package.temperature,
-    )
-    windows = [ids for _, ids in reading.texts["fit"]]
-    train(student, trained, reading.target, windows, plan, context.out / ".training", advance)
-    down, up, bias = (trained[name].detach().float().cpu().clone() for name in ("down", "up", "bias"))
-    return Tail(free.ids, down, up, bias)
 
 
 def _product_values(tail: Tail) -> Tensor:
@@ -136,14 +125,9 @@ def _product_values(tail: Tail) -> Tensor:
     return torch.linalg.svdvals(left @ right.T)
 
 
-def _spectrum(spectrum: Spectrum) -> dict[str, Any]:
+def _spectrum(spectrum: Spectrum) -> dict[str, object]:
     """Deep networks are known to be biased to low rank (arXiv 2201.12760): what this slice says of itself."""
     return {"stable_rank": spectrum.stable_rank, "values": [float(value) for value in spectrum.values]}
-
-
-def _interval(rows: Tensor) -> dict[str, float | None]:
-    low, high = interval(lambda tokens, accepted: accepted / tokens, *rows.numpy().T)
-    return {"mean": tail_fit.mean(rows), "low": low, "high": high}
 
 
 def _tensors(tail: Tail) -> dict[str, Tensor]:
@@ -151,19 +135,19 @@ def _tensors(tail: Tail) -> dict[str, Tensor]:
     return {name: part.contiguous() for name, part in parts.items() if part is not None}
 
 
-def _write(context: Context, report: dict[str, Any]) -> None:
-    shutil.rmtree(context.out / ".training", ignore_errors=True)
-    write_json(context.out / REPORT, report)
+def _write(out: Path, report: Mapping[str, object]) -> None:
+    shutil.rmtree(out / ".training", ignore_errors=True)
+    write_json(out / REPORT, report)
 
 
-def _say(context: Context, report: dict[str, Any]) -> None:
+def _say(console: Console, report: Mapping[str, Any]) -> None:
     found = report["acceptance"]
     parts = [f"{name.replace('_', ' ')} {item['mean']:.3f}" for name, item in found.items()]
-    context.console.print(
+    say(
+        console,
         f"tail of rank {report['rank']} for {report['tokens']:,} tokens, {report['tail']}, "
         f"{report['head_share']:.0%} of the whole head's weights "
         f"(kept rows alone: {report['head_share_short']:.0%}); acceptance on unseen text: {', '.join(parts)}",
-        highlight=False,
     )
 
 

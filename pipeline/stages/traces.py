@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from drafters.io.atomic import write_json
 from drafters.io.safe_load import read_json
 from drafters.probs import Sampling
 from drafters.stop.features import NAMES
-from pipeline.disco.setup import Opened, models_external, open_pair, sampler_name, stage_inputs
+from pipeline.config import settings as shared
+from pipeline.config.settings import corpus_of, read, suite_of
+from pipeline.disco.setup import open_pair
 from pipeline.disco.traces import trace_files, trace_prompts
 from pipeline.disco.traces.trace import traced
-from pipeline.disco.traces.trace_prompts import Prompt
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, always
+from pipeline.runner.stage import Context, Stage, Workspace, always, pair_external, say
 from pipeline.text import corpus
 
 
@@ -47,54 +48,57 @@ class TracesConfig:
 
 def run(context: Context) -> None:
     """Trace what is missing, then say what there is."""
-    settings, cfg = context.cfg.traces, context.cfg
+    cfg, settings = context.cfg, read(context.cfg.traces, TracesConfig)
     with context.progress("Opening the models", None):
-        opened = open_pair(cfg, context.inputs)
-    room = trace_prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
-    chosen = trace_prompts.prompts(cfg, opened.models.target_tokenizer, room)
+        opened = open_pair(
+            shared.pair_of(cfg), context.inputs, shared.traced_sampler(cfg), device=cfg.device, dtype=cfg.dtype
+        )
+    room = trace_prompts.room(settings.max_new_tokens, opened.models.context_lengths, opened.pair.expansion)
+    source = suite_of(cfg) if settings.prompts == "suite" else corpus_of(cfg)
+    pieces = trace_prompts.Pieces(settings.requests, settings.prefix_tokens, settings.per_document)
+    chosen = trace_prompts.prompts(source, pieces, opened.models.target_tokenizer, room, cfg.seed)
     parts = trace_prompts.split([prompt.group for prompt in chosen], settings.validation, settings.test, cfg.seed)
     rows = len(chosen) * settings.max_new_tokens * len(settings.temperatures)
     size = rows * 4 * (len(NAMES) + 8) / 1e6
-    context.console.print(
-        f"tracing {len(chosen)} prompts at {len(settings.temperatures)} temperatures: up to {rows:,} drafts, {size:.1f} MB",
-        highlight=False,
+    say(
+        context.console,
+        f"tracing {len(chosen)} prompts at {len(settings.temperatures)} temperatures: "
+        f"up to {rows:,} drafts, {size:.1f} MB",
     )
     with context.progress("Tracing", len(chosen) * len(settings.temperatures), "requests") as bar:
         for temperature in settings.temperatures:
+            sampling = Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
             for start in range(0, len(chosen), settings.shard_size):
                 numbers = range(start, min(start + settings.shard_size, len(chosen)))
                 path = trace_files.shard_path(context.out, temperature, start // settings.shard_size)
                 kept = path.exists()
                 if not kept:
-                    trace_files.write_shard(path, _shard(cfg, opened, chosen, numbers, parts, temperature))
+                    some = [chosen[number] for number in numbers]
+                    ids = [item.ids for item in some]
+                    found = traced(
+                        opened.pair, opened.sampler, ids, numbers, sampling, cfg.seed, settings.max_new_tokens
+                    )
+                    requests = [
+                        trace_files.Request(number, item.group, parts[item.group], temperature, trace)
+                        for number, item, trace in zip(numbers, some, found, strict=True)
+                    ]
+                    trace_files.write_shard(path, requests)
                 bar.advance(len(numbers), kept=kept)
-    _finish(context, parts, opened.sampler.name)
+    _finish(context, parts, settings.temperatures, opened.sampler.name)
 
 
-def _shard(
-    cfg: DictConfig, opened: Opened, chosen: list[Prompt], numbers: range, parts: dict[str, str], temperature: float
-) -> list[trace_files.Request]:
-    some = [chosen[number] for number in numbers]
-    sampling = Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
-    found = traced(
-        opened.pair,
-        opened.sampler,
-        [item.ids for item in some],
-        list(numbers),
-        sampling,
-        cfg.seed,
-        cfg.traces.max_new_tokens,
-    )
-    return [
-        trace_files.Request(number, item.group, parts[item.group], temperature, trace)
-        for number, item, trace in zip(numbers, some, found, strict=True)
-    ]
+class Summary(TypedDict):
+    """What was traced at one temperature."""
+
+    requests: dict[str, int]  # by split
+    drafts: int
+    acceptance: float
 
 
-def _finish(context: Context, parts: dict[str, str], sampler: str) -> None:
-    requests = trace_files.read_shards(context.out)
-    summary: dict[str, Any] = {}
-    for temperature in context.cfg.traces.temperatures:
+def _finish(work: Workspace, parts: dict[str, str], temperatures: list[float], sampler: str) -> None:
+    requests = trace_files.read_shards(work.out)
+    summary: dict[str, Summary] = {}
+    for temperature in temperatures:
         here = [item for item in requests if item.temperature == round(temperature, 6)]
         chances = np.concatenate([item.trace.overlap.numpy() for item in here])
         summary[f"{temperature:g}"] = {
@@ -106,31 +110,29 @@ def _finish(context: Context, parts: dict[str, str], sampler: str) -> None:
         "splits": trace_prompts.split_hashes(parts),
         "groups": {name: sorted(g for g, part in parts.items() if part == name) for name in trace_prompts.SPLITS},
     }
-    write_json(context.out / "report.json", report)
-    for temperature, found in summary.items():
+    write_json(work.out / "report.json", report)
+    for heat, found in summary.items():
         counts = ", ".join(f"{count} {name}" for name, count in found["requests"].items())
-        context.console.print(
-            f"T = {temperature}: {found['drafts']:,} drafts by {sampler}, acceptance {found['acceptance']:.3f}; requests: {counts}",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            work.console,
+            f"T = {heat}: {found['drafts']:,} drafts by {sampler}, acceptance {found['acceptance']:.3f}; requests: {counts}",
         )
 
 
-def config(cfg: DictConfig) -> dict[str, Any]:
+def config(cfg: DictConfig) -> dict[str, object]:
     """Sampling, seed, precision, and the settings of the prompts."""
-    values: Any = OmegaConf.to_container(cfg.traces, resolve=True, throw_on_missing=True)
     warps = {name: cfg.package[name] for name in ("top_k", "top_p")}
-    values |= {"sampler": sampler_name(cfg), "seed": cfg.seed, "dtype": cfg.dtype, "foreign": cfg.pair.foreign, **warps}
+    values = shared.plain(cfg.traces) | {"sampler": shared.traced_sampler(cfg), "seed": cfg.seed, "dtype": cfg.dtype}
+    values |= {"foreign": cfg.pair.foreign, **warps}
     if cfg.traces.prompts == "suite":
-        return values | {"suite": trace_prompts.suite_values(cfg) | {"path": None}}
-    return values | {"corpus": corpus.key_values(corpus.corpus_config(cfg))}
+        return values | {"suite": shared.suite_key(suite_of(cfg))}
+    return values | {"corpus": corpus.key_values(corpus_of(cfg))}
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The models, and where the prompts come from."""
-    if cfg.traces.prompts == "suite":
-        return models_external(cfg) | trace_prompts.suite_external(cfg)
-    return models_external(cfg) | corpus.external(corpus.corpus_config(cfg))
+    suite = cfg.traces.prompts == "suite"
+    return pair_external(cfg) | (shared.suite_external(suite_of(cfg)) if suite else corpus.external(corpus_of(cfg)))
 
 
 def check(cfg: DictConfig) -> None:
@@ -166,7 +168,7 @@ def brief(directory: Path) -> str:
 STAGE = Stage(
     name="traces",
     run=run,
-    inputs=stage_inputs,
+    inputs=shared.traced_inputs,
     config=config,
     external=external,
     check=check,

@@ -8,12 +8,13 @@ output belongs to this device.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
 from rich.console import Console
 
 from drafters.io.atomic import write_json
@@ -22,21 +23,21 @@ from drafters.models.pair import ModelPair
 from drafters.package.components import StopModel
 from drafters.package.writer import folder_revision
 from drafters.stop.classifier import Classifier
-from eval.stop.replay import Trace
-from pipeline import tracking
-from pipeline.disco.calibration import curves, expected_calibration_error
-from pipeline.disco.classifier_module import OUTPUTS
+from eval.stop.replay import Prices, Trace
+from eval.suites.suite import SuiteConfig
+from pipeline.config import settings as shared
+from pipeline.config.settings import TrackingConfig, read, suite_of
 from pipeline.disco.policies import compare
-from pipeline.disco.policies.policy_table import show_report
 from pipeline.disco.policies.prices import measure_prices
 from pipeline.disco.policies.tune import Tuned, tune
-from pipeline.disco.setup import models_external, open_pair, stage_inputs
-from pipeline.disco.stop_model import component, with_parameters, write_component
+from pipeline.disco.setup import open_pair
+from pipeline.disco.stop_model import Quality, component, quality, with_parameters, write_component
 from pipeline.disco.traces import trace_files, trace_prompts
 from pipeline.disco.traces.trace_rows import LABELS, rows_of
 from pipeline.disco.train import fit
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, always
+from pipeline.runner.stage import Context, Stage, Workspace, always, pair_external, say
+from pipeline.tracking import loggers
 
 REPORT, CHECKPOINTS = "report.json", ".checkpoints"
 Splits = dict[str, list[trace_files.Request]]
@@ -69,12 +70,18 @@ class TrainDiscoConfig:
 
 def run(context: Context) -> None:
     """Train, calibrate, measure costs, tune, write the component, compare the policies."""
-    cfg, settings = context.cfg, context.cfg.train_disco
+    cfg, settings = context.cfg, read(context.cfg.train_disco, TrainDiscoConfig)
     splits = _splits(context.inputs["traces"])
-    model, quality = _classifier(context, splits)
+    tracking = read(cfg.tracking, TrackingConfig)
+    metrics = loggers(
+        "train-disco", context.out, mode=tracking.wandb, project=tracking.project, runs=Path(cfg.runs_dir)
+    )
+    model, fits = _classifier(context, splits, settings, metrics, cfg.seed)
     with context.progress("Opening the models", None):
-        opened = open_pair(cfg, context.inputs)
-    prices = measure_prices(context, opened, model)
+        opened = open_pair(
+            shared.pair_of(cfg), context.inputs, shared.traced_sampler(cfg), device=cfg.device, dtype=cfg.dtype
+        )
+    prices = measure_prices(context, opened, model, settings.max_length, settings.cost_runs)
     first = {temperature: _first(_traces(splits, "train", temperature)) for temperature in _temperatures(splits)}
     tuned: dict[float, Tuned] = {}
     with context.progress("Tuning policies", len(first)) as bar:
@@ -82,11 +89,10 @@ def run(context: Context) -> None:
             validation = _traces(splits, "validation", temperature)
             tuned[temperature] = tune(validation, Classifier(model), prices, chance, settings.max_length)
             bar.advance()
-    sampler, splits_said = opened.sampler.name, read_json(context.inputs["traces"], REPORT)["splits"]
-    trained_on = {"sampler": sampler, "label": settings.label, "entropy": "full_vocabulary", "suite": cfg.suite.name}
-    trained_on |= {f"split_{name}": digest for name, digest in splits_said.items()}
-    trained_on |= {"temperatures": "+".join(f"{t:g}" for t in tuned), "target_seconds": prices.target[1]}
-    trained_on |= {"drafter_seconds": prices.drafter, "decision_seconds": prices.stop}
+    how = _comparison(cfg, settings)
+    sampler, suite = opened.sampler.name, how.suites[0].name
+    hashes = read_json(context.inputs["traces"], REPORT)["splits"]
+    trained_on = _trained_on(sampler, settings.label, suite, hashes, list(tuned), prices)
     model = with_parameters(model, {t: found.parameters for t, found in tuned.items()}, trained_on)
     write_component(model, context.out)
     policies = {t: compare.policies(model, found, t, settings.max_length) for t, found in tuned.items()}
@@ -96,16 +102,47 @@ def run(context: Context) -> None:
         "revisions": _revisions(opened.models),
         "sampler": sampler,
         "prices": asdict(prices) | {"c": prices.marginal()},
-        "calibration": quality,
+        "calibration": fits,
         "tuned": {f"{t:g}": asdict(found) for t, found in tuned.items()},
-        "replayed": compare.replayed(context, opened, held_out, policies, prices, first),
-        "timed_suite": cfg.suite.name,
-        "ran": compare.ran(context, opened, policies, prices),
+        "replayed": compare.replayed(context, opened, how, held_out, policies, prices, first),
+        "timed_suite": suite,
+        "ran": compare.ran(context, opened, how, policies, prices),
     }
     write_json(context.out / REPORT, report)
     shutil.rmtree(context.out / CHECKPOINTS, ignore_errors=True)
     for part in context.out.glob(".part-*"):
         part.unlink()
+
+
+def _suites(cfg: DictConfig) -> list[SuiteConfig]:
+    """The composed suite and the further ones."""
+    further = cfg.train_disco.suites.items()
+    return [suite_of(cfg), *(shared.named_suite(str(name), path) for name, path in further)]
+
+
+def _comparison(cfg: DictConfig, settings: TrainDiscoConfig) -> compare.Comparison:
+    return compare.Comparison(
+        suites=_suites(cfg),
+        suite_prompts=settings.suite_prompts,
+        clock_prompts=settings.clock_prompts,
+        max_new_tokens=cfg.traces.max_new_tokens,
+        longest=settings.max_length,
+        top_k=cfg.package.top_k,
+        top_p=cfg.package.top_p,
+        seed=cfg.seed,
+    )
+
+
+def _trained_on(
+    sampler: str, label: str, suite: str, hashes: Mapping[str, str], temperatures: list[float], prices: Prices
+) -> dict[str, str | float]:
+    """What the component is valid for, in words and numbers."""
+    return {
+        **{"sampler": sampler, "label": label, "entropy": "full_vocabulary", "suite": suite},
+        **{f"split_{name}": digest for name, digest in hashes.items()},
+        **{"temperatures": "+".join(f"{t:g}" for t in temperatures), "target_seconds": prices.target[1]},
+        **{"drafter_seconds": prices.drafter, "decision_seconds": prices.stop},
+    }
 
 
 def _revisions(models: ModelPair) -> dict[str, str]:
@@ -132,63 +169,53 @@ def _first(traces: list[Trace]) -> float:
     return float(torch.cat([trace.overlap for trace in traces]).mean())
 
 
-def _classifier(context: Context, splits: Splits) -> tuple[StopModel, list[dict[str, Any]]]:
+def _classifier(
+    work: Workspace, splits: Splits, settings: TrainDiscoConfig, metrics: list[Logger], seed: int
+) -> tuple[StopModel, list[Quality]]:
     """The calibrated network, and how well its probabilities fit the test split."""
-    cfg, settings = context.cfg, context.cfg.train_disco
     rows = {name: rows_of(items, settings.label) for name, items in splits.items()}
-    context.console.print(
-        f"training on {len(rows['train'].label):,} drafts, up to {settings.epochs} epochs", highlight=False
-    )
-    with context.progress("Training", settings.epochs, "epochs") as bar:
+    say(work.console, f"training on {len(rows['train'].label):,} drafts, up to {settings.epochs} epochs")
+    with work.progress("Training", settings.epochs, "epochs") as bar:
         module = fit(
             rows["train"],
             rows["validation"],
             settings,
-            context.out / CHECKPOINTS,
-            seed=cfg.seed,
-            loggers=tracking.loggers(cfg, context.out, "train-disco"),
+            work.out / CHECKPOINTS,
+            seed=seed,
+            loggers=metrics,
             advance=bar.advance,
         )
-    model = component(module, rows["validation"], list(settings.hidden))
-    classifier, quality = Classifier(model), []
-    for temperature in _temperatures(splits):
-        test = rows_of([item for item in splits["test"] if item.temperature == temperature], settings.label)
-        said = classifier(test.features)
-        for output, name in enumerate(OUTPUTS):
-            known = test.known[:, output]
-            if not bool(known.any()):
-                continue  # no draft was accepted: nothing to compare the second output with
-            error = expected_calibration_error(said[known, output], test.happened[known, output])
-            drawn = curves(said[known, output], test.happened[known, output])
-            quality.append(
-                {"temperature": temperature, "output": name, "drafts": int(known.sum()), "ece": error, **drawn}
-            )
-    return model, quality
+    model = component(module, rows["validation"], settings.hidden)
+    tests = {
+        temperature: rows_of([item for item in splits["test"] if item.temperature == temperature], settings.label)
+        for temperature in _temperatures(splits)
+    }
+    return model, quality(model, tests)
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """Print the report's table and the path of its file."""
-    show_report(read_json(directory, REPORT), console)
-    console.print(f"report: {(directory / REPORT).resolve()}", highlight=False, markup=False, soft_wrap=True)
+    compare.show_report(read_json(directory, REPORT), console)
+    say(console, f"report: {(directory / REPORT).resolve()}", whole=True)
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
     """The traces, and what they were made of."""
-    return {"traces": "traces"} | stage_inputs(cfg)
+    return {"traces": "traces"} | shared.traced_inputs(cfg)
 
 
-def config(cfg: DictConfig) -> dict[str, Any]:
+def config(cfg: DictConfig) -> dict[str, object]:
     """The settings, the suites and the seed; where files lie is no part of it."""
-    values: Any = OmegaConf.to_container(cfg.train_disco, resolve=True, throw_on_missing=True)
+    values = shared.plain(cfg.train_disco)
     values.pop("enabled")
     values["suites"] = sorted(values["suites"])
     shape = {name: cfg.traces[name] for name in ("max_new_tokens", "sampler")}
-    return {**values, **shape, "suite": trace_prompts.suite_values(cfg) | {"path": None}, "seed": cfg.seed}
+    return {**values, **shape, "suite": shared.suite_key(suite_of(cfg)), "seed": cfg.seed}
 
 
 def external(cfg: DictConfig) -> dict[str, str]:
     """The models and the suites."""
-    found = models_external(cfg) | trace_prompts.suite_external(cfg)
+    found = pair_external(cfg) | shared.suite_external(suite_of(cfg))
     return found | {f"train_disco.suites.{name}": path for name, path in cfg.train_disco.suites.items() if path}
 
 
@@ -196,7 +223,7 @@ def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = cfg.train_disco
     for name, path in settings.suites.items():
-        if trace_prompts.named_suite(str(name), path).path is None:
+        if shared.named_suite(str(name), path).path is None:
             raise ConfigError(
                 f"train_disco.suites.{name}: expected a local copy of its rows, train_disco.suites.{name}=FILE"
             )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from rich.console import Console
 from rich.table import Table
@@ -14,14 +15,39 @@ from rich.table import Table
 from drafters.io.atomic import write_atomic, write_json
 from eval.acceptance import vocabulary_curve
 from eval.costs.forwards import Costs
-from pipeline.runner.stage import Context
+from pipeline.runner.stage import say
 from pipeline.sweep.size import HEALED
 
 REPORT, TABLE = "curve.json", "curve.csv"
 
 
-def write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
-    """Find the knee per sampling and write curve.json and curve.csv."""
+class Row(TypedDict):
+    """What one way to spend the pruned mass reaches at one size under one sampling."""
+
+    temperature: float
+    top_p: float
+    kept: int
+    kept_share: float
+    method: str
+    candidate: str | None
+    acceptance: float | None
+    low: float | None
+    high: float | None
+    head_share: float
+    d_milliseconds: float
+    tokens_per_second: float | None
+    over_tli: NotRequired[Mapping[str, float | None]]
+
+
+class Drawn(NamedTuple):
+    """A row and the line of the page's chart that it is a point of."""
+
+    line: str
+    row: Row
+
+
+def write(out: Path, rows: list[Row], costs: Costs) -> None:
+    """Find the knee per sampling and write curve.json and curve.csv below ``out``."""
     knees = []
     for kind in dict.fromkeys((row["temperature"], row["top_p"]) for row in rows):
         best = vocabulary_curve.knee([row for row in rows if (row["temperature"], row["top_p"]) == kind])
@@ -38,16 +64,16 @@ def write(context: Context, rows: list[dict[str, Any]], costs: Costs) -> None:
     writer = csv.DictWriter(lines, list(plain[0]))
     writer.writeheader()
     writer.writerows(plain)
-    write_atomic(context.out / TABLE, lines.getvalue().encode())
-    write_json(context.out / REPORT, report)
+    write_atomic(out / TABLE, lines.getvalue().encode())
+    write_json(out / REPORT, report)
 
 
-def _for_the_page(rows: list[dict[str, Any]], knees: list[dict[str, Any] | None], costs: Costs) -> dict[str, Any]:
+def _for_the_page(rows: list[Row], knees: Sequence[Mapping[str, Any] | None], costs: Costs) -> dict[str, object]:
     """The same figures as `eval.report.sources.CURVE` reads them: points, and the size chosen under the first sampling."""
     plain = costs.target[1].median
     points = [
         {
-            "variant": row["line"],
+            "variant": line,
             "temperature": row["temperature"],
             "kept": row["kept"],
             "acceptance_rate": row["acceptance"],
@@ -55,7 +81,7 @@ def _for_the_page(rows: list[dict[str, Any]], knees: list[dict[str, Any] | None]
             "acceptance_rate_high": row["high"],
             "speedup": None if row["tokens_per_second"] is None else row["tokens_per_second"] * plain,
         }
-        for row in _drawn(rows)
+        for line, row in _drawn(rows)
     ]
     best = knees[0]
     if best is None:
@@ -67,17 +93,17 @@ def _for_the_page(rows: list[dict[str, Any]], knees: list[dict[str, Any] | None]
     return {"points": points, "knee": {"kept": best["kept"], "reason": reason}}
 
 
-def _drawn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _drawn(rows: list[Row]) -> list[Drawn]:
     """As many lines as a reader can tell apart: of the training-free tails of a size the fastest, of the trained ones the last."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[tuple[object, ...], Drawn] = {}
     for row in rows:
         method = row["method"]
         free, trained = method.startswith("tail_free"), method in ("tail_trained", HEALED)
         line = "tail, training-free" if free else "tail, trained" if trained else method.replace("_", " ")
         key = (row["temperature"], row["top_p"], row["kept"], line)
-        slower = free and key in found and row["tokens_per_second"] <= found[key]["tokens_per_second"]
+        slower = free and key in found and (row["tokens_per_second"] or 0) <= (found[key].row["tokens_per_second"] or 0)
         if method != "rdk_exact" and not slower:
-            found[key] = row | {"line": line}
+            found[key] = Drawn(line, row)
     return list(found.values())
 
 
@@ -93,11 +119,12 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
             span, f"{row['head_share']:.0%}", f"{row['d_milliseconds']:.2f}", speed,
         )  # fmt: skip
     console.print(table)
-    console.print("* predicted from the acceptance and this machine's forwards of both models", highlight=False)
+    say(console, "* predicted from the acceptance and this machine's forwards of both models")
     for best in filter(None, found["knees"]):
-        console.print(
-            f"T = {best['temperature']:g}: keep {best['kept']:,} tokens ({best['kept_share']:.0%}), {best['method'].replace('_', ' ')}: "
+        say(
+            console,
+            f"T = {best['temperature']:g}: keep {best['kept']:,} tokens ({best['kept_share']:.0%}), "
+            f"{best['method'].replace('_', ' ')}: "
             f"the smallest head within 1 % of the most tokens per second (prune.size={best['kept']})",
-            highlight=False,
         )
-    console.print(f"curve: {(directory / TABLE).resolve()}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"curve: {(directory / TABLE).resolve()}", whole=True)

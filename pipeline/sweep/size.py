@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from drafters.affinity.kernels import covariance, softmax_kernel
-from drafters.affinity.prior import AffinityPrior, Statistics, cooccurrence_prior, mean_prior
+from drafters.affinity.prior import AffinityPrior, Statistics, candidate_priors
 from drafters.affinity.share_fit import ShareFit
 from drafters.models.forms import pruned_form, tail_form
 from drafters.models.tail import Moments, Tail, factorise
@@ -18,7 +17,7 @@ from drafters.probs import Sampling, warp
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
 from drafters.vocab.alignment import VocabMap, identity, restrict
-from pipeline.fit.tail_cover import likeliest, named
+from pipeline.fit.tail_fit import likeliest, named
 
 SCALES = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0)  # of a prior's shares
 HEALED = "tail_distilled"  # the method of a drafter whose head and norms were trained together with its tail
@@ -61,15 +60,7 @@ class Size:
         """Priors, the paper's kernels where D V fp32 fits into `kernel_bytes`, and training-free tails: (rank, share covered)."""
         if self.whole:
             return
-        found = {
-            "mean": mean_prior(self.statistics, self.vocab),
-            "cooccurrence": cooccurrence_prior(self.statistics, self.vocab, 1, neighbours),
-        }
-        self.priors = {
-            name: AffinityPrior(prior.index, prior.weight, torch.ones_like(prior.share))
-            for name, prior in found.items()
-            if prior is not None
-        }
+        self.priors = candidate_priors(self.statistics, self.vocab, 1, neighbours)
         if 4 * len(self.kept) * self.vocabulary * len(TAUS) <= kernel_bytes:
             omega = covariance(laws, self.kept)
             self.kernels = {tau: softmax_kernel(omega, tau) for tau in TAUS}

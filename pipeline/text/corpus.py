@@ -14,8 +14,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-
 from drafters.vocab.counting.tally import well_formed
 from eval.suites.dataset_rows import SUFFIXES, DataError, Row, column, data_files, hub_rows, local_rows, require_pinned
 from pipeline.errors import ConfigError
@@ -49,22 +47,17 @@ class CorpusConfig:
     domain: str | None = None  # column; null: one domain
 
 
-def corpus_config(cfg: DictConfig) -> CorpusConfig:
-    """The corpus of a composed configuration.
+def corpus_config(values: Mapping[str, Any]) -> CorpusConfig:
+    """A corpus from the values of its file in conf/corpus.
 
     Raises:
-        ConfigError: no corpus, an unknown setting or choice, or a corpus without a place.
+        ConfigError: an unknown setting or choice, or a corpus without a place.
     """
-    if cfg.get("corpus") is None:
-        raise ConfigError("no corpus: choose one of conf/corpus, e.g. corpus=pycode")
-    values = OmegaConf.to_container(cfg.corpus, resolve=True, throw_on_missing=True)
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"corpus={cfg.corpus!s}: expected a mapping, i.e. a file of conf/corpus")
     known = [item.name for item in dataclasses.fields(CorpusConfig)]
-    for name in map(str, values):
+    for name in values:
         if name not in known:
             raise ConfigError(f"corpus.{name}: no such setting; {suggest(name, known)}")
-    corpus = CorpusConfig(**{str(name): value for name, value in values.items()})
+    corpus = CorpusConfig(**values)
     for name, value, choices in (("source", corpus.source, SOURCES), ("format", corpus.format, ("auto", *FORMATS))):
         if value not in choices:
             raise ConfigError(f"corpus.{name}={value}: {suggest(str(value), choices)}")
@@ -73,9 +66,9 @@ def corpus_config(cfg: DictConfig) -> CorpusConfig:
     return corpus
 
 
-def key_values(corpus: CorpusConfig) -> dict[str, Any]:
+def key_values(corpus: CorpusConfig) -> dict[str, object]:
     """What a stage's content key needs to know of the corpus besides `external`."""
-    values = dataclasses.asdict(corpus) | {"path": None}  # its content counts, not its place
+    values: dict[str, object] = dataclasses.asdict(corpus) | {"path": None}  # its content counts, not its place
     if _is_python_source(corpus):
         values["content"] = [python_source.fingerprint(split) for split in ("train", "calibration")]
     return values

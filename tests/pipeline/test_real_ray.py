@@ -39,7 +39,7 @@ def ray():
 
 def test_the_work_of_a_killed_process_is_done_again(ray, tmp_path):
     grave = tmp_path / "grave"
-    found = sorted(ray_workers.results(ray, Mortal, (str(grave),), range(8), 2))
+    found = sorted(ray_workers.results(ray_workers.Crew(None, 2, 0.0, None), Mortal, (str(grave),), range(8)))
     assert grave.exists()
     assert found == [(number, 2 * number) for number in range(8)]
 

@@ -17,26 +17,26 @@ from eval.costs.forwards import Costs, drafter_forward, measure_costs
 from eval.costs.stop_decisions import decision_seconds
 from eval.stop.replay import Prices
 from pipeline.disco.setup import Opened
-from pipeline.runner.stage import Advance, Context
+from pipeline.runner.stage import Advance, Workspace
 
 PASSES = 10  # over all forwards to time: each pass is short, so that one clock speed applies to all that it compares
 TURNS = 5  # of timing decisions and drafter forwards
 
 
-def measure_prices(context: Context, opened: Opened, model: StopModel) -> Prices:
-    """Measured costs; a resumed run keeps those it began with."""
-    part, settings = context.out / ".part-prices.json", context.cfg.train_disco
+def measure_prices(work: Workspace, opened: Opened, model: StopModel, longest: int, runs: int) -> Prices:
+    """Measured costs of rounds of up to ``longest`` drafts; a resumed run keeps those it began with."""
+    part = work.out / ".part-prices.json"
     if not part.exists():
-        ids, lengths = torch.arange(2, 130) % opened.models.vocabulary, range(1, settings.max_length + 2)
-        each = max(1, settings.cost_runs // PASSES)
-        with context.progress("Timing forwards and decisions", PASSES + TURNS) as bar:
+        ids, lengths = torch.arange(2, 130) % opened.models.vocabulary, range(1, longest + 2)
+        each = max(1, runs // PASSES)
+        with work.progress("Timing forwards and decisions", PASSES + TURNS) as bar:
             passes = []
             for _ in range(PASSES):
                 passes.append(measure_costs({"drafter": opened.pair}, ids, lengths, each))
                 bar.advance()
             target, drafter = at_one_pace(passes, "drafter")
             stop = build("cost_aware", {"c": 0.1, "rate": 1.5, "first": 0.7}, trained=model)
-            share = _share(opened, stop, ids, settings.cost_runs, bar.advance)
+            share = _share(opened, stop, ids, runs, bar.advance)
         found = {
             "target": {str(n): seconds for n, seconds in target.items()},
             "drafter": drafter,

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -69,14 +68,14 @@ def run_trials(
 
 def summary(
     records: Sequence[Record], prices: Prices, policies: Mapping[float, Mapping[str, StopPolicy]]
-) -> list[dict[str, Any]]:
+) -> list[Mapping[str, object]]:
     """Per temperature and policy, plain decoding (policy null) first: what `eval.stop.policy_comparison.measured`
     says, and the speed-up by clock.
 
     That is the median of the prompts' own speed-ups: on one prompt all policies run within seconds of each other, and a machine
     that is disturbed for some seconds disturbs few of them.
     """
-    found = []
+    found: list[Mapping[str, object]] = []
     for temperature, named in policies.items():
         here = [record for record in records if record.configuration.temperature == temperature]
         by_name = {name: [r for r in here if r.configuration.stop == name] for name in (None, *named)}

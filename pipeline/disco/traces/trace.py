@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from drafters.engine.decode import autoregressive
@@ -32,6 +31,7 @@ from eval.suites.suite import SuiteConfig
 from pipeline.disco.setup import Opened
 from pipeline.disco.traces import trace_prompts
 
+BATCH = 16  # prompts of a suite decoded together
 LABEL_SEED = 1  # added to the seed: these coins must not be those that drew the text
 
 
@@ -111,17 +111,16 @@ def traced(
 
 
 def traced_suite(
-    opened: Opened, cfg: DictConfig, suite: SuiteConfig, temperature: float, batch: int = 16
+    opened: Opened, suite: SuiteConfig, prompts: int, sampling: Sampling, seed: int, max_new_tokens: int
 ) -> list[Trace]:
-    """Traces of a suite's first `train_disco.suite_prompts` prompts."""
+    """Traces of a suite's first prompts."""
     tokenizer = opened.models.target_tokenizer
-    chosen = suites.load(suite, tokenizer, cfg.train_disco.suite_prompts, cfg.seed)
-    room = trace_prompts.room(cfg, opened.models.context_lengths, opened.pair.expansion)
+    chosen = suites.load(suite, tokenizer, prompts, seed)
+    room = trace_prompts.room(max_new_tokens, opened.models.context_lengths, opened.pair.expansion)
     ids = [suites.encode(prompt, tokenizer, room) for prompt in chosen]
-    sampling = Sampling(temperature, cfg.package.top_k, cfg.package.top_p)
     found: list[Trace] = []
-    for start in range(0, len(ids), batch):
-        some = ids[start : start + batch]
+    for start in range(0, len(ids), BATCH):
+        some = ids[start : start + BATCH]
         numbers = range(start, start + len(some))
-        found += traced(opened.pair, opened.sampler, some, numbers, sampling, cfg.seed, cfg.traces.max_new_tokens)
+        found += traced(opened.pair, opened.sampler, some, numbers, sampling, seed, max_new_tokens)
     return found

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ def write_shard(path: Path, requests: Sequence[Request]) -> None:
         writer.finalize()
 
 
-def _columns(item: Request) -> dict[str, Any]:
+def _columns(item: Request) -> dict[str, object]:
     """One request as columns of n rows."""
     trace, n = item.trace, len(item.trace.accepted)
     constant = {"request": item.number, "group": item.group, "split": item.split, "temperature": item.temperature}

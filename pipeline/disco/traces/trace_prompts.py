@@ -7,20 +7,17 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.io.paths import REPOSITORY
 from eval.suites import suite as suites
+from eval.suites.suite import SuiteConfig
 from pipeline.errors import ConfigError
-from pipeline.runner.discovery import suggest
 from pipeline.text import corpus
+from pipeline.text.corpus import CorpusConfig
 
-CONF = REPOSITORY / "conf"
 SPLITS = ("train", "validation", "test")
 CHARACTERS_PER_TOKEN = 8  # more than any text has
 
@@ -33,25 +30,38 @@ class Prompt:
     ids: Tensor  # int64 (n,)
 
 
-def prompts(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, room: int | None) -> list[Prompt]:
-    """The prompts of `cfg.traces`, at most `room` tokens each. Raises ConfigError where there are none."""
-    settings = cfg.traces
-    if settings.prompts == "suite":
-        chosen = suites.load(suite_values(cfg), tokenizer, seed=cfg.seed)
-        found = [Prompt(prompt.id, suites.encode(prompt, tokenizer, room)) for prompt in chosen[: settings.requests]]
+@dataclass(frozen=True)
+class Pieces:
+    """Which prompts are taken of a text."""
+
+    requests: int  # at most
+    prefix_tokens: int  # of a piece of a document
+    per_document: int  # pieces
+
+
+def prompts(
+    source: SuiteConfig | CorpusConfig, pieces: Pieces, tokenizer: PreTrainedTokenizerBase, room: int | None, seed: int
+) -> list[Prompt]:
+    """The prompts of a suite, or pieces of a corpus, at most `room` tokens each. Raises ConfigError where there are none."""
+    if isinstance(source, SuiteConfig):
+        chosen = suites.load(source, tokenizer, seed=seed)[: pieces.requests]
+        found = [Prompt(prompt.id, suites.encode(prompt, tokenizer, room)) for prompt in chosen]
     else:
-        length = settings.prefix_tokens if room is None else min(settings.prefix_tokens, room)
-        found = list(islice(_windows(cfg, tokenizer, length), settings.requests))
+        length = pieces.prefix_tokens if room is None else min(pieces.prefix_tokens, room)
+        found = list(islice(_windows(source, tokenizer, length, pieces.per_document), pieces.requests))
     if not found:
-        raise ConfigError(f"traces.prompts={settings.prompts}: no prompts; choose another corpus or suite")
+        kind = "suite" if isinstance(source, SuiteConfig) else "corpus"
+        raise ConfigError(f"traces.prompts={kind}: no prompts; choose another corpus or suite")
     return found
 
 
-def _windows(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[Prompt]:
+def _windows(
+    source: CorpusConfig, tokenizer: PreTrainedTokenizerBase, length: int, per_document: int
+) -> Iterator[Prompt]:
     """Pieces of held-out documents, which no prior and no drafter was fitted to, each from the beginning of a line."""
-    for document in corpus.documents(corpus.corpus_config(cfg), "heldout"):
+    for document in corpus.documents(source, "heldout"):
         digest = hashlib.sha256(document.text.encode()).digest()
-        for number in range(cfg.traces.per_document):
+        for number in range(per_document):
             place = int.from_bytes(digest[4 * number : 4 * number + 4], "big") % max(1, len(document.text))
             line = document.text.rfind("\n", 0, place) + 1
             ids = tokenizer.encode(document.text[line : line + CHARACTERS_PER_TOKEN * length])[:length]
@@ -84,34 +94,7 @@ def split_hashes(parts: dict[str, str]) -> dict[str, str]:
     }
 
 
-def suite_values(cfg: DictConfig) -> dict[str, Any]:
-    """The composed suite as a plain mapping. Raises ConfigError without one."""
-    if cfg.get("suite") is None:
-        raise ConfigError("no suite: choose one of conf/suite, e.g. suite=pycode")
-    values: Any = OmegaConf.to_container(cfg.suite, resolve=True, throw_on_missing=True)
-    return {str(name): value for name, value in values.items()}
-
-
-def suite_external(cfg: DictConfig) -> dict[str, str]:
-    """Where the suite's rows come from, for `Stage.external`."""
-    suite = suites.suite_config(suite_values(cfg))
-    if suite.path is None:
-        return {"suite": f"{suite.hub}@{suite.revision}"}
-    embedded = suites.EMBEDDED / suite.path
-    return {"suite": str(embedded if embedded.is_file() else suite.path)}
-
-
-def named_suite(name: str, path: str | None) -> suites.SuiteConfig:
-    """A file of conf/suite, its rows from `path` where one is given. Raises ConfigError for an unknown name."""
-    folder = CONF / "suite"
-    if not (folder / f"{name}.yaml").is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
-        raise ConfigError(f"train_disco.suites.{name}: no such suite; {suggest(name, known)}")
-    values: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
-    return suites.suite_config(values | ({"path": path} if path else {}))
-
-
-def room(cfg: DictConfig, contexts: tuple[int | None, int | None], expansion: int) -> int | None:
+def room(max_new_tokens: int, contexts: tuple[int | None, int | None], expansion: int) -> int | None:
     """Tokens that a prompt may have in both models; None: no limit. Raises ConfigError where none are left.
 
     `expansion`: most drafter tokens that one target token is fed as.
@@ -120,9 +103,9 @@ def room(cfg: DictConfig, contexts: tuple[int | None, int | None], expansion: in
     limits = [limit for limit in (target, drafter and drafter // expansion) if limit is not None]
     if not limits:
         return None
-    if (left := min(limits) - cfg.traces.max_new_tokens) < 1:
+    if (left := min(limits) - max_new_tokens) < 1:
         raise ConfigError(
-            f"traces.max_new_tokens={cfg.traces.max_new_tokens}: the smaller context holds {min(limits)} tokens of the target, "
+            f"traces.max_new_tokens={max_new_tokens}: the smaller context holds {min(limits)} tokens of the target, "
             f"prompt included; set it below {min(limits)}"
         )
     return left

@@ -3,7 +3,6 @@
 import io
 
 import pytest
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from pipeline.cluster import slurm
@@ -18,7 +17,7 @@ def run(tmp_path, monkeypatch, code: str) -> str:
     monkeypatch.setattr(slurm, "PAUSE", 0.1)
     real = slurm.Command
     monkeypatch.setattr(slurm, "Command", lambda command, folder: real([command[0], "-c", code, *command[3:]], folder))
-    slurm.run_there(["stage=count"], OmegaConf.create(HARDWARE), tmp_path, Console(file=said, width=200))
+    slurm.run_there(["stage=count"], *HARDWARE.values(), tmp_path, Console(file=said, width=200))
     return said.getvalue()
 
 
@@ -39,12 +38,12 @@ def test_the_job_is_given_the_same_command_without_its_hardware():
 
 
 def test_no_slurm_here(tmp_path):
-    hardware = OmegaConf.create({"inside": "node", "slurm": {"cluster": "slurm"}})
+
     with pytest.raises(PipelineError, match=r"no job was submitted: .*sbatch"):
-        slurm.run_there([], hardware, tmp_path, Console(file=io.StringIO()))
+        slurm.run_there([], "node", {"cluster": "slurm"}, tmp_path, Console(file=io.StringIO()))
 
 
 def test_no_submitit(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(PipelineError, match=r"pip install 'drafters\[slurm\]'"):
-        slurm.run_there([], OmegaConf.create(HARDWARE), tmp_path, Console(file=io.StringIO()))
+        slurm.run_there([], *HARDWARE.values(), tmp_path, Console(file=io.StringIO()))

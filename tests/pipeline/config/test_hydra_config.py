@@ -9,8 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline import __main__ as cli
-from pipeline.config.hydra_config import load
-from pipeline.config.setting_checks import check, unknown_settings
+from pipeline.config.hydra_config import check, load, unknown_settings
 from pipeline.errors import PipelineError, redact
 from pipeline.runner.discovery import stage_names, suggest
 from pipeline.tracking import loggers
@@ -173,8 +172,7 @@ def test_suggestions() -> None:
 
 @pytest.mark.parametrize(("mode", "count"), [("disabled", 1), ("offline", 2)])
 def test_tracking_writes_csv_always_and_wandb_on_request(tmp_path: Path, mode: str, count: int) -> None:
-    cfg = load(["stage=pretrain", f"tracking.wandb={mode}", f"runs_dir={tmp_path}"])
-    found = loggers(cfg, tmp_path / "out", "toy")
+    found = loggers("toy", tmp_path / "out", mode=mode, project="drafters", runs=tmp_path)
     assert len(found) == count
     found[0].log_metrics({"loss": 1.5}, step=0)
     found[0].save()

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.disco.calibration import curves, expected_calibration_error
+from pipeline.disco.stop_model import curves, expected_calibration_error
 
 
 @pytest.fixture(scope="module")

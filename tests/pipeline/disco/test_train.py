@@ -13,8 +13,7 @@ from omegaconf import OmegaConf
 
 from drafters.stop.classifier import Classifier
 from drafters.stop.features import NAMES
-from pipeline.disco.calibration import expected_calibration_error, platt
-from pipeline.disco.stop_model import component, with_parameters
+from pipeline.disco.stop_model import component, expected_calibration_error, platt, with_parameters
 from pipeline.disco.traces.trace_rows import Rows
 from pipeline.disco.train import LAST, fit
 
@@ -99,7 +98,7 @@ import json, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {here!r}]
 from test_train import train, rows
-from pipeline.disco.classifier_module import loss_of
+from pipeline.disco.train import loss_of
 if __name__ == "__main__":
     module = train(Path({folder!r}), devices=2, epochs=3)
     test = rows(2000, 5)
@@ -109,7 +108,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow("three processes that import torch and lightning, 20 s")
 def test_two_processes_learn_what_one_learns(tmp_path):
-    from pipeline.disco.classifier_module import loss_of
+    from pipeline.disco.train import loss_of
 
     test = rows(2000, 5)
     alone = float(loss_of(train(tmp_path / "one", epochs=3)(test.features), test.label, test.known))

@@ -5,10 +5,10 @@ import types
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from drafters.affinity.prior import AffinityPrior
+from drafters.probs import Sampling
 from drafters.vocab.alignment import identity, restrict
 from eval.run.configurations import Drafter
 from eval.run.records import PACKAGE, UNPRUNED
@@ -16,7 +16,7 @@ from pipeline.evaluate.held_out import figures, sentences
 from pipeline.fit.text_and_models import keep_test
 
 VOCABULARY, KEPT = 24, torch.tensor([0, 2, 3, 5, 8, 13, 21])
-CFG = OmegaConf.create({"package": {"temperature": 1.0, "top_k": 0, "top_p": 1.0}})
+SERVED = Sampling(1.0)
 
 
 def llama(seed):
@@ -94,7 +94,7 @@ def inputs(windows, tmp_path):
 
 
 def test_the_package_gives_the_stages_figures_again(inputs):
-    found = figures(CFG, bench(prior(7)), inputs)
+    found = figures(SERVED, bench(prior(7)), inputs)
     assert [(item.stage, item.law) for item in found] == [
         ("affinity", "tli"), ("affinity", "rdk"), ("tail", "unpruned"), ("tail", "tli"),
     ]  # fmt: skip
@@ -106,7 +106,7 @@ def test_the_package_gives_the_stages_figures_again(inputs):
 
 
 def test_another_prior_than_the_one_that_was_measured_is_told(inputs):
-    _, off = sentences(figures(CFG, bench(prior(9)), inputs))
+    _, off = sentences(figures(SERVED, bench(prior(9)), inputs))
     assert len(off) == 1
     assert "stage affinity measured" in off[0]
     assert "for rdk" in off[0]
@@ -117,11 +117,11 @@ def test_a_figure_that_is_off_in_the_third_digit_is_told(inputs):
     report = json.loads(path.read_text())
     report["acceptance"]["full"]["mean"] += 0.001
     path.write_text(json.dumps(report))
-    _, off = sentences(figures(CFG, bench(prior(7)), inputs))
+    _, off = sentences(figures(SERVED, bench(prior(7)), inputs))
     assert [text.startswith("stage tail measured") for text in off] == [True]
 
 
 def test_stages_that_measured_nothing_say_nothing(tmp_path):
     (tmp_path / "affinity").mkdir()
-    assert figures(CFG, bench(None), {"affinity": tmp_path / "affinity"}) == []
+    assert figures(SERVED, bench(None), {"affinity": tmp_path / "affinity"}) == []
     assert sentences([]) == ([], [])

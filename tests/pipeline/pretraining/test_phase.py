@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.pretraining.models import Shape, build
 from pipeline.pretraining import module
+from pipeline.pretraining.models import Shape, build
 from pipeline.pretraining.module import Schedule, budget_seconds, distillation_loss
 from pipeline.pretraining.phase import train
 

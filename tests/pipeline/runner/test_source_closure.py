@@ -113,3 +113,9 @@ def test_the_runner_is_outside_every_real_stage() -> None:
     assert not PLUMBING & set(found)
     assert "pipeline.runner.runner" not in found
     assert all(locate(name, REPOSITORY) for name in PLUMBING)
+
+
+def test_settings_that_stages_share_do_not_tie_their_keys_together() -> None:
+    """Who reads a suite or a cluster's settings in the same module must not lose what prune made when a server changes."""
+    found = closure("pipeline.stages.prune")
+    assert not [name for name in found if name.startswith(("drafters.distributed", "eval.", "pipeline.text"))]

@@ -20,8 +20,7 @@ from eval.report.schema import Prices, Report, required
 from eval.run.records import parse
 from pipeline.config.hydra_config import load
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluate import cells, setup, text_expectations
-from pipeline.evaluate.verdict import verdict_run
+from pipeline.evaluate import cells, setup, text_expectations, verdict_run
 from pipeline.runner.runner import Runner
 from pipeline.stages import eval as stage
 

@@ -21,6 +21,7 @@ from drafters.package.recommendation.recommended_json import (
 )
 from drafters.package.writer import folder_revision
 from drafters.package_error import PackageError
+from pipeline.config.settings import pair_of
 from pipeline.runner.stage import Context
 from pipeline.stages import export as stage
 
@@ -51,9 +52,9 @@ def test_a_map_needs_no_drafter_and_names_its_folder(tmp_path):
 def test_rows_come_from_no_other_drafter(tmp_path):
     with pytest.raises(PackageError, match=r"drafter\.revision.*Set pair\.drafter"):
         stage.run(context(tmp_path, "transformers"))
-    model = stage.original(context(tmp_path, "transformers").cfg, folder_revision(DRAFTER))
+    model = stage.original(pair_of(context(tmp_path, "transformers").cfg), folder_revision(DRAFTER))
     assert model.config.vocab_size == 4096
-    assert stage.original(context(tmp_path, "transformers").cfg, None) is not None
+    assert stage.original(pair_of(context(tmp_path, "transformers").cfg), None) is not None
 
 
 def test_what_is_impossible_is_refused_before_anything_runs(tmp_path):

@@ -16,12 +16,13 @@ from drafters.samplers.proposal.tli import TLI
 from drafters.vocab.alignment import identity, restrict
 from eval.report.sources import further
 from pipeline.config import hydra_config
+from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
 from pipeline.fit import trainer
-from pipeline.fit.early_stopping import Best
 from pipeline.fit.text_and_models import open_reading
 from pipeline.runner.stage import Context
 from pipeline.stages import affinity, distill, package, sweep, tail
+from pipeline.stages.distill import Best
 from tests.data import DATA, needs
 
 TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
@@ -146,7 +147,7 @@ def test_the_prior_is_measured_as_it_will_be_drawn(cfg, inputs, tmp_path):
     assert report["prior"] is not None
     assert report["gain"] > 0
     assert "on unseen text" in said
-    reading = open_reading(settings, settings.affinity, inputs)
+    reading = open_reading(source_of(Context(settings, inputs, tmp_path), "affinity"), settings.affinity)
     prior = affinity.AffinityPrior(**load_file(tmp_path / "out" / "affinity.safetensors"))
     sums = torch.zeros(3, dtype=torch.float64)
     with torch.inference_mode():

@@ -96,7 +96,7 @@ def test_prompts_of_a_suite(tmp_path, corpus_file):
 
 
 def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_file):
-    made, seen = context(tmp_path / "out", corpus_file, shard_size=4), []
+    made, seen = context(tmp_path / "out", corpus_file), []
 
     def decode(batch, requests):
         seen.append(list(requests))
@@ -105,10 +105,10 @@ def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_fi
     prompts = [torch.tensor([7] * (i + 1)) for i in range(7)]
 
     def make(work, done):
-        for index, (chosen, requests) in reversed(list(enumerate(work))):  # they may come in any order
-            yield index, target.shard(decode, chosen, requests, 3, done)
+        for index, piece in reversed(list(enumerate(work))):  # they may come in any order
+            yield index, target.shard(decode, piece, 3, done)
 
-    write_shards(made, prompts, make)
+    write_shards(made, prompts, 4, make)
     assert seen == [[4, 5, 6], [0, 1, 2], [3]]
     read = list(generations.read(made.out))
     assert [prompt.tolist() for prompt, _ in read] == [prompt.tolist() for prompt in prompts]

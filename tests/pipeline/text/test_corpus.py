@@ -9,9 +9,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from eval.suites.dataset_rows import DataError
+from pipeline.config.settings import corpus_of
 from pipeline.errors import ConfigError
 from pipeline.text import corpus, python_source
-from pipeline.text.corpus import both, corpus_config, documents, external, is_heldout, key_values, size_hint
+from pipeline.text.corpus import both, documents, external, is_heldout, key_values, size_hint
 from pipeline.text.python_source import Document
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,7 +20,7 @@ ROWS = [{"text": f"document {i}", "lang": "ab"[i % 2]} for i in range(100)]
 
 
 def config(**values):
-    return corpus_config(OmegaConf.create({"corpus": {"name": "mine", "source": "local"} | values}))
+    return corpus_of(OmegaConf.create({"corpus": {"name": "mine", "source": "local"} | values}))
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_configuration_errors(values, message):
     with pytest.raises(ConfigError, match=message):
         config(**values)
     with pytest.raises(ConfigError, match="choose one of conf/corpus"):
-        corpus_config(OmegaConf.create({"corpus": None}))
+        corpus_of(OmegaConf.create({"corpus": None}))
 
 
 def test_hub_that_cannot_be_reached_names_the_local_way(monkeypatch):
@@ -159,4 +160,4 @@ def test_what_enters_the_content_key(tmp_path, monkeypatch):
 def test_every_preset_is_valid(path):
     values = yaml.safe_load(path.read_text())
     assert values["name"] == path.stem
-    corpus_config(OmegaConf.create({"corpus": values | {"path": "FILE"}}))
+    corpus_of(OmegaConf.create({"corpus": values | {"path": "FILE"}}))

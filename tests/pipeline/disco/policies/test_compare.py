@@ -9,8 +9,8 @@ import torch
 from drafters.stop.features import NAMES
 from eval.stop.policy_comparison import best_static, oracle
 from eval.stop.replay import Prices, Trace
-from pipeline.disco.policies import known_laws_bound as module
-from pipeline.disco.policies.known_laws_bound import informed
+from pipeline.disco.policies import compare as module
+from pipeline.disco.policies.compare import informed
 
 PRICES = Prices({1: 1.0, 2: 1.0, 5: 1.0}, drafter=0.15, stop=0.01)
 

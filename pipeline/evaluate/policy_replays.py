@@ -19,13 +19,10 @@ from eval.verdict.candidates import Candidate
 from eval.verdict.policy_candidates import stopped
 from eval.verdict.prediction import Overheads
 from pipeline.disco.traces.trace import forced, trace
-from pipeline.evaluate import stop_settings
 from pipeline.evaluate.setup import Bench
-from pipeline.runner.stage import Context
 
 
 def by_policies(
-    context: Context,
     bench: Bench,
     tasks: Sequence[Task],
     heat: float,
@@ -37,11 +34,11 @@ def by_policies(
 
     Replayed on the first prompts, as many as are decoded together.
     """
-    policies, base = _policies(context, bench, heat), next(filter(_plain, ranked), None)
+    policies, base = _policies(bench, heat), next(filter(_plain, ranked), None)
     if not policies or base is None or bench.warps.draft is not None:
         return []
-    pair, runs = base.drafter.pair, context.cfg.eval.cost_runs
-    traces = _traces(context, bench, base, tasks[:BATCH], heat)
+    pair, runs = base.drafter.pair, bench.asked.settings.cost_runs
+    traces = _traces(bench, base, tasks[:BATCH], heat)
     before = _drafting(pair, tasks[0])
     found = []
     for name, policy in policies.items():
@@ -56,10 +53,10 @@ def _plain(item: Candidate) -> bool:
     return item.drafter.name == PACKAGE and rejects
 
 
-def _policies(context: Context, bench: Bench, heat: float) -> dict[str, StopPolicy]:
+def _policies(bench: Bench, heat: float) -> dict[str, StopPolicy]:
     """By their names in the catalog and with its defaults: that is what a recommendation can say."""
     trained = bench.package.stop
-    asked = [options["name"] for options in stop_settings.files(context.cfg).values()] if context.cfg.eval.stops else []
+    asked = [options["name"] for options in bench.asked.stops.values()] if bench.asked.settings.stops else []
     found = {}
     for name in dict.fromkeys([*asked, *(TRAINED if trained is not None else ())]):
         try:
@@ -71,9 +68,9 @@ def _policies(context: Context, bench: Bench, heat: float) -> dict[str, StopPoli
     return found
 
 
-def _traces(context: Context, bench: Bench, base: Candidate, tasks: Sequence[Task], heat: float) -> list[Trace]:
-    pair, seed = base.drafter.pair, context.cfg.seed
-    limits = bench.warps.limits(heat, context.cfg.eval.max_new_tokens)
+def _traces(bench: Bench, base: Candidate, tasks: Sequence[Task], heat: float) -> list[Trace]:
+    pair, seed = base.drafter.pair, bench.asked.seed
+    limits = bench.warps.limits(heat, bench.asked.settings.max_new_tokens)
     ids, numbers = [task.ids for task in tasks], [task.number for task in tasks]
     return [
         trace(

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from drafters.engine.decode import autoregressive
 from drafters.io.atomic import write_atomic
-from drafters.io.manifest import Manifest
 from drafters.package.recommendation.choices import Choice, Recommendation, Target
 from drafters.samplers.draft import StringProposal
 from eval.costs.forwards import Costs
@@ -23,12 +20,13 @@ from eval.run.configurations import Contender
 from eval.run.records import AUTOREGRESSIVE, Configuration, Record, parse
 from eval.run.trials import Task
 from eval.verdict.candidates import Candidate, candidates, contender, shortlist
-from eval.verdict.prediction import Overheads, Timed, Work, fit_overheads, overrun, timed, work
+from eval.verdict.prediction import Overheads, Timed, Work, fit_overheads, overrun, timed
+from eval.verdict.prediction import work as work_of
 from eval.verdict.verdict import Confirmed, confirm, surprises, verdict
+from pipeline.evaluate.policy_replays import by_policies
 from pipeline.evaluate.setup import Bench
 from pipeline.evaluate.text_expectations import LONGEST, Common
-from pipeline.evaluate.verdict.policy_replays import by_policies
-from pipeline.runner.stage import Context
+from pipeline.runner.stage import Workspace
 
 CONFIRMED = 3  # candidates that run by the clock
 MOST = 1.25  # of whole runs' seconds that their forwards' prices may add up to: what prices change within minutes
@@ -60,7 +58,7 @@ def split(tasks: Sequence[Task], wanted: int) -> tuple[list[Task], list[Task]]:
 
 
 def judge(
-    context: Context,
+    work: Workspace,
     bench: Bench,
     common: Mapping[float, Common],
     costs: Costs,
@@ -80,10 +78,10 @@ def judge(
         if not ranked:
             continue
         texts = [task for task in bench.tasks if task.id in found.prompts]
-        ranked += by_policies(context, bench, texts, heat, ranked, costs, extra)
+        ranked += by_policies(bench, texts, heat, ranked, costs, extra)
         ranked.sort(key=lambda item: -item.predicted.ratio)
         chosen = shortlist(ranked, CONFIRMED)
-        confirmed = _by_the_clock(context, bench, heat, chosen, unseen)
+        confirmed = _by_the_clock(work, bench, heat, chosen, unseen)
         said += surprises(confirmed)
         choices.append(verdict(confirmed, ranked, bench.warps.plain(heat), costs))
     return Judged(tuple(choices), extra, overrun(runs), said)
@@ -124,7 +122,7 @@ def _seen(common: Mapping[float, Common], unseen: Sequence[Task]) -> list[str]:
 def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
     """The work of samplers that draft tokens at a constant length: costs of a policy's decisions must stay apart."""
     return {
-        item.configuration: work(item.sampler, item.stop.max_length)
+        item.configuration: work_of(item.sampler, item.stop.max_length)
         for item in contenders
         if item.sampler is not None
         and item.stop is not None
@@ -134,22 +132,22 @@ def _works(contenders: Sequence[Contender]) -> dict[object, Work]:
 
 
 def _by_the_clock(
-    context: Context, bench: Bench, heat: float, chosen: Sequence[Candidate], tasks: Sequence[Task]
+    work: Workspace, bench: Bench, heat: float, chosen: Sequence[Candidate], tasks: Sequence[Task]
 ) -> list[Confirmed]:
     """The candidates and plain decoding in turns on every prompt, as many as fit into eval.confirm_minutes."""
     plain = Contender(
         Configuration(None, None, AUTOREGRESSIVE, None, heat, None), partial(autoregressive, bench.drafters[0].pair)
     )
     every = [plain, *map(contender, chosen)]
-    harness = bench.harness(context.cfg, every)
+    harness = bench.harness(every)
     records: list[Record] = []
     warm = False
-    begin, limit = time.monotonic(), 60 * context.cfg.eval.confirm_minutes
-    with context.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every)) as bar:
+    begin, limit = time.monotonic(), 60 * bench.asked.settings.confirm_minutes
+    with work.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every)) as bar:
         for number, task in enumerate(tasks):
             if number >= FEWEST and time.monotonic() - begin > limit:
                 break
-            part = context.out / f".part-confirm-{heat:g}-{task.number:06d}.jsonl"
+            part = work.out / f".part-confirm-{heat:g}-{task.number:06d}.jsonl"
             found = _read(part, {item.configuration for item in every})
             if found is None:
                 if not warm:
@@ -171,16 +169,14 @@ def _read(part: Path, names: set[Configuration]) -> list[Record] | None:
     return found if {item.configuration for item in found} == names else None
 
 
-def recommendation(
-    cfg: DictConfig, bench: Bench, manifest: Manifest, judged: Judged, device: str, dtype: str, threads: int
-) -> Recommendation:
+def recommendation(bench: Bench, judged: Judged, device: str, dtype: str, threads: int) -> Recommendation:
     """The content of ``recommended.json``: choices, and what they were measured with."""
     target = bench.package.description["target"]
     return Recommendation(
-        package=manifest.content,
+        package=bench.package.manifest.content,
         target=Target(target["id"], target["revision"]),
-        pair=cfg.pair.name,
-        suite=cfg.suite.name,
+        pair=bench.asked.pair["name"],
+        suite=bench.asked.suite.name,
         device=device,
         dtype=dtype,
         threads=threads,

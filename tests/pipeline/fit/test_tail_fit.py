@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.fit.tail_cover import likeliest, named
+from pipeline.fit.tail_fit import likeliest, named
 
 IDS = torch.tensor([1, 3, 4, 6, 7])
 MASS = torch.tensor([9.0, 0.2, 9.0, 0.5, 0.1, 9.0, 0.2, 0.3])  # of kept ones, too: they do not count

@@ -3,8 +3,8 @@
 import dataclasses
 
 from eval.run.configurations import Drafter
-from pipeline.evaluate.verdict.few_rows import few
-from tests.pipeline.evaluate.verdict.test_verdict_run import COSTS, common, row
+from pipeline.evaluate.few_rows import few
+from tests.pipeline.evaluate.test_verdict_run import COSTS, common, row
 
 
 def names(items):

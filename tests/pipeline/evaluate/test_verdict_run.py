@@ -1,7 +1,6 @@
 """Prompts kept back, the best tree, kept prices, swapped rows."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from eval.run.sampler_files import Preset
 from eval.run.trials import Task
 from eval.verdict.candidates import Entry
 from pipeline.evaluate import cells
+from pipeline.evaluate.few_rows import best_trees
 from pipeline.evaluate.text_expectations import Common
-from pipeline.evaluate.verdict.few_rows import best_trees
-from pipeline.evaluate.verdict.verdict_run import FEWEST, _disturbed, _seen, split
+from pipeline.evaluate.verdict_run import FEWEST, _disturbed, _seen, split
 
 COSTS = Costs(
     {n: Timing(1.0 + 0.1 * n, 1, 1, 1) for n in range(1, 20)}, {"package": Timing(0.1, 0.1, 0.1, 3)}, 128,
@@ -133,13 +132,13 @@ def test_swapped_rows_are_told():
 
 
 def test_prices_are_measured_once(tmp_path):
-    context, measured = types.SimpleNamespace(out=tmp_path), []
+    measured = []
 
     def measure():
         measured.append(1)
         return COSTS
 
-    assert cells.costs(context, measure) == cells.costs(context, measure) == COSTS
+    assert cells.costs(tmp_path, measure) == cells.costs(tmp_path, measure) == COSTS
     assert measured == [1]
 
 

@@ -1,0 +1,150 @@
+"""The settings that several stages read, as values: what is below a stage takes these, and no configuration.
+
+This module is plumbing and stays out of content keys, which hold the values: nothing here may decide anything else of what a stage writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from drafters.io.paths import REPOSITORY
+from drafters.models.pair import pair_settings
+from drafters.probs import Sampling
+from drafters.samplers.catalog import needs_prior
+from eval.suites.suite import SuiteConfig, suite_config
+from pipeline.cluster.ray_workers import Crew
+from pipeline.errors import ConfigError
+from pipeline.runner.discovery import suggest
+from pipeline.text.corpus import CorpusConfig, corpus_config
+
+CONF = REPOSITORY / "conf"
+Kind = TypeVar("Kind")
+
+
+@dataclass
+class PairConfig:
+    """A target and a drafter."""
+
+    name: str = MISSING
+    target: str = MISSING  # local folder, or "org/name" on the Hub
+    drafter: str = MISSING
+    target_revision: str | None = None  # 40 hex digits
+    drafter_revision: str | None = None
+    foreign: bool | None = None  # the two tokenizers differ; null: found out by comparing them
+
+
+@dataclass
+class TrackingConfig:
+    """Where metrics of a training go besides the CSV file that is always written."""
+
+    wandb: str = "disabled"  # disabled | offline | online
+    project: str = "drafters"
+
+
+@dataclass
+class HardwareConfig:
+    """Who does the work that many processes can share."""
+
+    backend: str = "local"  # local | ray | slurm
+    address: str | None = None  # of a running Ray cluster; null: Ray is started on this machine
+    # Of ray: processes with models of their own; null: as many as the GPUs allow, else one per machine
+    workers: int | None = None
+    gpus_per_worker: float = 0.0  # more than 1 for a target that is spread over several
+    inside: str = "node"  # of slurm: the file of conf/hardware that holds within the job
+    slurm: dict[str, Any] = field(default_factory=dict)  # what submitit's executor is given; null values are left out
+
+
+def read(part: DictConfig, kind: type[Kind]) -> Kind:
+    """Return a part of the configuration as an object of its dataclass, defaults where it says nothing."""
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), part))  # type: ignore[return-value]
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """Return a part of the configuration as plain containers. Raises as OmegaConf does for a value that is missing."""
+    values = OmegaConf.to_container(part, resolve=True, throw_on_missing=True)
+    return {str(name): value for name, value in values.items()}  # type: ignore[union-attr]
+
+
+def pair_of(cfg: DictConfig) -> Mapping[str, Any]:
+    """Return what `drafters.load_pair` and `open_checkpoint` are told of the pair. Raises as `pair_settings` does."""
+    return pair_settings(plain(cfg.pair))
+
+
+def drafter_inputs(cfg: DictConfig, *later: str) -> dict[str, str]:
+    """Return ``prune``, and in the role ``drafter`` the first of the ``later`` stages that is enabled: it wrote another drafter."""
+    enabled = (name for name in later if OmegaConf.select(cfg, f"{name}.enabled", default=False))
+    last = next(enabled, None)
+    return {"prune": "prune"} | ({} if last is None else {"drafter": last})
+
+
+def traced_sampler(cfg: DictConfig) -> str | None:
+    """Return the sampler whose drafts traces and train-disco look at; None: the plain one that fits."""
+    chosen = cfg.traces.sampler or cfg.package.sampler
+    return None if chosen is None else str(chosen)
+
+
+def traced_inputs(cfg: DictConfig) -> dict[str, str]:
+    """Return the inputs of traces and train-disco: a tail leaves the kept rows as they are, so that it is none of them."""
+    return drafter_inputs(cfg, "distill") | ({"affinity": "affinity"} if needs_prior(traced_sampler(cfg)) else {})
+
+
+def hardware_of(cfg: DictConfig) -> HardwareConfig:
+    """Return who shares the work: this process alone where the configuration does not say."""
+    part = cfg.get("hardware")
+    return HardwareConfig() if part is None else read(part, HardwareConfig)
+
+
+def crew_of(cfg: DictConfig) -> Crew:
+    """Return the processes of a Ray cluster that share the work."""
+    hardware, threads = hardware_of(cfg), cfg.get("threads")
+    return Crew(
+        hardware.address,
+        hardware.workers,
+        hardware.gpus_per_worker,
+        threads if isinstance(threads, int) else None,
+    )
+
+
+def served_sampling(cfg: DictConfig) -> Sampling:
+    """Return the sampling that the package is prepared for."""
+    return Sampling(cfg.package.temperature, cfg.package.top_k, cfg.package.top_p)
+
+
+def corpus_of(cfg: DictConfig) -> CorpusConfig:
+    """Return the corpus. Raises ConfigError for none, and as `pipeline.text.corpus.corpus_config` does."""
+    if cfg.get("corpus") is None:
+        raise ConfigError("no corpus: choose one of conf/corpus, e.g. corpus=pycode")
+    if not isinstance(cfg.corpus, DictConfig):
+        raise ConfigError(f"corpus={cfg.corpus!s}: expected a mapping, i.e. a file of conf/corpus")
+    return corpus_config(plain(cfg.corpus))
+
+
+def suite_of(cfg: DictConfig) -> SuiteConfig:
+    """Return the suite of prompts. Raises ConfigError for none, and DataError as `suite_config` does."""
+    if cfg.get("suite") is None:
+        raise ConfigError("no suite: choose one of conf/suite, e.g. suite=pycode")
+    return suite_config(plain(cfg.suite))
+
+
+def suite_key(suite: SuiteConfig) -> dict[str, object]:
+    """Return what a content key holds of a suite: its rows count by `suite_external`, not by their place."""
+    return dataclasses.asdict(suite) | {"path": None}
+
+
+def suite_external(suite: SuiteConfig) -> dict[str, str]:
+    """Return where the suite's rows come from, for `Stage.external`."""
+    return {"suite": suite.file or f"{suite.hub}@{suite.revision}"}
+
+
+def named_suite(name: str, path: str | None) -> SuiteConfig:
+    """Return a file of conf/suite, its rows from `path` where one is given. Raises ConfigError for an unknown name."""
+    folder = CONF / "suite"
+    if not (folder / f"{name}.yaml").is_file():
+        known = [file.stem for file in folder.glob("*.yaml")]
+        raise ConfigError(f"train_disco.suites.{name}: no such suite; {suggest(name, known)}")
+    return suite_config(plain(OmegaConf.load(folder / f"{name}.yaml")) | ({"path": path} if path else {}))
