@@ -72,11 +72,7 @@ def run(context: Context) -> None:
     """Train, calibrate, measure costs, tune, write the component, compare the policies."""
     cfg, settings = context.cfg, read(context.cfg.train_disco, TrainDiscoConfig)
     splits = _splits(context.inputs["traces"])
-    tracking = read(cfg.tracking, TrackingConfig)
-    metrics = loggers(
-        "train-disco", context.out, mode=tracking.wandb, project=tracking.project, runs=Path(cfg.runs_dir)
-    )
-    model, fits = _classifier(context, splits, settings, metrics, cfg.seed)
+    model, fits = _classifier(context, splits, settings, _metrics(context), cfg.seed)
     with context.progress("Opening the models", None):
         opened = open_pair(
             shared.pair_of(cfg), context.inputs, shared.traced_sampler(cfg), device=cfg.device, dtype=cfg.dtype
@@ -112,6 +108,11 @@ def run(context: Context) -> None:
     shutil.rmtree(context.out / CHECKPOINTS, ignore_errors=True)
     for part in context.out.glob(".part-*"):
         part.unlink()
+
+
+def _metrics(context: Context) -> list[Logger]:
+    tracking, runs = read(context.cfg.tracking, TrackingConfig), Path(context.cfg.runs_dir)
+    return loggers("train-disco", context.out, mode=tracking.wandb, project=tracking.project, runs=runs)
 
 
 def _suites(cfg: DictConfig) -> list[SuiteConfig]:
