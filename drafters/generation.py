@@ -142,9 +142,8 @@ def _pair(
     drafter: PreTrainedModel,
     target_tokenizer: PreTrainedTokenizerBase | None,
 ) -> TransformersPair:
-    # The target's own lists first; the package adds what its tokenizer said when the package was made.
-    known = eos_ids(target.config, target.generation_config, target_tokenizer)
-    eos = tuple(dict.fromkeys((*known, *package.description["eos"])))
+    # As the target's own generate takes it; the package knows it from the tokenizer where no config says it.
+    eos = eos_ids(target.config, target.generation_config, target_tokenizer) or tuple(package.description["eos"])
     if not package.foreign or target_tokenizer is None:
         return TransformersPair(target, drafter, eos)
     models = _foreign_pairs.get(package)

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from drafters.errors import DraftersError
 from pipeline.config import hydra_config
+from pipeline.config.revisions import pin
 from pipeline.config.settings import CONF, hardware_of
 from pipeline.doctor.before_run import before_run
 from pipeline.errors import redact
@@ -60,11 +61,12 @@ def _run(cfg: DictConfig) -> None:
 
 def _execute(cfg: DictConfig) -> None:
     hydra_config.check(cfg)
+    pinned = pin(cfg, console())
     if cfg.hardware.backend == "slurm":
         from pipeline.cluster.slurm import run_there  # here: submitit is an extra
 
         hardware = hardware_of(cfg)
-        run_there(sys.argv[1:], hardware.inside, hardware.slurm, Path(cfg.runs_dir), console())
+        run_there([*sys.argv[1:], *pinned], hardware.inside, hardware.slurm, Path(cfg.runs_dir), console())
         return
     Runner(cfg, console(), before=before_run).run(cfg.stage, only=cfg.only)
 

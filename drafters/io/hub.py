@@ -1,6 +1,8 @@
-"""Where a model or package lies: a local folder, or a Hub repository at one pinned commit."""
+"""Where a model or package lies: a local folder, or a Hub repository at one commit."""
 
+import contextlib
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,27 +24,95 @@ class Source:
 
 
 def resolve(where: str | Path, revision: str | None, patterns: list[str], fix: str) -> Source:
-    """The folder behind a path or Hub id, downloaded if need be (``patterns`` only, and only at a pinned commit).
+    """The folder behind a path or Hub id, downloaded if need be (``patterns`` only, and at one commit).
 
     Args:
-        fix: what to do when the Hub cannot be reached, for example ``pair.target=DIR``.
+        revision: 40 hex digits pin a commit. A branch or tag, or None for the newest, is resolved to one now, see
+            `commit_of`, with a warning that names it.
+        fix: what to do when the Hub cannot be reached, for example ``Give a local folder with pair.target=DIR.``
 
     Raises:
-        PackageError: no such folder, no pinned revision, or the Hub does not give it.
+        PackageError: no such folder or repository, or the Hub does not give it.
     """
     text = str(where)
-    path = Path(text).expanduser()
-    for candidate in (path, REPOSITORY / path) if text.startswith("drafters/") else (path,):
-        if candidate.is_dir():
-            return local_source(candidate, text)
-    if path.exists():
+    if (folder := _folder(text)) is not None:
+        return local_source(folder, text)
+    if Path(text).expanduser().exists():
         raise PackageError(text, "path", "a folder", "a file", fix)
-    if isinstance(where, Path) or not HUB_ID.fullmatch(text) or ".." in text or text.startswith(("drafters/", "runs/")):
+    if isinstance(where, Path) or not on_hub(text):
         raise PackageError(text, "path", "an existing folder, or a Hub id such as org/name", "no such folder", fix)
-    if revision is None or not REVISION.fullmatch(revision):
-        advice = f"Pin a revision (the commit shown on the model's page on the Hub), or {fix[0].lower()}{fix[1:]}"
-        raise PackageError(text, "revision", "a commit of 40 hex digits, as a branch can change", revision, advice)
-    return _download(text, revision, patterns, fix)
+    commit = commit_of(text, revision, fix)
+    if commit != revision:
+        warnings.warn(f"{text} resolved to {commit}; give that as its revision to pin it", stacklevel=3)
+    return _download(text, commit, patterns, fix)
+
+
+def _folder(text: str) -> Path | None:
+    path = Path(text).expanduser()
+    candidates = (path, REPOSITORY / path) if text.startswith("drafters/") else (path,)
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)
+
+
+def on_hub(text: str) -> bool:
+    """Whether this names a repository of the Hub: nothing that exists here, and nothing that only a path can be."""
+    named = HUB_ID.fullmatch(text) is not None and ".." not in text and not text.startswith(("drafters/", "runs/"))
+    return named and _folder(text) is None and not Path(text).exists()
+
+
+def commit_of(repository: str, revision: str | None, fix: str) -> str:
+    """Find the commit, 40 hex digits, that a branch or tag stands for; None: the newest of the main branch.
+
+    A commit is returned as it is. The Hub is asked once; where it does not answer, what its local cache last saw counts.
+    Raises PackageError as `refusal` says it.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if revision is not None and REVISION.fullmatch(revision):
+        return revision
+    # Any exception: the HTTP client underneath, and with it the errors, changed between versions of huggingface_hub.
+    branch = revision or "main"
+    try:
+        found = str(HfApi().model_info(repository, revision=revision, timeout=10).sha)
+    except Exception as error:
+        cached = try_to_load_from_cache(repository, "config.json", revision=branch)
+        found = Path(cached).parent.name if isinstance(cached, str) else ""
+        if not REVISION.fullmatch(found):
+            raise refusal(error, repository, revision, fix) from error
+        return found
+    _remember(repository, branch, found)
+    return found
+
+
+def _remember(repository: str, branch: str, commit: str) -> None:
+    """Note in the Hub's cache what a branch stands for, as its own client does, so that it is known without a network."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    if HUB_ID.fullmatch(branch) and "/" not in branch:
+        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "refs" / branch
+        with contextlib.suppress(OSError):  # a cache that others fill: then it is asked for again
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(commit)
+
+
+def refusal(error: Exception, repository: str, revision: str | None, fix: str) -> PackageError:
+    """Say what the Hub's error about a repository means, and what gives access to it."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    page, what = f"{constants.ENDPOINT}/{repository}", f"revision {revision}" if revision else "its newest commit"
+    otherwise = f"Or {fix[0].lower()}{fix[1:]}"
+    if isinstance(error, GatedRepoError):
+        got = "a gated repository that you have no access to"
+        fix = f"Accept its licence at {page}, then log in with `hf auth login`. {otherwise}"
+    elif isinstance(error, RepositoryNotFoundError):
+        got = "no repository of this name that you may see"
+        fix = f"Correct the name; for a private one log in with `hf auth login`. {otherwise}"
+    elif isinstance(error, RevisionNotFoundError):
+        got, fix = "no such revision", f"Choose one of {page}/commits. {otherwise}"
+    else:
+        got = f"{type(error).__name__}: {error}"
+    return PackageError(repository, "download", f"{what} from the Hub, or from its local cache", got, fix)
 
 
 def local_source(path: Path, name: str) -> Source:
@@ -55,13 +125,12 @@ def local_source(path: Path, name: str) -> Source:
 def _download(repository: str, revision: str, patterns: list[str], fix: str) -> Source:
     from huggingface_hub import HfApi, snapshot_download
 
-    # Any exception: the HTTP client underneath, and with it the errors, changed between versions of huggingface_hub.
     reason: Exception | None = None
     try:
         # Asked first because it fails at once without a network, where the download itself would retry for half a
         # minute.
         HfApi().repo_info(repository, revision=revision, timeout=10)
-    except Exception as error:
+    except Exception as error:  # as in `commit_of`
         reason = error
     try:
         found = snapshot_download(
@@ -69,8 +138,7 @@ def _download(repository: str, revision: str, patterns: list[str], fix: str) -> 
         )
     except Exception as error:
         cause = reason or error
-        expected = f"revision {revision} from the Hub, or from its local cache"
-        raise PackageError(repository, "download", expected, f"{type(cause).__name__}: {cause}", fix) from cause
+        raise refusal(cause, repository, revision, fix) from cause
     folder = Path(found)
     # snapshots/<revision>/<file> links to blobs/<hash> two levels up
     return Source(folder.resolve(), folder.resolve().parent.parent, repository, revision)

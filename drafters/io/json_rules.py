@@ -5,7 +5,7 @@ allocate by it, or index by it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from drafters.io.json_fields import is_integer
@@ -16,6 +16,7 @@ DESCRIPTION = "drafters.json"
 FORMAT_VERSION = 1
 IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
+DOMAIN = re.compile(r"\w[\w .,+/():-]{0,99}")
 DESCRIPTION_KEYS = {
     "format_version", "name", "foreign", "target", "drafter", "eos", "coverage", "recommended", "generation",
 }  # fmt: skip
@@ -42,7 +43,7 @@ def check_description(data: Mapping[str, Any]) -> None:
     if version != FORMAT_VERSION:
         fix = "Upgrade drafters: pip install --upgrade drafters."
         raise PackageError(DESCRIPTION, "format_version", f"at most {FORMAT_VERSION}", version, fix)
-    _keys(data, DESCRIPTION_KEYS, "")
+    _keys(data, DESCRIPTION_KEYS, "", optional={"least_covered"})
     _match(data["name"], NAME, "name")
     if not isinstance(data["foreign"], bool):
         raise _bad("foreign", "true or false", data["foreign"])
@@ -63,6 +64,11 @@ def check_description(data: Mapping[str, Any]) -> None:
     check_token_ids(data["eos"], data["target"]["vocabulary"], DESCRIPTION, "eos")
     if data["coverage"] is not None:
         check_number(data["coverage"], 0, 1, DESCRIPTION, "coverage")
+    if data.get("least_covered") is not None:
+        least = _object(data["least_covered"], "least_covered")
+        _keys(least, {"domain", "coverage"}, "least_covered.")
+        _match(least["domain"], DOMAIN, "least_covered.domain")
+        check_number(least["coverage"], 0, 1, DESCRIPTION, "least_covered.coverage")
     _check_defaults(data)
 
 
@@ -122,10 +128,16 @@ def _bad(field: str, expected: str, got: object, file: str = DESCRIPTION) -> Pac
     return PackageError(file, field, expected, got, "Build the package again with `python -m pipeline stage=package`.")
 
 
-def _keys(data: Mapping[str, Any], required: set[str], prefix: str, file: str = DESCRIPTION) -> None:
+def _keys(
+    data: Mapping[str, Any],
+    required: set[str],
+    prefix: str,
+    file: str = DESCRIPTION,
+    optional: Set[str] = frozenset(),
+) -> None:
     if missing := sorted(required - set(data)):
         raise _bad(prefix + missing[0], "this key", "none", file)
-    if unknown := sorted(set(data) - required):
+    if unknown := sorted(set(data) - required - optional):
         raise _bad(prefix + unknown[0], f"only the keys {', '.join(sorted(required))}", "an unknown key", file)
 
 

@@ -1,6 +1,7 @@
 """A target and a drafter, loaded safely, with everything about the two that the rest of the library asks for."""
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from drafters.io.safe_load import TensorInfo
 from drafters.models import quantised
 from drafters.models.architecture import open_config
 from drafters.models.devices import choose_device, choose_dtype, must_shard
+from drafters.models.embeddings import grow_embedding
 from drafters.models.model_folder import (
     PATTERNS,
     check_model_folder,
@@ -23,9 +25,9 @@ from drafters.models.model_folder import (
     open_model,
     open_tokenizer,
 )
-from drafters.vocab.alignment import VocabMap, align, same_vocabulary
-from drafters.vocab.feed import FeedTable, feed_table
-from drafters.vocab.spelling import spelling
+from drafters.vocab.alignment import VocabMap
+from drafters.vocab.feed import FeedTable
+from drafters.vocab.matching import VocabularyMatch, foreign_prompt, match_tokenizers
 
 FIELDS = ("name", "target", "drafter", "target_revision", "drafter_revision", "foreign")
 
@@ -39,7 +41,8 @@ class ModelPair:
     """Both models on their devices, in evaluation mode; of every field in twos, the target comes first.
 
     ``vocab`` is None where row d of the drafter's head is target id d and both heads are equally long; otherwise it
-    maps the drafter's head rows, D of them, to the V target ids. ``feed`` is None for one shared tokenizer.
+    maps the drafter's head rows, D of them, to the V target ids. ``feed`` is None for one shared vocabulary: the
+    drafter's input embedding then has a row for every target id.
     """
 
     target: PreTrainedModel
@@ -48,7 +51,7 @@ class ModelPair:
     drafter_tokenizer: PreTrainedTokenizerBase
     vocab: VocabMap | None
     feed: FeedTable | None
-    foreign: bool  # the tokenizers differ
+    foreign: bool  # two vocabularies
     ids: tuple[str, str]
     revisions: tuple[str | None, str | None]
     eos: tuple[int, ...]  # target ids that end a text
@@ -71,13 +74,18 @@ class ModelPair:
     def drafter_prompt(self, ids: Tensor) -> Tensor:
         """A prompt of target ids, int64 (n,), as the drafter reads it, int64 (m,), m >= 1.
 
-        One tokenizer: the same ids. Two: the text, encoded once by the drafter's own tokenizer; specials go by role,
-        one without a counterpart is left out (heterogeneous vocabularies, arXiv 2502.05202). Raises PairError when
-        nothing is left that the drafter can read.
+        One vocabulary: the same ids. Two: see `drafters.vocab.matching.foreign_prompt`. Raises PairError when nothing
+        is left that the drafter can read.
         """
-        if not self.foreign or self.vocab is None:
+        if self.feed is None:
             return ids
-        return _foreign_prompt(self, self.vocab, ids)
+        read = foreign_prompt(self.target_tokenizer, self.drafter_tokenizer, self.feed, ids)
+        if not len(read):
+            raise PairError(
+                f"the drafter's tokenizer {self.drafter_tokenizer.name_or_path!r} has no token for any character of the "
+                "prompt and adds no opening token: choose a drafter that knows this text"
+            )
+        return read
 
 
 def load_pair(
@@ -87,7 +95,8 @@ def load_pair(
 
     Args:
         cfg: ``target`` and ``drafter``, each a local folder or a Hub id with ``target_revision`` / ``drafter_revision``
-            (40 hex digits); ``foreign``: the tokenizers differ, None to find out. ``fields`` take precedence over it.
+            (a commit of 40 hex digits; without one the newest is taken, with a warning that names it); ``foreign``: their
+            vocabularies differ, None to find out. ``fields`` take precedence over it.
         device: auto, cpu, cuda or mps. dtype: auto, fp32 or bf16; auto is fp32 but on cuda.
 
     Raises:
@@ -98,16 +107,20 @@ def load_pair(
     number = choose_dtype(dtype, where)
     settings = pair_settings(cfg, **fields)
     ours, theirs = open_checkpoint("target", settings), open_checkpoint("drafter", settings)
-    vocab, feed, foreign = match_vocabularies(ours, theirs, settings["foreign"])
+    match = match_vocabularies(ours, theirs, settings["foreign"])
+    if not match.same and not match.foreign:
+        warnings.warn(f"pair.foreign=false takes two vocabularies for one: {match.differences}", stacklevel=2)
     sharded = must_shard(ours.weight_bytes(number), where)
+    target = open_model(ours.source, ours.config, number, where, sharded)
+    drafter = open_model(theirs.source, theirs.config, number, where)
     return ModelPair(
-        target=open_model(ours.source, ours.config, number, where, sharded),
-        drafter=open_model(theirs.source, theirs.config, number, where),
+        target=target,
+        drafter=drafter if match.foreign else grow_embedding(drafter, ours.vocabulary),
         target_tokenizer=ours.tokenizer,
         drafter_tokenizer=theirs.tokenizer,
-        vocab=vocab,
-        feed=feed,
-        foreign=foreign,
+        vocab=match.vocab,
+        feed=match.feed,
+        foreign=match.foreign,
         ids=(ours.source.id, theirs.source.id),
         revisions=(ours.source.revision, theirs.source.revision),
         eos=ours.eos,
@@ -172,19 +185,18 @@ def eos_ids(
     generation: GenerationConfig | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> tuple[int, ...]:
-    """Every id that ends a text, without repeats: generation_config's first, then config's, then the tokenizer's.
+    """Every id that ends a text, as transformers' own generate takes it: what generation_config lists.
 
-    Each of the three may hold an int, a list or nothing. transformers' generate stops on the first source alone;
-    taking all three makes a model without a generation_config stop too. Raises PairError for an id that the model
-    has no row for.
+    Where it says nothing, config does, else the tokenizer. Each may hold an int, a list or nothing. Raises PairError for
+    an id that the model has no row for.
     """
     sources = (
         None if generation is None else generation.eos_token_id,
         getattr(config.get_text_config(), "eos_token_id", None),
         None if tokenizer is None else tokenizer.eos_token_id,
     )
-    lists = [value if isinstance(value, list) else [value] for value in sources if value is not None]
-    found = [token for tokens in lists for token in tokens]
+    first: Any = next((value for value in sources if value not in (None, [])), [])
+    found = list(first) if isinstance(first, list | tuple) else [first]
     size = vocabulary_size(config)
     if bad := [token for token in found if not isinstance(token, int) or not 0 <= token < size]:
         raise PairError(
@@ -205,38 +217,6 @@ def context_length(config: PreTrainedConfig) -> int | None:
     return int(length) if length else None
 
 
-def _foreign_prompt(pair: ModelPair, vocab: VocabMap, ids: Tensor) -> Tensor:
-    tokenizer = pair.drafter_tokenizer
-    special = set(pair.target_tokenizer.all_special_ids)
-    pieces: list[int] = []
-    run: list[int] = []
-
-    def flush() -> None:
-        if run:
-            text = pair.target_tokenizer.decode(run, clean_up_tokenization_spaces=False)
-            pieces.extend(tokenizer.encode(text, add_special_tokens=False))
-            run.clear()
-
-    for token in ids.tolist():
-        if token not in special:
-            run.append(token)
-            continue
-        flush()
-        if (row := int(vocab.to_drafter[token])) >= 0:
-            pieces.append(row)
-    flush()
-    # The drafter was trained with its own opening token, whatever the target's convention is.
-    opening = [token for token in tokenizer.encode("")[:1] if token in tokenizer.all_special_ids]
-    if opening and pieces[:1] != opening:
-        pieces = opening + pieces
-    if not pieces:
-        raise PairError(
-            f"the drafter's tokenizer {tokenizer.name_or_path!r} has no token for any character of the prompt and adds "
-            "no opening token: choose a drafter that knows this text"
-        )
-    return torch.tensor(pieces, dtype=torch.int64, device=ids.device)
-
-
 def pair_settings(cfg: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     """One value, perhaps None, for each of FIELDS; ``fields`` take precedence over ``cfg``.
 
@@ -254,33 +234,6 @@ def pair_settings(cfg: Mapping[str, Any] | None = None, **fields: Any) -> dict[s
     return {key: given.get(key) for key in FIELDS}
 
 
-def match_vocabularies(
-    target: Checkpoint, drafter: Checkpoint, foreign: bool | None
-) -> tuple[VocabMap | None, FeedTable | None, bool]:
-    """Vocabulary map, feed table and whether the tokenizers differ; ``foreign`` is what the user says of that, None
-    nothing.
-
-    Raises PairError when they differ and the user said that they do not.
-    """
-    sizes = target.vocabulary, drafter.vocabulary
-    same = same_vocabulary(spelling(target.tokenizer, sizes[0]), spelling(drafter.tokenizer, sizes[1]))
-    if foreign is False and not same:
-        raise PairError(
-            f"pair.foreign=false says that both models share a tokenizer, but theirs differ ({len(target.tokenizer)} "
-            f"and {len(drafter.tokenizer)} tokens): {_first_difference(target.tokenizer, drafter.tokenizer)}; "
-            "say pair.foreign=true"
-        )
-    foreign = not same if foreign is None else foreign
-    if not foreign and sizes[0] == sizes[1]:
-        return None, None, False
-    vocab = align(target.tokenizer, drafter.tokenizer, *sizes)
-    return vocab, feed_table(target.tokenizer, drafter.tokenizer, *sizes) if foreign else None, foreign
-
-
-def _first_difference(tokenizer: PreTrainedTokenizerBase, drafter_tokenizer: PreTrainedTokenizerBase) -> str:
-    ours = {token_id: token for token, token_id in tokenizer.get_vocab().items()}
-    theirs = {token_id: token for token, token_id in drafter_tokenizer.get_vocab().items()}
-    for token_id in sorted(set(ours) | set(theirs)):
-        if ours.get(token_id) != theirs.get(token_id):
-            return f"id {token_id} is {ours.get(token_id)!r} for the target, {theirs.get(token_id)!r} for the drafter"
-    return f"eos is {tokenizer.eos_token_id} and {drafter_tokenizer.eos_token_id}, or another special differs"
+def match_vocabularies(target: Checkpoint, drafter: Checkpoint, foreign: bool | None) -> VocabularyMatch:
+    """How the two vocabularies go together; ``foreign`` is what the user says of that and is obeyed, None nothing."""
+    return match_tokenizers(target.tokenizer, drafter.tokenizer, target.vocabulary, drafter.vocabulary, foreign)

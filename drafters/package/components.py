@@ -78,7 +78,9 @@ def check_vocabulary(
         raise PackageError(VOCAB, "to_target", "the kept ids, as the tokenizers are the same", "other ids", DAMAGED)
     # A row that stands for no target token can only be drawn to be rejected; the head is pruned to rows that have one.
     missing = [token for token in eos if int(to_drafter[token]) < 0]
-    if missing and (not foreign or len(missing) == len(eos)):
+    # One vocabulary: an end that the target was given beyond the drafter's rows cannot be drafted, which costs a draft.
+    refused = len(missing) == len(eos) if foreign else any(token <= int(kept[-1]) for token in missing)
+    if missing and refused:
         raise PackageError(VOCAB, "kept", f"the target's EOS ids {eos}", f"none of {missing}", DAMAGED)
     return Vocabulary(kept, VocabMap(to_target=to_target, to_drafter=to_drafter))
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.affinity.prior import AffinityPrior
 from drafters.io.json_rules import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.io.manifest import content_hash, file_sha256, list_files, write_manifest
 from drafters.io.model_json import FORBIDDEN
+from drafters.models.embeddings import resize_embedding
 from drafters.models.heads import PrunedHead
 from drafters.models.model_folder import quiet
 from drafters.models.prune import save_pruned
@@ -65,6 +65,7 @@ def describe(
     foreign: bool,
     eos: tuple[int, ...],
     coverage: float | None = None,
+    least_covered: dict[str, Any] | None = None,
     sampler: str | None = None,
     stop: str = "static",
     generation: dict[str, Any] | None = None,
@@ -72,7 +73,8 @@ def describe(
     """The content of ``drafters.json``, the package's description of itself.
 
     Args:
-        kept: D. eos: target ids that end a text. coverage: share of the target's text in kept tokens, 0 to 1.
+        kept: D. eos: target ids that end a text. coverage: share of the target's tokens of its text that can be
+            proposed, 0 to 1. least_covered: ``domain`` and ``coverage`` of the domain to be warned of, None for none.
         sampler: recommended one; by default standard for an unpruned drafter of the same tokenizer, else tli.
         generation: defaults that the drafter was prepared for: temperature, top_k (0 = off), top_p, lookahead (tokens
             drafted per round).
@@ -91,6 +93,8 @@ def describe(
         "recommended": {"sampler": sampler or ("standard" if unpruned else "tli"), "stop": stop},
         "generation": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "lookahead": 5, **(generation or {})},
     }
+    if least_covered is not None:
+        description["least_covered"] = least_covered
     check_description(description)
     return description
 
@@ -156,13 +160,7 @@ def fit_vocabulary(model: PreTrainedModel, vocabulary: int) -> None:
     config = model.config.get_text_config()
     if config.vocab_size == vocabulary:
         return
-    old = model.get_input_embeddings()
-    new = nn.Embedding(vocabulary, old.embedding_dim, dtype=old.weight.dtype, device=old.weight.device)
-    rows = min(vocabulary, config.vocab_size)
-    with torch.no_grad():
-        new.weight.zero_()
-        new.weight[:rows] = old.weight[:rows]
-    model.set_input_embeddings(new)
+    resize_embedding(model, vocabulary)
     config.vocab_size = vocabulary
     head = model.get_output_embeddings()
     if isinstance(head, PrunedHead):
@@ -180,6 +178,11 @@ def folder_revision(folder: Path) -> str:
 def plain_name(text: str) -> str:
     """A name for a model or pair with nothing of its path but the last part, in the characters a package allows."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", Path(text).name).lstrip("-.+") or "model"
+
+
+def plain_domain(text: str) -> str:
+    """A domain's name in the characters that a package allows."""
+    return re.sub(r"[^\w .,+/():-]", "-", text).lstrip(" .,+/():-")[:100] or "unnamed"
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:

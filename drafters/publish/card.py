@@ -209,8 +209,13 @@ def _proof(facts: CardFacts) -> str:
 
 def _limits(facts: CardFacts) -> str:
     drafter = facts.description["drafter"]
+    least = facts.description.get("least_covered")
+    domain = (
+        [] if least is None else [f"Of text of the domain {least['domain']} it covers {least['coverage']:.1%} only."]
+    )
     lines = [
         f"It proposes only {drafter['kept']:,} tokens; on text unlike what it was counted on, fewer of them are accepted.",
+        *domain,
         "Speed-ups depend on the hardware, the batch and the text: measure with yours.",
         "The output's quality, biases and risks are the target's.",
         *facts.licence.obligations,

@@ -1,11 +1,11 @@
 """Which drafter token is which target token: `VocabMap`, made by comparing the bytes that tokens spell.
 
 Matching token *strings* misses whole alphabets (``Ġthe`` and ``▁the``), and trusting the iteration order of
-`get_vocab()` scrambles the map; here everything is keyed by bytes and walked in order of ids. Specials are matched by
-role: eos to eos, bos to bos, pad and unk never (arXiv 2502.05202, Alg. 4).
+`get_vocab()` scrambles the map; here everything is keyed by bytes and walked in order of ids. Where the ids of both spell
+the same text, the two are one vocabulary and an id is itself, whatever its role or name. Elsewhere specials are matched by
+role, eos to eos and bos to bos (arXiv 2502.05202, Alg. 4), then by name; pad and unk never.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.errors import DraftersError
+from drafters.vocab.one_vocabulary import counterparts, same_vocabulary
 from drafters.vocab.spelling import Spelling, spelling
 
 
@@ -83,15 +84,12 @@ def _invert(to_target: Tensor, vocabulary: int) -> Tensor:
     return torch.where(lowest < len(to_target), lowest, -1)
 
 
-def same_vocabulary(target: Spelling, drafter: Spelling) -> bool:
-    """True where both tokenizers give every id the same token, text and role; padded tails may differ in length."""
-    size = min(len(target.token), len(drafter.token))
-    return (
-        target.token[:size] == drafter.token[:size]
-        and target.text[:size] == drafter.text[:size]
-        and not any(token is not None for token in (*target.token[size:], *drafter.token[size:]))
-        and (target.eos, target.bos) == (drafter.eos, drafter.bos)
-    )
+def by_id(target: Spelling, drafter: Spelling) -> VocabMap:
+    """Map every id to itself that is a token of the target and a row of the drafter; padding and holes have no image."""
+    size = max(len(target.token), len(drafter.token))
+    token = torch.tensor([t is not None for t in target.token] + [False] * (size - len(target.token)))
+    ids = torch.where(token & (torch.arange(size) < len(drafter.token)), torch.arange(size), -1)
+    return VocabMap(ids[: len(drafter.token)], ids[: len(target.token)])
 
 
 def align(
@@ -99,32 +97,30 @@ def align(
     drafter_tokenizer: PreTrainedTokenizerBase,
     target_vocabulary: int,
     drafter_vocabulary: int,
-    roles: Mapping[int, int] | None = None,
 ) -> VocabMap:
     """The map between two models' vocabularies of V and D logit rows, specials and padding included.
 
     A drafter token goes to the target token with the same bytes; of several, to the one with the same string, else to
-    one that is not a byte-fallback token (a target hardly ever says those), else to the lowest id. Specials go by role,
-    or by ``roles`` (drafter id -> target id) where the user knows better. One tokenizer with two padded sizes gives
-    the identity on its own ids. Raises TokenizerMismatch (ids beyond the rows, unknown decoder) and VocabMapError.
+    one that is not a byte-fallback token (a target hardly ever says those), else to the lowest id. Specials go by
+    `counterparts`. In one vocabulary, see `same_vocabulary`, a target's token is its own id wherever the drafter has
+    that row. Raises TokenizerMismatch (ids beyond the rows, unknown decoder) and VocabMapError.
     """
     target, drafter = spelling(target_tokenizer, target_vocabulary), spelling(drafter_tokenizer, drafter_vocabulary)
-    return align_spellings(target, drafter, roles)
+    return align_spellings(target, drafter)
 
 
-def align_spellings(target: Spelling, drafter: Spelling, roles: Mapping[int, int] | None = None) -> VocabMap:
+def align_spellings(target: Spelling, drafter: Spelling) -> VocabMap:
     """`align` for vocabularies whose spelling is known: both tuples long as the logit rows."""
     if same_vocabulary(target, drafter):
-        image = {i: i for i, token in enumerate(drafter.token) if token is not None}
-    else:
-        image = _by_bytes(target, drafter)
-    pairs = _role_pairs(target, drafter, roles)
-    image |= pairs
+        return by_id(target, drafter)
+    pairs = counterparts(drafter, target)
+    image = _by_bytes(target, drafter) | pairs
+    first = {t: d for d, t in reversed(pairs.items())}
     to_target, to_drafter = [-1] * len(drafter.token), [-1] * len(target.token)
 
     def order(d: int) -> tuple[bool, bool, tuple[bool, int]]:
         t = image[d]
-        return d != _first(pairs, t), drafter.token[d] != target.token[t], drafter.order(d)
+        return d != first.get(t), drafter.token[d] != target.token[t], drafter.order(d)
 
     for d in sorted(image, key=order, reverse=True):  # the most preferred writes last
         to_target[d] = image[d]
@@ -132,10 +128,6 @@ def align_spellings(target: Spelling, drafter: Spelling, roles: Mapping[int, int
     vocab = VocabMap(torch.tensor(to_target), torch.tensor(to_drafter))
     validate(vocab)
     return vocab
-
-
-def _first(pairs: Mapping[int, int], target_id: int) -> int | None:
-    return next((d for d, t in pairs.items() if t == target_id), None)
 
 
 def _by_bytes(target: Spelling, drafter: Spelling) -> dict[int, int]:
@@ -151,18 +143,3 @@ def _by_bytes(target: Spelling, drafter: Spelling) -> dict[int, int]:
 def match(token: str | None, candidates: list[int], spelled: Spelling) -> int:
     """The id among ``candidates`` (same bytes, in preferred order) that stands for a token of another tokenizer."""
     return next((i for i in candidates if spelled.token[i] == token), candidates[0])
-
-
-def _role_pairs(target: Spelling, drafter: Spelling, roles: Mapping[int, int] | None) -> dict[int, int]:
-    """Drafter id to target id of the specials; eos comes before bos, so it wins where one id has both roles."""
-    pairs: dict[int, int] = dict(roles or {})
-    for d, t in pairs.items():
-        if not (0 <= d < len(drafter.token) and 0 <= t < len(target.token)):
-            raise VocabMapError(
-                f"the role {d} -> {t} (drafter id -> target id) lies outside the vocabularies of "
-                f"{len(drafter.token):,} and {len(target.token):,} rows"
-            )
-    for ours, theirs in ((drafter.eos, target.eos), (drafter.bos, target.bos)):
-        if ours is not None and theirs is not None:
-            pairs.setdefault(ours, theirs)
-    return pairs

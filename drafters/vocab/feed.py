@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.vocab.alignment import match, same_vocabulary
+from drafters.vocab.alignment import match
+from drafters.vocab.one_vocabulary import counterparts, same_vocabulary
 from drafters.vocab.spelling import Scheme, Spelling, scheme, spelling
 
 
@@ -20,12 +21,14 @@ class FeedTable:
     """Ragged table: the drafter ids of target token t are ``ids[offsets[t]:offsets[t + 1]]``.
 
     ``unspelled`` are the target ids that stand for text which no run of drafter tokens spells (a character tokenizer
-    without byte tokens): they have an empty row, as specials without a common role and padding have.
+    without byte tokens): they have an empty row, as specials without a counterpart and padding have. ``specials`` are
+    the target ids that go by their counterpart or not at all, never as the letters of their names.
     """
 
     offsets: Tensor  # int64 (V+1,)
     ids: Tensor  # int64 (n,)
     unspelled: Tensor  # int64 (u,) ascending
+    specials: frozenset[int] = frozenset()
 
     def row(self, token: int) -> Tensor:
         """The drafter ids of one target token, int64 (k,), empty where it cannot be fed."""
@@ -41,35 +44,31 @@ def feed_table(
     """The feed table of a pair with V and D logit rows; for one shared tokenizer every id is fed as itself.
 
     A token is fed as the one drafter token with its bytes; else as the drafter tokenizer's own segmentation of them,
-    checked byte for byte; else as the fewest tokens that spell them. Raises TokenizerMismatch.
+    checked byte for byte; else as the fewest tokens that spell them; a special as its counterpart. Raises
+    TokenizerMismatch.
     """
     target, drafter = spelling(target_tokenizer, target_vocabulary), spelling(drafter_tokenizer, drafter_vocabulary)
+    specials = frozenset(t for t, token in enumerate(target.token) if token is not None and target.text[t] is None)
     if same_vocabulary(target, drafter):
-        return _ragged([[t] if t < drafter_vocabulary else [] for t in range(target_vocabulary)], [])
+        return _ragged([[t] if t < drafter_vocabulary else [] for t in range(target_vocabulary)], [], specials)
+    known = counterparts(target, drafter)
     speller = Speller(drafter, scheme(drafter_tokenizer), getattr(drafter_tokenizer, "backend_tokenizer", None))
     rows, unspelled = [], []
     for t, text in enumerate(target.text):
-        if text is None:
-            rows.append(_by_role(t, target, drafter))
+        if text is None or t in known:
+            rows.append([known[t]] if t in known else [])
             continue
         spelled = speller.spell(text, target.token[t])
         if spelled is None:
             unspelled.append(t)
         rows.append(spelled or [])
-    return _ragged(rows, unspelled)
+    return _ragged(rows, unspelled, specials | known.keys())
 
 
-def _by_role(token: int, target: Spelling, drafter: Spelling) -> list[int]:
-    for ours, theirs in ((target.eos, drafter.eos), (target.bos, drafter.bos)):
-        if token == ours and theirs is not None:
-            return [theirs]
-    return []
-
-
-def _ragged(rows: list[list[int]], unspelled: list[int]) -> FeedTable:
+def _ragged(rows: list[list[int]], unspelled: list[int], specials: frozenset[int]) -> FeedTable:
     lengths = torch.tensor([0, *map(len, rows)], dtype=torch.int64)
     ids = torch.tensor([i for row in rows for i in row], dtype=torch.int64)
-    return FeedTable(lengths.cumsum(0), ids, torch.tensor(unspelled, dtype=torch.int64))
+    return FeedTable(lengths.cumsum(0), ids, torch.tensor(unspelled, dtype=torch.int64), specials)
 
 
 class Speller:

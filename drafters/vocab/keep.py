@@ -57,17 +57,6 @@ def rank(
     return torch.cat([first, rest[counts[rest].argsort(descending=True, stable=True)]])
 
 
-def coverage_curve(
-    counts: Tensor,  # int64 (V,)
-    order: Tensor,  # int64 (E,) from `rank`
-    sizes: list[int],
-) -> list[tuple[int, float]]:
-    """Share of the counted text that the first ``size`` tokens of ``order`` cover, for each size in 1..E."""
-    covered = counts[order].cumsum(0)
-    total = int(counts.sum())
-    return [(size, int(covered[size - 1]) / total) for size in sizes]
-
-
 def select(
     counts: Tensor,  # int64 (V,)
     protected: Tensor,  # int64 (n,) ids

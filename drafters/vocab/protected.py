@@ -46,7 +46,17 @@ def template_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     if not source:
         return set()
     text = source if isinstance(source, str) else "\n".join(source.values())
-    text += "".join(_render(tokenizer, conversation) for conversation in _CONVERSATIONS)
+    return _added_in(tokenizer, text) | turn_markers(tokenizer)
+
+
+def turn_markers(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of added tokens that the chat template writes around turns; none without a template."""
+    if not tokenizer.chat_template:
+        return set()
+    return _added_in(tokenizer, "".join(_render(tokenizer, conversation) for conversation in _CONVERSATIONS))
+
+
+def _added_in(tokenizer: PreTrainedTokenizerBase, text: str) -> set[int]:
     added = {token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
     return {token_id for content, token_id in added.items() if content.strip() and content in text}
 

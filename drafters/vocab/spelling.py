@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from drafters.errors import DraftersError
+from drafters.vocab.protected import turn_markers
 
 FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -27,8 +28,10 @@ class Spelling:
     """What each id of one model's vocabulary stands for; all tuples have one entry per logit row.
 
     ``token`` is the vocabulary string, None for holes and for the padded tail. ``text`` is the bytes of an ordinary
-    token, None for holes, padding and special tokens, which have a role and no text. ``fallback`` holds the ids of
-    SentencePiece byte tokens; ``bos`` and ``eos`` the ids of these roles.
+    token, None for holes, padding and special tokens, which have a role and no text; special is what the tokenizer says
+    is, and what its chat template writes around turns. ``fallback`` holds the ids of SentencePiece byte tokens;
+    ``bos`` and ``eos`` the ids of these roles, ``silent`` those of pad and unk, which no model says.
+    ``added`` are the tokens beside the vocabulary that the tokenizer was trained with, special or not.
     """
 
     token: tuple[str | None, ...]
@@ -36,6 +39,8 @@ class Spelling:
     fallback: frozenset[int]
     bos: int | None
     eos: int | None
+    added: frozenset[int] = frozenset()
+    silent: frozenset[int] = frozenset()
 
     def order(self, token_id: int) -> tuple[bool, int]:
         """Sort key among ids with the same bytes: a byte token is what a tokenizer uses when nothing else fits."""
@@ -161,8 +166,9 @@ def spelling(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Spelling:
     """
     known = sorted((token_id, token) for token, token_id in tokenizer.get_vocab().items())
     check_rows(tokenizer, vocabulary)
-    special = set(tokenizer.all_special_ids)
-    special |= {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    added = tokenizer.added_tokens_decoder
+    special = set(tokenizer.all_special_ids) | turn_markers(tokenizer)
+    special |= {token_id for token_id, token in added.items() if token.special}
     how = scheme(tokenizer)
     token: list[str | None] = [None] * vocabulary
     text: list[bytes | None] = [None] * vocabulary
@@ -171,7 +177,8 @@ def spelling(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Spelling:
         text[token_id] = None if token_id in special else how.text(string) or None
     fallback = (i for i, s in known if how.byte_fallback and i not in special and FALLBACK.fullmatch(s))
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
-    return Spelling(tuple(token), tuple(text), frozenset(fallback), bos=bos, eos=eos)
+    silent = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, eos, bos}
+    return Spelling(tuple(token), tuple(text), frozenset(fallback), bos, eos, frozenset(added), frozenset(silent))
 
 
 def check_rows(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:

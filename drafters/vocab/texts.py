@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from drafters.vocab.feed import Speller
+from drafters.vocab.one_vocabulary import counterparts
 from drafters.vocab.spelling import Scheme, Spelling, scheme, spelling
 
 LOOKBEHIND = 16  # target tokens of context that a continuation is tokenised with
@@ -51,10 +52,14 @@ class Texts:
         spelled = self.continuation([], text)
         return spelled[0] if spelled else -1
 
+    @cached_property
+    def _specials(self) -> tuple[dict[int, int], dict[int, int]]:
+        """`counterparts` of the drafter's specials, and of the target's."""
+        return counterparts(self.drafter, self.target), counterparts(self.target, self.drafter)
+
     def role(self, drafter_id: int) -> int:
-        """The target special with the role of a drafter special (eos, bos), -1 for any other id."""
-        roles = ((self.drafter.eos, self.target.eos), (self.drafter.bos, self.target.bos))
-        return next((t for d, t in roles if d == drafter_id and t is not None), -1)
+        """The target special that a drafter special stands for, -1 for any other id."""
+        return self._specials[0].get(drafter_id, -1)
 
     def continuation(self, context: list[int], text: bytes) -> list[int]:
         """Target ids of ``text`` behind the target ids ``context``, tokenised together with its tail, aligned by bytes.
@@ -102,7 +107,7 @@ class Texts:
     def stream(self, drafted: list[int], tokens: list[int]) -> list[int]:
         """The drafter ids of the target ``tokens``, opening with as many of the ids ``drafted`` as spell them.
 
-        What the drafter has read itself stays, so its cache does. Specials go by role; what no drafter id spells is
+        What the drafter has read itself stays, so its cache does. Specials go by counterpart; what no drafter id spells is
         left out.
         """
         texts = [self.target.text[token] for token in tokens]
@@ -135,7 +140,7 @@ class Texts:
         return place, offset
 
     def _rest(self, tokens: list[int], texts: list[bytes | None], offset: int) -> list[int]:
-        """Ids of the remaining tokens: runs of text as one, specials by role."""
+        """Ids of the remaining tokens: runs of text as one, specials by counterpart."""
         ids: list[int] = []
         run: list[bytes] = []
 
@@ -150,8 +155,7 @@ class Texts:
                 offset = 0
                 continue
             flush()
-            roles = ((self.target.eos, self.drafter.eos), (self.target.bos, self.drafter.bos))
-            ids.extend([d for t, d in roles if t == token and d is not None][:1])
+            ids.extend([self._specials[1][token]] if token in self._specials[1] else [])
         flush()
         return ids
 

@@ -109,6 +109,14 @@ class PromptSet:
 
 
 @dataclass(frozen=True)
+class CoveredDomain:
+    """A part of the counted text, and which share of it can be proposed."""
+
+    domain: str
+    coverage: Share
+
+
+@dataclass(frozen=True)
 class FailedOutput:
     """A greedy output that is not the target's own."""
 
@@ -144,7 +152,9 @@ class Report:
     vocabulary: Count
     kept: Count
     coverage: Share
-    """share of the counted text's tokens that are kept"""
+    """share of the target's tokens of the counted text that can be proposed"""
+    least_covered: CoveredDomain | None = None
+    """the least covered domain of the counted text, where that is below prune.warn_coverage"""
     costs: Prices
     rows: tuple[ReportRow, ...]
     drafter_vocabulary: Count

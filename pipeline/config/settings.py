@@ -33,9 +33,11 @@ class PairConfig:
     name: str = MISSING
     target: str = MISSING  # local folder, or "org/name" on the Hub
     drafter: str = MISSING
-    target_revision: str | None = None  # 40 hex digits
+    # Of the Hub: a commit of 40 hex digits pins it; a branch, a tag, or null for the newest, is resolved once per command
+    target_revision: str | None = None
     drafter_revision: str | None = None
-    foreign: bool | None = None  # the two tokenizers differ; null: found out by comparing them
+    # false: one vocabulary, id by id; true: two, handed over as text; null: one where every id spells the same in both
+    foreign: bool | None = None
 
 
 @dataclass

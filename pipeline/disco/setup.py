@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from drafters.engine.transformers_pair import TransformersPair, pair_of
 from drafters.errors import DraftersError
+from drafters.models.embeddings import grow_embedding
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair
 from drafters.models.prune import VOCAB_FILE, load_pruned
@@ -48,6 +49,8 @@ def open_pair(
         models = load_pair(pair, device=device, dtype=dtype)
         where = models.target.get_input_embeddings().weight.device
         drafter = load_pruned(folder / "model", dtype=models.drafter.dtype).to(where).eval()
+        if not models.foreign:
+            grow_embedding(drafter, models.vocabulary)
     prior = None
     if "affinity" in inputs and (inputs["affinity"] / AFFINITY).is_file():
         prior = load_affinity(inputs["affinity"], len(vocab.to_target), len(vocab.to_drafter))

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from drafters.errors import DraftersError
-from drafters.io.hub import HUB_ID, REVISION
+from drafters.io.hub import commit_of, on_hub, refusal
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
+from drafters.package_error import PackageError
+from drafters.vocab.feed import FeedTable
+from drafters.vocab.protected import protected_tokens
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
 from pipeline.doctor.folder_checks import folder_findings, pair_findings
 
@@ -30,9 +33,12 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
         revision = cfg.pair.get(f"{role}_revision")
         if not where:
             yield fail(role, "not set", option(f"pair.{role}=DIR"))
-        elif _is_remote(where) and not fetch:
-            yield _remote(role, where, revision)
-            if revision and REVISION.fullmatch(revision) and _cached(where, revision):
+        elif on_hub(where) and not fetch:
+            found, commit = _remote(role, where, revision)
+            yield found
+            if commit and _cached(where, commit):
+                with open_dict(cfg):
+                    cfg.pair[f"{role}_revision"] = commit
                 yield from _opened(role, cfg, checkpoints)
         else:
             yield from _opened(role, cfg, checkpoints)
@@ -46,27 +52,30 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
         yield _licence(cfg, checkpoints["drafter"])
 
 
-def _is_remote(where: str) -> bool:
-    local = Path(where).expanduser().exists() or where.startswith(("drafters/", "runs/", ".", "/", "~"))
-    return not local and HUB_ID.fullmatch(where) is not None
-
-
-def _remote(role: str, where: str, revision: str | None) -> Finding:
-    """A Hub id is pinned; where the network answers: the repository is there, and how big it is."""
-    fix = f"{option(f'pair.{role}_revision=COMMIT')}  # from its page on the Hub; or a folder: pair.{role}=DIR"
-    if revision is None or not REVISION.fullmatch(revision):
-        return fail(role, f"{where}: expected a revision of 40 hex digits, got {revision or 'none'}", fix)
-    if _cached(where, revision):
-        return ok(role, f"{where} at {revision[:12]}, in the local cache")
+def _remote(role: str, where: str, revision: str | None) -> tuple[Finding, str | None]:
+    """A Hub id and the commit it stands for; where the network answers: it may be read, and how big it is."""
     from huggingface_hub import HfApi
 
+    advice = f"Give a local model folder with pair.{role}=DIR."
     try:
-        info = HfApi().model_info(where, revision=revision, files_metadata=True, timeout=10)
+        commit = commit_of(where, revision, advice)
+    except PackageError as refused:
+        return _refused(role, where, refused), None
+    pinned = "" if commit == revision else f", pin it with pair.{role}_revision={commit}"
+    if _cached(where, commit):
+        return ok(role, f"{where} at {commit[:12]}, in the local cache{pinned}"), commit
+    try:
+        info = HfApi().model_info(where, revision=commit, files_metadata=True, timeout=10)
+        if info.gated:
+            HfApi().auth_check(where)
     except Exception as error:  # as in the token's check
-        text = f"{where} is not in the local cache, and the Hub gives no answer ({type(error).__name__})"
-        return fail(role, text, option(f"pair.{role}=DIR") + "  # a local folder, or connect to the network")
+        return _refused(role, where, refusal(error, where, commit, advice)), None
     size = sum(file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors"))
-    return ok(role, f"{where} at {revision[:12]}: {size / 1e9:.1f} GB to download")
+    return ok(role, f"{where} at {commit[:12]}: {size / 1e9:.1f} GB to download{pinned}"), commit
+
+
+def _refused(role: str, where: str, why: PackageError) -> Finding:
+    return fail(role, f"{where}: expected {why.expected}, got {why.got}", why.fix)
 
 
 def _cached(where: str, revision: str) -> bool:
@@ -89,25 +98,37 @@ def _opened(role: str, cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> I
 
 
 def _tokenizers(cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Finding:
-    """Which samplers the two tokenizers allow."""
+    """Whether the two vocabularies are one, what differs all the same, and what of the target's a foreign drafter can say."""
+    target, drafter = (checkpoints[role] for role in ROLES)
     try:
-        vocab, _, foreign = match_vocabularies(checkpoints["target"], checkpoints["drafter"], cfg.pair.foreign)
+        match = match_vocabularies(target, drafter, cfg.pair.foreign)
     except DraftersError as error:
-        return fail("tokenizers", str(error), option("pair.foreign=null") + "  # compares them by itself")
-    target, drafter = (checkpoints[role].vocabulary for role in ROLES)
-    if vocab is None:
-        return ok("tokenizers", "the same, with equally many rows")
-    shared = int((vocab.to_target >= 0).sum())
-    if not foreign:
-        return ok("tokenizers", f"the same; rows padded to {target:,} and {drafter:,}")
-    text = f"different; {shared:,} of the drafter's {drafter:,} tokens are tokens of the target too"
-    if 2 * shared < drafter:
-        return warn(
-            "tokenizers",
-            text,
-            option("eval.samplers=[slem,slrs]") + "  # they compare text; or a drafter of the target's family",
-        )
+        return fail("tokenizers", str(error), option("pair.drafter=DIR") + "  # of the target's family")
+    if match.feed is None:
+        sizes = target.vocabulary, drafter.vocabulary
+        rows = "with equally many rows" if match.vocab is None else f"rows padded to {sizes[0]:,} and {sizes[1]:,}"
+        text = f"the same, {rows}" + (f"; {match.differences}" if match.differences else "")
+        if match.same:
+            return ok("tokenizers", text)
+        text = f"taken as one, as pair.foreign=false says; {match.differences}"
+        return warn("tokenizers", text, option("pair.foreign=null") + "  # compares them by itself")
+    known, shared = len(target.tokenizer), int((match.tokens.to_drafter >= 0).sum())
+    text = f"different; {shared:,} of the target's {known:,} tokens can be proposed ({shared / known:.1%}); "
+    text += _marked(target, drafter, match.feed)
+    if 2 * shared < known:
+        advice = "they compare text; or a drafter of the target's family"
+        return warn("tokenizers", text, option("eval.samplers=[slem,slrs]") + f"  # {advice}")
     return ok("tokenizers", text)
+
+
+def _marked(target: Checkpoint, drafter: Checkpoint, feed: FeedTable) -> str:
+    """As what the drafter reads the target's ends and turn markers."""
+    names = target.tokenizer.convert_ids_to_tokens, drafter.tokenizer.convert_ids_to_tokens
+    ids = sorted({*protected_tokens(target.tokenizer, target.eos).tolist()} & feed.specials)
+    read = {token: names[1](feed.row(token).tolist()) for token in ids}
+    said = [f"{names[0](token)} as {''.join(parts)}" for token, parts in read.items() if parts]
+    lost = [str(names[0](token)) for token, parts in read.items() if not parts]
+    return f"the drafter reads {', '.join(said) or 'no marker'}" + (f", not {', '.join(lost)}" if lost else "")
 
 
 def _memory(cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Finding:

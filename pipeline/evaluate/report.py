@@ -21,7 +21,16 @@ from eval.report.annotations import RowEvidence, annotate
 from eval.report.html.page import NAME, render
 from eval.report.row import ReportRow, RowRounds
 from eval.report.rows import greedy_identity, prices, rows
-from eval.report.schema import SCHEMA, DrafterRanks, EngineOverheads, ModelId, PromptSet, Report, definitions
+from eval.report.schema import (
+    SCHEMA,
+    CoveredDomain,
+    DrafterRanks,
+    EngineOverheads,
+    ModelId,
+    PromptSet,
+    Report,
+    definitions,
+)
 from eval.report.sources import Certificate, Further, ReportError, further
 from eval.run.configurations import reference
 from eval.run.records import Record
@@ -82,6 +91,7 @@ def _measured(bench: Bench, records: Sequence[Record], costs: Costs, harness: Ha
         vocabulary=vocabulary,
         kept=len(package.kept),
         coverage=described["coverage"],
+        least_covered=CoveredDomain(**least) if (least := described.get("least_covered")) else None,
         costs=prices(costs),
         rows=tuple(annotate(counted, harness.contenders, evidence, costs, vocabulary, harness.warps)),
         drafter_vocabulary=described["drafter"]["vocabulary"],

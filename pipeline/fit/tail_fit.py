@@ -52,11 +52,9 @@ def candidates(
     reading: Reading, head: torch.nn.Linear, sums: Moments, ranks: Sequence[int], covers: Sequence[float]
 ) -> tuple[list[Tail], Spectrum]:
     """A tail of every rank for every share of the pruned rows of the unpruned drafter's head; singular values of the widest's."""
-    pruned = (reading.vocab.to_drafter < 0).nonzero().flatten()
-    pruned = pruned[pruned < min(len(head.weight), reading.checkpoint.vocabulary)]  # rows that only pad are no tokens
     found = []
     for share in sorted(covers, reverse=True):
-        ids = likeliest(pruned, sums.mass, share)
+        ids = likeliest(reading.pruned, sums.mass, share)
         weight = head.weight.detach()[ids].cpu()
         bias = None if head.bias is None else head.bias.detach()[ids].cpu()
         found += [factorise(weight, bias, ids, sums, rank) for rank in sorted(ranks)]

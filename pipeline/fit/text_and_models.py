@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
+from drafters.models.embeddings import grow_embedding
 from drafters.models.forms import short_form
 from drafters.models.model_folder import open_model, quiet
-from drafters.models.pair import Checkpoint, open_checkpoint
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.prune import VOCAB_FILE, load_pruned
 from drafters.probs import Sampling
 from drafters.vocab.alignment import VocabMap
@@ -54,6 +55,7 @@ class Reading:
     drafter: PreTrainedModel  # D columns
     checkpoint: Checkpoint  # of the unpruned drafter
     kept: Tensor  # int64 (D,)
+    pruned: Tensor  # int64 (O,) tokens that the unpruned drafter could say besides, ascending
     vocab: VocabMap
     texts: dict[str, list[Window]]  # by part
     sampling: Sampling  # that will be served
@@ -64,9 +66,11 @@ def open_reading(source: Source, settings: TextSettings) -> Reading | str:
     maps = load_file(source.folder / VOCAB_FILE)
     vocab = VocabMap(maps["to_target"], maps["to_drafter"])
     target, drafter = (open_checkpoint(role, source.pair) for role in ("target", "drafter"))
-    if target.tokenizer.get_vocab() != drafter.tokenizer.get_vocab():
-        return "the tokenizers differ: laws cannot be compared token by token"
-    if not bool((vocab.to_drafter < 0).any()):
+    match = match_vocabularies(target, drafter, source.pair["foreign"])
+    if match.foreign:
+        return "the vocabularies differ: laws cannot be compared token by token"
+    pruned = ((match.tokens.to_drafter >= 0) & (vocab.to_drafter < 0)).nonzero().flatten()
+    if not len(pruned):
         return "nothing was pruned"
     where = choose_device(source.device)
     number = choose_dtype(source.dtype, where)
@@ -77,7 +81,15 @@ def open_reading(source: Source, settings: TextSettings) -> Reading | str:
     with quiet(always=True):
         big = open_model(target.source, target.config, number, where)
         small = load_pruned(source.folder / "model", dtype=number).to(where).eval().requires_grad_(False)
-    return Reading(big, short_form(small), drafter, maps["kept"], vocab, texts, source.sampling)
+        grow_embedding(small, target.vocabulary)
+    return Reading(big, short_form(small), drafter, maps["kept"], pruned, vocab, texts, source.sampling)
+
+
+def open_unpruned(reading: Reading) -> PreTrainedModel:
+    """Open the drafter as it was before anything was pruned; it reads every id of the target."""
+    own = reading.checkpoint
+    full = open_model(own.source, own.config, reading.drafter.dtype, reading.drafter.device)
+    return grow_embedding(full, len(reading.vocab.to_drafter))
 
 
 def parts(sequences: Iterable[Tensor], settings: TextSettings) -> dict[str, list[Window]]:

@@ -23,11 +23,9 @@ from transformers import PreTrainedTokenizerBase
 
 from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
-from drafters.models.pair import Checkpoint, open_checkpoint
-from drafters.vocab.alignment import same_vocabulary
+from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.vocab.counting.counts import MakeFanout
 from drafters.vocab.counting.processes import Fanout
-from drafters.vocab.spelling import spelling
 from pipeline.config.settings import HardwareConfig, corpus_of, hardware_of, pair_of, plain, read
 from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
 from pipeline.errors import ConfigError
@@ -106,7 +104,7 @@ def _texts(context: Context, settings: CountConfig) -> _Texts:
 
 
 def _sides(pair: Mapping[str, Any]) -> dict[str, Checkpoint]:
-    """Prefix of the counts' names -> whose tokens: the target's, and the drafter's where its tokenizer is another one.
+    """Prefix of the counts' names -> whose tokens: the target's, and the drafter's where its vocabulary is another one.
 
     Whether it is, is looked up where the pair does not say.
     """
@@ -114,10 +112,8 @@ def _sides(pair: Mapping[str, Any]) -> dict[str, Checkpoint]:
     if pair["foreign"] is False:
         return {"": target}
     drafter = open_checkpoint("drafter", pair)
-    same = same_vocabulary(
-        spelling(target.tokenizer, target.vocabulary), spelling(drafter.tokenizer, drafter.vocabulary)
-    )
-    return {"": target} if same and not pair["foreign"] else {"": target, "drafter_": drafter}
+    foreign = match_vocabularies(target, drafter, pair["foreign"]).foreign
+    return {"": target, "drafter_": drafter} if foreign else {"": target}
 
 
 def _count(

@@ -22,15 +22,16 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from drafters.io.atomic import write_atomic, write_json
+from drafters.models.embeddings import grow_embedding, resize_embedding
 from drafters.models.forms import short_form
-from drafters.models.model_folder import open_model, quiet
+from drafters.models.model_folder import quiet
 from drafters.models.prune import load_pruned, save_pruned
 from pipeline.config import text_settings as texts
 from pipeline.config.settings import read
 from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
 from pipeline.fit import tail_fit
-from pipeline.fit.text_and_models import Reading, carry, open_reading
+from pipeline.fit.text_and_models import Reading, carry, open_reading, open_unpruned
 from pipeline.fit.trainer import Plan, healed_parameters, train
 from pipeline.runner.stage import Advance, Context, Stage, say
 
@@ -80,9 +81,7 @@ def run(context: Context) -> None:
         )
         drafter, best = _distilled(context.out / ".training", reading, folder, settings, plan, bar.advance)
         # What the drafter was, what it is, and what it was before anything was pruned, on text none of them has seen.
-        full = open_model(
-            reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
-        )
+        full = open_unpruned(reading)
         forms = {"full": full, "before": reading.drafter, "after": short_form(drafter)}
         measured = tail_fit.acceptances(reading, forms, reading.texts["test"], bar.advance)
     improved = best.improved and tail_fit.mean(measured["after"]) > tail_fit.mean(measured["before"])
@@ -104,6 +103,8 @@ def _distilled(
 ) -> tuple[PreTrainedModel, Best]:
     """The drafter with its best weights; what a killed run had done is kept in ``work``."""
     student = load_pruned(folder / "model", dtype=torch.float32).to(reading.target.device).eval().requires_grad_(False)
+    rows = student.config.get_text_config().vocab_size
+    grow_embedding(student, len(reading.vocab.to_drafter))
     trained = healed_parameters(student)
 
     def acceptance() -> float:
@@ -117,7 +118,7 @@ def _distilled(
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
-    return student.to(reading.drafter.dtype), best
+    return resize_embedding(student, rows).to(reading.drafter.dtype), best  # written as wide as it was read
 
 
 class Best(L.Callback):

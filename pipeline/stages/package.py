@@ -88,9 +88,10 @@ def build(pair: Mapping[str, Any], name: str, own: PackageConfig, parts: Parts, 
     """Write the package called ``name`` to ``out``."""
     folder = parts.drafter
     target, drafter = (open_checkpoint(role, pair) for role in ROLES)
-    foreign = match_vocabularies(target, drafter, pair["foreign"])[2]
+    foreign = match_vocabularies(target, drafter, pair["foreign"]).foreign
     maps = read_tensors(folder, "vocab.safetensors", ("kept", "to_target", "to_drafter"))
     vocab = VocabMap(to_target=maps["to_target"], to_drafter=maps["to_drafter"])
+    pruned = read_json(folder, "report.json")
     licence, text = licence_of(drafter, own.licence, own.licence_file)
     description = describe(
         plain_name(name),
@@ -100,7 +101,8 @@ def build(pair: Mapping[str, Any], name: str, own: PackageConfig, parts: Parts, 
         kept=len(maps["kept"]),
         foreign=foreign,
         eos=target.eos,
-        coverage=read_json(folder, "report.json")["coverage"],
+        coverage=pruned["coverage"],
+        least_covered=pruned.get("least_covered"),
         sampler=own.sampler,
         stop=own.stop,
         generation={key: getattr(own, key) for key in ("temperature", "top_k", "top_p", "lookahead")},

@@ -24,8 +24,9 @@ from drafters.models.heads import PrunedHead
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.prune import VOCAB_FILE, save_pruned
-from drafters.vocab.alignment import VocabMap, align, restrict
-from drafters.vocab.keep import CountMismatch, Selection, coverage_curve, rank, select, share
+from drafters.package.writer import plain_domain
+from drafters.vocab.alignment import VocabMap, restrict
+from drafters.vocab.keep import CountMismatch, Selection, rank, select, share
 from drafters.vocab.protected import protected_tokens
 from pipeline.config.settings import pair_of, read
 from pipeline.errors import ConfigError
@@ -34,36 +35,43 @@ from pipeline.runner.stage import Context, Stage, pair_external, say
 
 @dataclass
 class PruneConfig:
-    """How much of the drafter's vocabulary to keep: ``size`` or ``coverage``, ``fraction`` where neither is given."""
+    """How much of the drafter's vocabulary to keep: ``size`` or ``coverage``, ``fraction`` where neither is given.
+
+    What is asked for here is of the drafter's own tokens of the text, what is reported of the target's: the same in one
+    vocabulary.
+    """
 
     size: int | None = None  # tokens to keep; takes precedence over fraction
     # Share of the counted text to cover with as few tokens as possible; takes precedence over fraction
     coverage: float | None = None
     fraction: float = 0.25  # of the drafter's tokens that have a target image, in (0, 1]
     min_domain_coverage: float = 0.0  # every domain of the counted text is covered at least so far
+    # Below this share of the text, or of one domain, prune, the table of eval and the model card warn
+    warn_coverage: float = 0.8
     # Further token strings of the target that are always kept
     protect: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Counted text over the drafter's rows; ``target`` is the same text over the target's ids."""
+    """Counted text over the drafter's rows, by which it is pruned, and over the target's ids, of which shares are."""
 
     drafter: Tensor  # int64 (rows,)
-    domains: dict[str, Tensor]  # name -> int64 (rows,)
-    heldout: Tensor | None  # int64 (rows,)
+    drafter_domains: dict[str, Tensor]  # name -> int64 (rows,)
     target: Tensor  # int64 (V,)
+    domains: dict[str, Tensor]  # name -> int64 (V,)
+    heldout: Tensor | None  # int64 (V,)
 
 
 def run(context: Context) -> None:
     """Choose the kept tokens, cut the head, write the files, say what is covered."""
     settings, pair = read(context.cfg.prune, PruneConfig), pair_of(context.cfg)
     target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
-    vocab, _, foreign = match_vocabularies(target, drafter, pair["foreign"])
-    if vocab is None:  # one tokenizer, heads of one length: the rows that pad both are no tokens and cannot be kept
-        vocab = align(target.tokenizer, drafter.tokenizer, target.vocabulary, drafter.vocabulary)
-    counts = read_counts(context.inputs["count"], vocab, foreign)
-    wanted = protected_tokens(target.tokenizer, target.eos, settings.protect)
+    match = match_vocabularies(target, drafter, pair["foreign"])
+    vocab = match.tokens
+    counts = read_counts(context.inputs["count"], vocab, match.foreign)
+    ends = target.eos if match.foreign else (*target.eos, *drafter.eos)
+    wanted = protected_tokens(target.tokenizer, [end for end in ends if end < target.vocabulary], settings.protect)
     protected = vocab.to_drafter[wanted]
     protected, lost = protected[protected >= 0], wanted[protected < 0]
     eligible = vocab.to_target >= 0
@@ -73,15 +81,17 @@ def run(context: Context) -> None:
         size=_size(settings, int(eligible.sum())),
         coverage=settings.coverage,
         eligible=eligible,
-        domains=counts.domains,
+        domains=counts.drafter_domains,
         min_domain_coverage=settings.min_domain_coverage,
     )
     kept = restrict(vocab, selection.kept)
     head = _write(context.out, drafter, selection.kept, kept)
     order = rank(counts.drafter, protected, eligible)
-    report = _report(counts, selection, kept) | {
+    sizes = _sizes(order, selection)
+    report = _report(counts, selection, kept, settings.warn_coverage) | {
         "without_drafter_token": [str(token) for token in target.tokenizer.convert_ids_to_tokens(lost.tolist())],
-        "curve": coverage_curve(counts.drafter, order, _sizes(order, selection)),
+        "curve": [(size, _covered(counts.target, restrict(vocab, order[:size].sort().values))) for size in sizes],
+        "differences": match.differences,
         "head_bytes_full": head.vocabulary * _row_bytes(head),
         "head_bytes_kept": len(head.kept) * _row_bytes(head),
     }
@@ -111,13 +121,16 @@ def read_counts(folder: Path, vocab: VocabMap, foreign: bool) -> _Counts:
     else:  # the target's counts serve; its head and the drafter's may be padded to different sizes
         known = (vocab.to_target >= 0).nonzero().flatten()
         found = {}
-        for name in tables.keys() & {"counts", "domains", "heldout_counts"}:
+        for name in tables.keys() & {"counts", "domains"}:
             found[name] = tables[name].new_zeros(*tables[name].shape[:-1], rows)
             found[name][..., known] = tables[name][..., vocab.to_target[known]]
-    domains = dict(zip(names, found["domains"], strict=True)) if "domains" in found else {}
-    heldout = found.get("heldout_counts")
+    held = tables.get("heldout_counts")
     return _Counts(
-        found["counts"], domains, heldout if heldout is not None and heldout.any() else None, tables["counts"]
+        found["counts"],
+        dict(zip(names, found["domains"], strict=True)) if "domains" in found else {},
+        tables["counts"],
+        dict(zip(names, tables["domains"], strict=True)) if "domains" in tables else {},
+        held if held is not None and held.any() else None,
     )
 
 
@@ -153,37 +166,57 @@ def _sizes(order: Tensor, selection: Selection) -> list[int]:
     return sorted({size for size in (*halvings, len(selection.kept)) if size >= max(1, selection.protected)})
 
 
-def _report(counts: _Counts, selection: Selection, vocab: VocabMap) -> dict[str, object]:
-    """Coverages are shares of tokens: of the drafter's tokens of the text, ``target_coverage`` of the target's."""
+def _covered(counts: Tensor, vocab: VocabMap) -> float:
+    """Share of the target's tokens of a text, int64 (V,), that the drafter can propose."""
+    return share(counts, (vocab.to_drafter >= 0).nonzero().flatten())
+
+
+def _report(counts: _Counts, selection: Selection, vocab: VocabMap, warn: float) -> dict[str, object]:
+    """Coverages are shares of the target's tokens of the text; ``drafter_coverage`` is of the drafter's, if they are others."""
+    domains = {name: _covered(row, vocab) for name, row in counts.domains.items()}
+    worst = min(domains, key=domains.__getitem__, default="")
+    low = len(domains) > 1 and domains[worst] < warn
     return {
         "vocabulary": len(vocab.to_drafter),
         "drafter_vocabulary": len(counts.drafter),
         "kept": len(selection.kept),
         "protected": selection.protected,
         "uncounted": selection.uncounted,
-        "coverage": selection.coverage,
-        "heldout_coverage": None if counts.heldout is None else share(counts.heldout, selection.kept),
-        "target_coverage": share(counts.target, (vocab.to_drafter >= 0).nonzero().flatten()),
-        "domains": selection.domain_coverage,
+        "coverage": _covered(counts.target, vocab),
+        "heldout_coverage": None if counts.heldout is None else _covered(counts.heldout, vocab),
+        "drafter_coverage": selection.coverage,
+        "domains": domains,
+        "warn_coverage": warn,
+        "least_covered": {"domain": plain_domain(worst), "coverage": domains[worst]} if low else None,
     }
 
 
 def _say(console: Console, report: Mapping[str, Any]) -> None:
-    kept, rows = report["kept"], report["drafter_vocabulary"]
-    say(console, f"{kept:,} of {rows:,} tokens kept, {100 * report['coverage']:.1f} % of the counted text covered")
+    kept, rows, covered = (report[key] for key in ("kept", "drafter_vocabulary", "coverage"))
+    say(console, f"{kept:,} of {rows:,} tokens kept, {100 * covered:.1f} % of the counted text covered")
     if report["heldout_coverage"] is not None:
         say(console, f"held-out text: {100 * report['heldout_coverage']:.1f} % covered")
-    if report["target_coverage"] != report["coverage"]:  # two tokenizers cut the text into different tokens
-        say(
-            console, f"of the target's own tokens of that text, {100 * report['target_coverage']:.1f} % can be proposed"
-        )
+    if report["drafter_coverage"] != covered:  # two tokenizers cut the text into different tokens
+        say(console, f"of the drafter's own tokens of that text, {100 * report['drafter_coverage']:.1f} % are kept")
+    if report["differences"]:
+        say(console, f"one vocabulary, although {report['differences']}")
     if len(report["domains"]) > 1:
         name, worst = min(report["domains"].items(), key=lambda item: item[1])
         say(console, f"least covered domain: {name}, {100 * worst:.1f} %")
+    low = {"the counted text": covered} if covered < report["warn_coverage"] else {}
+    if (least := report["least_covered"]) is not None:
+        low[f"the domain {least['domain']}"] = least["coverage"]
+    for what, found in low.items():
+        say(
+            console,
+            f"warning: {100 * found:.1f} % of {what} is covered, less than prune.warn_coverage={report['warn_coverage']:g}: its "
+            "other tokens are never drafted, which costs speed there; raise prune.size, or prune.min_domain_coverage for a domain",
+        )
     if report["uncounted"]:
-        console.print(
+        say(
+            console,
             f"the text uses fewer tokens than asked for: {report['uncounted']:,} of the kept never occur in it, "
-            "filled in order of id; count more text or lower prune.size"
+            "filled in order of id; count more text or lower prune.size",
         )
     if lost := report["without_drafter_token"]:
         say(console, f"protected, but unknown to the drafter: {', '.join(lost)}")
@@ -211,8 +244,9 @@ def check(cfg: DictConfig) -> None:
     for name in ("coverage", "fraction"):
         if settings[name] is not None and not 0 < settings[name] <= 1:
             raise ConfigError(f"prune.{name}={settings[name]}: expected a share above 0 and up to 1, such as 0.25")
-    if not 0 <= settings.min_domain_coverage <= 1:
-        raise ConfigError(f"prune.min_domain_coverage={settings.min_domain_coverage}: expected a share from 0 to 1")
+    for name in ("min_domain_coverage", "warn_coverage"):
+        if not 0 <= settings[name] <= 1:
+            raise ConfigError(f"prune.{name}={settings[name]}: expected a share from 0 to 1")
 
 
 def brief(directory: Path) -> str:

@@ -24,6 +24,7 @@ from drafters.affinity.prior import Statistics
 from drafters.engine.transformers_pair import TransformersPair
 from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
+from drafters.models.embeddings import grow_embedding
 from drafters.models.forms import pruned_form, tail_form
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
@@ -81,18 +82,19 @@ def run(context: Context) -> None:
     """Fit, calibrate and test all sizes; measure costs; write and say what pays."""
     cfg, settings, pair = context.cfg, read(context.cfg.sweep, SweepConfig), pair_of(context.cfg)
     target, drafter = open_checkpoint("target", pair), open_checkpoint("drafter", pair)
-    if match_vocabularies(target, drafter, pair["foreign"])[2]:
-        raise ConfigError("stage=sweep compares laws token by token: expected a pair that shares a tokenizer")
+    match = match_vocabularies(target, drafter, pair["foreign"])
+    if match.foreign:
+        raise ConfigError("stage=sweep compares laws token by token: expected a pair that shares a vocabulary")
     where = choose_device(cfg.device)
     number = choose_dtype(cfg.dtype, where)
     with context.progress("Opening the models", None), quiet(always=True):
         big = open_model(target.source, target.config, number, where)
-        small = open_model(drafter.source, drafter.config, number, where)
+        small = grow_embedding(open_model(drafter.source, drafter.config, number, where), target.vocabulary)
     both = Both(big, small, settings.stride)
     parts = deal_out(documents(text_of(context, "sweep"), settings, target.tokenizer), settings)
     protected = protected_tokens(target.tokenizer, target.eos, list(cfg.prune.protect))
     counts = load_file(context.inputs["count"] / "counts.safetensors")["counts"]
-    sizes = _sizes(counts, protected, settings.fractions, len(target.tokenizer), small)
+    sizes = _sizes(counts, protected, settings.fractions, match.tokens.to_drafter >= 0, small)
     sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
     judged = sum(map(len, parts.values()))
     trained = sum(not size.whole for size in sizes)
@@ -120,13 +122,11 @@ def run(context: Context) -> None:
 
 
 def _sizes(
-    counts: Tensor, protected: Tensor, fractions: Sequence[float], tokens: int, drafter: PreTrainedModel
+    counts: Tensor, protected: Tensor, fractions: Sequence[float], tokens: Tensor, drafter: PreTrainedModel
 ) -> list[Size]:
-    """Kept ids by the target's counts, int64 (V,), protected tokens first, for every fraction of its `tokens` tokens."""
+    """Kept ids by the target's counts, int64 (V,), protected tokens first, for every fraction of ``tokens``, bool (V,)."""
     width = drafter.get_output_embeddings().weight.shape[1]
-    real = torch.zeros(len(counts), dtype=torch.bool)
-    real[: min(tokens, len(counts))] = True
-    order = rank(counts, protected, real)
+    order = rank(counts, protected[tokens[protected]], tokens)
     found = []
     for fraction in fractions:
         kept = order[: max(len(protected), round(fraction * len(order)))].sort().values

@@ -23,7 +23,7 @@ from torch import Tensor
 from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.forms import tail_form
-from drafters.models.model_folder import open_model, quiet
+from drafters.models.model_folder import quiet
 from drafters.models.tail import Spectrum, Tail
 from drafters.package.components import TAIL
 from pipeline.config import text_settings as texts
@@ -31,7 +31,7 @@ from pipeline.config.settings import read
 from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
 from pipeline.fit import tail_fit
-from pipeline.fit.text_and_models import Reading, carry, keep_test, open_reading
+from pipeline.fit.text_and_models import Reading, carry, keep_test, open_reading, open_unpruned
 from pipeline.fit.trainer import Plan
 from pipeline.runner.stage import Advance, Context, Stage, say
 
@@ -93,9 +93,7 @@ def run(context: Context) -> None:
 def _fit(
     work: Path, reading: Reading, settings: TailConfig, plan: Plan, lookahead: int, advance: Advance
 ) -> tuple[Tail, dict[str, object]]:
-    full = open_model(
-        reading.checkpoint.source, reading.checkpoint.config, reading.drafter.dtype, reading.drafter.device
-    )
+    full = open_unpruned(reading)
     head = full.get_output_embeddings()
     sums = tail_fit.moments(reading, advance)
     ranks = list(settings.ranks) if settings.rank is None else [settings.rank]

@@ -33,7 +33,13 @@ class Both:
         found = pieces(self.target, self.drafter, (ids for _, ids in text), sampling)
         for (document, ids), piece in zip(text, found, strict=True):
             step = self.stride
-            yield document, ids, piece.p[::step], piece.logits[::step], piece.hidden[::step]
+            logits = _as_wide(piece.logits, piece.p.shape[-1])
+            yield document, ids, piece.p[::step], logits[::step], piece.hidden[::step]
+
+
+def _as_wide(logits: Tensor, vocabulary: int) -> Tensor:
+    """Logits (n, D) of a head padded to another length as (n, V)."""
+    return torch.nn.functional.pad(logits, (0, vocabulary - logits.shape[-1]), value=-torch.inf)
 
 
 def fit(both: Both, sizes: list[Size], text: list[Window], kernel_contexts: int, advance: Advance) -> Tensor:
@@ -99,7 +105,7 @@ def test(
             for name, model in tails.items():
                 batch = ids.unsqueeze(0).to(model.device)
                 own = model(input_ids=batch, use_cache=False).logits[0, :: both.stride].float()
-                found[name].add(document, overlap(p, warp(own, sampling)))
+                found[name].add(document, overlap(p, warp(_as_wide(own, p.shape[-1]), sampling)))
         advance(1)
     return sums
 

@@ -64,7 +64,7 @@ class Size:
         if 4 * len(self.kept) * self.vocabulary * len(TAUS) <= kernel_bytes:
             omega = covariance(laws, self.kept)
             self.kernels = {tau: softmax_kernel(omega, tau) for tau in TAUS}
-        pruned = (self.vocab.to_drafter < 0).nonzero().flatten()
+        pruned = (self.vocab.to_drafter[: len(head.weight)] < 0).nonzero().flatten()
         for rank, share in tails:
             ids = likeliest(pruned, self.moments.mass, share)
             bias = None if head.bias is None else head.bias.detach()[ids]

@@ -101,6 +101,11 @@ def lines(report: Report) -> list[str]:
         said.append(f"{hidden} further rows (other drafters, variants of samplers) are in report.csv")
     said.append(
         f"{report.kept:,} of {report.drafter_vocabulary:,} tokens kept, {100 * report.coverage:.1f} % of the counted text covered"
+        + (
+            ""
+            if (least := report.least_covered) is None
+            else f"; warning: {100 * least.coverage:.1f} % of the domain {least.domain}"
+        )
     )
     return [*said, *(report.held_out_said or ()), *_absent_and_warnings(report)]
 

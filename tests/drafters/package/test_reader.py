@@ -257,13 +257,20 @@ def test_the_public_name_is_this_loader(original):
         drafters.laod  # noqa: B018
 
 
-def test_what_is_not_a_package_says_what_would_be(tmp_path):
+def unreachable(self, *args, **kwargs):
+    raise ConnectionError("no network in tests")
+
+
+def test_what_is_not_a_package_says_what_would_be(tmp_path, monkeypatch):
     with pytest.raises(PackageError, match=r"no such folder.*stage=package") as caught:
         load(tmp_path / "nowhere")
     assert caught.value.field == "path"
-    with pytest.raises(PackageError, match="commit of 40 hex digits"):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    with pytest.raises(
+        PackageError, match="its newest commit from the Hub, or from its local cache, got ConnectionError"
+    ):
         load("org/name")
-    with pytest.raises(PackageError, match="commit of 40 hex digits"):
+    with pytest.raises(PackageError, match="revision main from the Hub"):
         load("org/name", revision="main")
     with pytest.raises(PackageError, match=r"manifest\.json"):
         load(tmp_path)

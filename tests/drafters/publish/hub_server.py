@@ -24,6 +24,7 @@ Tree = dict[str, bytes]
 @dataclass
 class Repo:
     private: bool
+    gated: bool = False  # everyone sees it, only the token's owner may read its files
     commits: dict[str, Tree] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)  # of main
     refs: dict[str, str] = field(default_factory=dict)
@@ -75,12 +76,17 @@ class Hub:
             return self.store(parts[1], body)
         if parts[2:5] == ["info", "lfs", "objects"]:
             return self.batch(json.loads(body))
+        if parts[:2] == ["api", "models"] and parts[4:] == ["auth-check"]:
+            require_access(self.repo("/".join(parts[2:4]), token), token)
+            return Answer(200, {})
         if parts[:2] == ["api", "models"]:
             return self.api(
                 method, self.repo("/".join(parts[2:4]), token), "/".join(parts[2:4]), parts[4:], query, body
             )
         if len(parts) > 3 and parts[2] == "resolve":
-            return self.resolve(self.repo("/".join(parts[:2]), token), parts[3:])
+            repo = self.repo("/".join(parts[:2]), token)
+            require_access(repo, token)
+            return self.resolve(repo, parts[3:])
         raise Answer(404, {"error": f"no such endpoint {parts}"})
 
     def repo(self, name: str, token: str | None) -> Repo:
@@ -147,6 +153,7 @@ class Hub:
         oid = self.known(repo, revision)
         files = [{"rfilename": path} for path in sorted(repo.commits[oid])]
         base = {"id": name, "modelId": name, "sha": oid, "private": repo.private, "siblings": files, "tags": []}
+        base["gated"] = "auto" if repo.gated else False
         return Answer(200, {**base, "downloads": 0, "likes": 0, "createdAt": "2026-01-01T00:00:00.000Z"})
 
     def commit(self, repo: Repo, name: str, revision: str, body: bytes, request: bool) -> Answer:
@@ -208,6 +215,11 @@ class Hub:
         if data is None:
             raise Answer(404, {"error": "Entry not found"}, **{"X-Error-Code": "EntryNotFound", "X-Repo-Commit": oid})
         return Answer(200, data, **{"X-Repo-Commit": oid, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'})
+
+
+def require_access(repo: Repo, token: str | None) -> None:
+    if repo.gated and token != TOKEN:
+        raise Answer(403, {"error": "Access is restricted"}, **{"X-Error-Code": "GatedRepo"})
 
 
 def blob(data: bytes) -> str:

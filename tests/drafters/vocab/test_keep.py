@@ -12,7 +12,6 @@ from drafters.vocab.keep import (
     EmptyCounts,
     KeepError,
     TooManyTokens,
-    coverage_curve,
     rank,
     select,
     share,
@@ -100,14 +99,6 @@ def test_a_domain_that_cannot_be_covered_is_named():
             COUNTS, NONE, size=3, eligible=eligible,
             domains={"prose": ids(0, 0, 0, 0, 9, 1, 0, 0)}, min_domain_coverage=0.5,
         )  # fmt: skip
-
-
-def test_the_curve_is_the_coverage_of_every_size():
-    order = rank(COUNTS, ids(5), torch.ones(8, dtype=torch.bool))
-    curve = coverage_curve(COUNTS, order, [1, 2, 5, 8])
-    assert curve == [(1, 0.0), (2, 0.4), (5, 0.95), (8, 1.0)]
-    for size, covered in curve:
-        assert covered == select(COUNTS, ids(5), size=size).coverage
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,14 @@ TOKENS = ["</s>", *"abcdefghijkl"]
 FOREIGN = [*"lkjihgfedcba", "</s>"]
 
 
-def make_model(folder: Path, tokens: list[str], seed: int, layers: int) -> Path:
+def make_model(folder: Path, tokens: list[str], seed: int, layers: int, end: str = "</s>", padding: int = 0) -> Path:
     torch.manual_seed(seed)
     backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, []))
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end)
     config = LlamaConfig(
-        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=64, initializer_range=0.3, bos_token_id=None, eos_token_id=tokens.index("</s>"),
+        vocab_size=len(tokens) + padding, hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64, initializer_range=0.3, bos_token_id=None, eos_token_id=tokens.index(end),
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -76,6 +76,28 @@ def run(place: Path, *more: str) -> tuple[Path, str]:
 @pytest.fixture(scope="module", autouse=True)  # before any test: what it says depends on what is made already
 def done(place) -> tuple[Path, str]:
     return run(place)
+
+
+def test_an_instruct_target_padded_wider_than_its_base_drafter(place, tmp_path):
+    """One vocabulary from count to eval: another end, which the drafter has no row for, and a longer head; tail and prior too."""
+    make_model(tmp_path / "instruct", [*TOKENS, "<|end|>"], 0, 2, end="<|end|>", padding=2)
+    said, console = io.StringIO(), {"width": 100}
+    Runner(
+        settings(
+            place, f"pair.target={tmp_path / 'instruct'}", f"runs_dir={tmp_path / 'runs'}", "affinity.enabled=true",
+            "tail.enabled=true", "affinity.tokens=400", "tail.tokens=400", "tail.ranks=[2]", "tail.covers=[1.0]",
+            "eval.samplers=[tli,slrs,slem,tail]", "eval.temperatures=[0.0,1.0]",
+        ),
+        Console(file=said, **console),
+    ).run("eval")  # fmt: skip
+    text = said.getvalue()
+    assert "one vocabulary, although eos is id 13 '<|end|>' of the target, id 0 '</s>' of the drafter" in text
+    assert "protected, but unknown to the drafter: <|end|>" in text
+    assert "6 of 16 tokens kept" in text
+    report = json.loads(next((tmp_path / "runs" / "eval").glob("*/report.json")).read_text())
+    assert report["greedy_identity"]["different"] == 0
+    drafters = {(row["drafter"], row["sampler"]) for row in report["rows"]}
+    assert {("unpruned", "tli"), ("package", "tli"), ("package", "slrs"), ("tail", "tail")} <= drafters
 
 
 def test_report_and_records(done):

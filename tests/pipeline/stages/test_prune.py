@@ -101,14 +101,17 @@ def test_one_tokenizer(folders, tmp_path):
     validate(VocabMap(vocab["to_target"], vocab["to_drafter"]))
     assert report == {
         "vocabulary": 14, "drafter_vocabulary": 12, "kept": 5, "protected": 3, "uncounted": 0,
-        "coverage": 0.94, "heldout_coverage": 0.75, "target_coverage": 0.94,
-        "domains": {"code": 94 / 97, "prose": 0.0}, "without_drafter_token": [],
+        "coverage": 0.94, "heldout_coverage": 0.75, "drafter_coverage": 0.94, "differences": "",
+        "domains": {"code": 94 / 97, "prose": 0.0}, "without_drafter_token": [], "warn_coverage": 0.8,
+        "least_covered": {"domain": "prose", "coverage": 0.0},
         "curve": [[5, 0.94], [11, 1.0]], "head_bytes_full": 12 * 16 * 2, "head_bytes_kept": 5 * 16 * 2,
     }  # fmt: skip
     assert said.splitlines() == [
         "5 of 12 tokens kept, 94.0 % of the counted text covered",
         "held-out text: 75.0 % covered",
         "least covered domain: prose, 0.0 %",
+        "warning: 0.0 % of the domain prose is covered, less than prune.warn_coverage=0.8: its other tokens are never "
+        "drafted, which costs speed there; raise prune.size, or prune.min_domain_coverage for a domain",
     ]
 
 
@@ -147,14 +150,15 @@ def test_a_foreign_drafter_is_ranked_by_its_own_tokens(folders, tmp_path):
     assert vocab["kept"].tolist() == [3, 6, 7]  # e, </s>, c; "xyz" counts 30 and has no target image
     assert vocab["to_target"].tolist() == [7, 1, 5]
     assert vocab["to_drafter"].tolist() == [-1, 1, -1, -1, -1, 2, -1, 0, *[-1] * 6]
-    assert report["coverage"] == 0.55
-    assert report["heldout_coverage"] == 1.0
-    assert report["target_coverage"] == 46 / 100  # </s>, c and e among the target's own tokens
+    assert report["coverage"] == 46 / 100  # </s>, c and e among the target's own tokens
+    assert report["heldout_coverage"] == 0.0  # f and h
+    assert report["drafter_coverage"] == 0.55
     assert report["without_drafter_token"] == ["<|user|>", "a"]
-    assert "3 of 8 tokens kept, 55.0 % of the counted text covered" in said
-    assert "46.0 % can be proposed" in said
+    assert "3 of 8 tokens kept, 46.0 % of the counted text covered" in said
+    assert "of the drafter's own tokens of that text, 55.0 % are kept" in said
+    assert "warning: 46.0 % of the counted text is covered" in said
     assert "unknown to the drafter: <|user|>, a" in said
-    assert report["domains"] == {}
+    assert report["domains"] == {"code": 44 / 97, "prose": 2 / 3}
 
 
 def test_coverage_domains_and_protected_strings(folders, tmp_path):
@@ -238,7 +242,7 @@ def test_a_foreign_drafters_domains_are_its_own(folders, tmp_path):
     tables = TABLES | {"drafter_counts": domains.sum(0), "drafter_domains": domains}
     out, report, _ = run(folders, tmp_path, "foreign", tables, foreign=True, size=3, min_domain_coverage=0.2)
     assert load_file(out / "vocab.safetensors")["kept"].tolist() == [2, 3, 6]
-    assert report["domains"] == {"code": 45 / 55, "prose": 9 / 45}
+    assert report["domains"] == {"code": 94 / 97, "prose": 0.0}  # shares are of the target's tokens
 
 
 def test_the_key_covers_both_models_at_their_revisions():
