@@ -34,8 +34,8 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
         if not where:
             yield fail(role, "not set", option(f"pair.{role}=DIR"))
         elif on_hub(where) and not fetch:
-            found, commit = _remote(role, where, revision)
-            yield found
+            finding, commit = _remote(role, where, revision)
+            yield finding
             if commit and _cached(where, commit):
                 with open_dict(cfg):
                     cfg.pair[f"{role}_revision"] = commit
