@@ -76,13 +76,3 @@ def test_folders_are_left_alone_and_further_drafters_pinned(asked):
 def test_a_name_that_nobody_knows(asked):
     with pytest.raises(PackageError, match=r"org/name: download.*pair\.target=DIR"):
         pinned("pair.target=org/name")
-
-
-def test_every_preset_of_the_hub_names_two_models_and_no_more():
-    for path in sorted((hydra_config.CONF / "pair").glob("*.yaml")):
-        pair = hydra_config.load(["stage=prune", f"pair={path.stem}"]).pair
-        assert pair.name == path.stem
-        if path.stem not in ("local", "pycode", "pycode_foreign"):
-            assert revisions.on_hub(pair.target)
-            assert revisions.on_hub(pair.drafter)
-            assert (pair.foreign, pair.target_revision, pair.drafter_revision) == (None, None, None)
