@@ -9,12 +9,13 @@ import torch
 
 from drafters.engine.decode import speculative
 from drafters.engine.limits import Limits
-from drafters.engine.transformers_pair import full_map, pair_of, texts_of
+from drafters.engine.transformers_pair import full_map, pair_of
 from drafters.models.pair import load_pair
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
 from drafters.stop import catalog as stops
+from drafters.vocab.texts import Texts, read_texts
 
 ZOO = Path(__file__).resolve().parents[3] / "drafters" / "zoo" / "pycode"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|end|>")  # the two last ids of the vocabulary are renamed to the latter
@@ -35,6 +36,10 @@ def with_markers(folder: Path, eos: str) -> Path:
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": eos}))
     return folder
+
+
+def texts_of(pair) -> Texts:
+    return read_texts(pair.target_tokenizer, pair.drafter_tokenizer, pair.vocabulary, pair.vocabulary)
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,12 @@ def test_what_to_use(tools):
     assert 'sampler="tli", stop="static", temperature=1)' in render(facts())
 
 
+def test_a_domain_that_is_hardly_covered_is_a_limit():
+    assert "of the domain" not in render(facts())
+    description = facts().description | {"least_covered": {"domain": "greek", "coverage": 0.617}}
+    assert "Of text of the domain greek it covers 61.7% only." in render(facts(description=description))
+
+
 def test_where_nothing_beats_plain_decoding_the_card_says_so(tools):
     plain = tools.recommend("a" * 64).choices[1]
     assert "Nothing beat plain decoding there" in render(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from drafters.package.recommendation.choices import Choice, Speedup, Use
 from eval.report.row import ReportRow
-from eval.report.schema import GreedyIdentity, Prices, PromptSet, Report
+from eval.report.schema import CoveredDomain, GreedyIdentity, Prices, PromptSet, Report
 from eval.report.terminal.table import lines, main, show
 
 ROW = ReportRow(
@@ -115,6 +115,8 @@ def test_a_narrow_terminal_folds_and_cuts_nothing_off():
 def test_the_sentences_below():
     said = lines(REPORT)
     assert said[-1] == "4,096 of 16,384 tokens kept, 97.9 % of the counted text covered"
+    least = replace(REPORT, least_covered=CoveredDomain("greek", 0.617))
+    assert lines(least)[-1] == said[-1] + "; warning: 61.7 % of the domain greek"
     assert said[1] == (
         "a target forward takes 12.30 ms, a draft 3.00 ms unpruned, 1.10 ms packaged: a packaged draft costs c = 0.09 of a "
         "target forward"
