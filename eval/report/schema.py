@@ -153,8 +153,6 @@ class Report:
     kept: Count
     coverage: Share
     """share of the target's tokens of the counted text that can be proposed"""
-    least_covered: CoveredDomain | None = None
-    """the least covered domain of the counted text, where that is below prune.warn_coverage"""
     costs: Prices
     rows: tuple[ReportRow, ...]
     drafter_vocabulary: Count
@@ -163,6 +161,8 @@ class Report:
     greedy_identity: GreedyIdentity
     definitions: Mapping[str, str]
     """what the fields of rows and rounds mean"""
+    least_covered: CoveredDomain | None = None
+    """the least covered domain of the counted text, where that is below prune.warn_coverage"""
     models: Mapping[str, ModelId] = field(default_factory=dict)
     warps: Warps | None = None
     """top_k and top_p of the target, and how drafts were drawn where it was otherwise"""
