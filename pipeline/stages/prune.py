@@ -209,8 +209,8 @@ def _say(console: Console, report: Mapping[str, Any]) -> None:
     for what, found in low.items():
         say(
             console,
-            f"warning: {100 * found:.1f} % of {what} is covered, less than prune.warn_coverage={report['warn_coverage']:g}: its "
-            "other tokens are never drafted, which costs speed there; raise prune.size, or prune.min_domain_coverage for a domain",
+            f"warning: {100 * found:.1f} % of {what} is covered, below prune.warn_coverage={report['warn_coverage']:g}: the rest "
+            "is never drafted; raise prune.size or prune.min_domain_coverage",
         )
     if report["uncounted"]:
         say(

@@ -110,8 +110,8 @@ def test_one_tokenizer(folders, tmp_path):
         "5 of 12 tokens kept, 94.0 % of the counted text covered",
         "held-out text: 75.0 % covered",
         "least covered domain: prose, 0.0 %",
-        "warning: 0.0 % of the domain prose is covered, less than prune.warn_coverage=0.8: its other tokens are never "
-        "drafted, which costs speed there; raise prune.size, or prune.min_domain_coverage for a domain",
+        "warning: 0.0 % of the domain prose is covered, below prune.warn_coverage=0.8: the rest is never drafted; raise "
+        "prune.size or prune.min_domain_coverage",
     ]
 
 
