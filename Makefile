@@ -81,8 +81,8 @@ bench: $(STAMP) ## speed as ratios inside one run, rivals and ceilings beside it
 report: $(STAMP) ## the last evaluation and all that was measured beside it, as one HTML page
 	@$(VENV)/bin/python -m eval report $(ARGS)
 
-# One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=map"
-export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators|gguf_map"
+# One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=padded"
+export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators"
 	@$(RUN) stage=export $(foreach word,$(ARGS),$(if $(filter to=% form=%,$(word)),export.$(word),$(word)))
 
 publish: $(STAMP) ## render what would be published; ARGS="repo=org/name push=true" sends it, as a pull request
