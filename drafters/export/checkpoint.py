@@ -13,7 +13,8 @@ from drafters.export.shrink_model import ROLES, padded_model, small_model
 from drafters.export.shrink_tokenizer import SmallTokenizer, shrink
 from drafters.io.hub import Source
 from drafters.io.safe_load import TensorInfo, locate
-from drafters.models.model_folder import check_model_folder, open_config, open_model, quiet
+from drafters.models.architecture import open_config
+from drafters.models.model_folder import check_model_folder, open_model, quiet
 from drafters.models.tying import write_tied_flag
 from drafters.rounding import excess, logits_bound
 
