@@ -15,10 +15,10 @@ pretrain sweep: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain sweep: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo metrics test test-all test-floats lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep docs clean $(STAGES)
+.PHONY: help setup demo metrics test test-all test-floats test-exports lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep docs clean $(STAGES)
 
 help: ## show this list
-	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install everything, pinned; does nothing when nothing changed
 	@echo "$(VENV) is ready"
@@ -43,6 +43,10 @@ test-floats: $(STAMP) ## the tests that compare floating point results, under ot
 
 test-ray: $(STAMP) ## the tests that start Ray processes; needs: .venv/bin/pip install -c constraints.txt ray
 	@DRAFTERS_TEST_RAY=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 0 -m ray $(ARGS)
+
+# DRAFTERS_READERS, LLAMA_CPP, DRAFTERS_SMOLLM2: where the releases are kept, a llama.cpp that is built, SmolLM2-135M-Instruct's folder.
+test-exports: $(STAMP) ## exports opened by the releases that read them: downloads half a gigabyte, builds llama.cpp (minutes)
+	@DRAFTERS_TEST_EXPORTS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -v -rs -n 0 tests/exports $(ARGS)
 
 lint: $(STAMP) ## style, types and the dependency rule
 	@$(VENV)/bin/ruff check .
@@ -81,8 +85,8 @@ bench: $(STAMP) ## speed as ratios inside one run, rivals and ceilings beside it
 report: $(STAMP) ## the last evaluation and all that was measured beside it, as one HTML page
 	@$(VENV)/bin/python -m eval report $(ARGS)
 
-# One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=map"
-export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators|gguf_map"
+# One-word options of these two may be written without their prefix: make export ARGS="to=vllm form=padded"
+export: $(STAMP) ## the package for another engine: ARGS="to=transformers|vllm|sglang|speculators"
 	@$(RUN) stage=export $(foreach word,$(ARGS),$(if $(filter to=% form=%,$(word)),export.$(word),$(word)))
 
 publish: $(STAMP) ## render what would be published; ARGS="repo=org/name push=true" sends it, as a pull request

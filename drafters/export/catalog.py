@@ -1,14 +1,12 @@
 """The one list of formats, and the call that writes one of them."""
 
 import json
-from typing import Any
 
-from drafters.export.common import Exported, ExportError, ExportRequest, Format, with_length
-from drafters.export.formats import gguf_map, sglang, speculators, transformers, vllm
+from drafters.export.common import Exported, ExportError, ExportRequest, Format, filled
+from drafters.export.formats import sglang, speculators, transformers, vllm
 
 FORMATS: dict[str, Format] = {
-    entry.name: entry
-    for entry in (transformers.FORMAT, vllm.FORMAT, sglang.FORMAT, speculators.FORMAT, gguf_map.FORMAT)
+    entry.name: entry for entry in (transformers.FORMAT, vllm.FORMAT, sglang.FORMAT, speculators.FORMAT)
 }
 NOTE = "export.json"
 
@@ -39,17 +37,21 @@ def export(request: ExportRequest, name: str, form: str | None = None) -> Export
     """
     found, form = choose(name, form)
     done = found.forms[form](request)
-    note: dict[str, Any] = {
+    description = request.package.description
+    note = {
         "to": name,
         "form": form,
         "package": request.package.manifest.key,
-        "target": request.package.description["target"],
-        "drafter": request.package.description["drafter"],
-        "serve": with_length(done.serve, request.lookahead),
+        "target": description["target"],
+        "drafter": description["drafter"],
+        "serve": filled(done.serve, request.lookahead, description["target"]["id"]),
         "serve_template": done.serve,
+        "lookahead": request.lookahead,
         "limits": list(done.limits),
         "checked": done.checked,
     }
     text = json.dumps(note, indent=2, sort_keys=True, ensure_ascii=False)
     (request.out / NOTE).write_text(text + "\n", encoding="utf-8")
+    for path in request.out.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner can read; a server runs as somebody else
     return done

@@ -1,12 +1,13 @@
 """What every export gets and gives back."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from drafters.errors import DraftersError
+from drafters.io.hub import Source
+from drafters.models.pair import context_length
 from drafters.package.reader import Package
 
 
@@ -16,32 +17,37 @@ class ExportError(DraftersError):
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """One export. ``full`` opens the drafter as it was before pruning: only forms that need it call it."""
+    """One export. ``drafter`` gives the checked folder of the drafter before pruning: only forms that need it call it."""
 
-    package: Package
-    folder: Path  # of the package, for its licence
-    full: Callable[[], PreTrainedModel]
+    package: Package  # in fp32: every number of a checkpoint in half precision is one of fp32
+    folder: Path  # of the package
+    drafter: Callable[[], Source]
     out: Path  # an existing, empty directory
-
-    @property
-    def target(self) -> str:
-        """The target as the package names it: a Hub id, or the last part of a local folder."""
-        return str(self.package.description["target"]["id"])
 
     @property
     def lookahead(self) -> int:
         """Tokens drafted per round that the package was prepared for."""
         return int(self.package.description["generation"]["lookahead"])
 
+    @property
+    def context(self) -> int | None:
+        """Positions the drafter was built for; None: its config sets no limit."""
+        return context_length(self.package.model.config)
 
-LENGTH, AND_ONE = "LENGTH", "LENGTH+1"  # in a serve command: drafted tokens per round, a JSON value; and one more
+    def short_of(self, beyond: str) -> tuple[str, ...]:
+        """Return the limit that names the drafter's context and what its reader does ``beyond`` it; none without a limit."""
+        return () if self.context is None else (f"The drafter was built for {self.context:,} positions: {beyond}.",)
+
+
+# In a serve command: the export's folder, the target, drafted tokens per round, one more.
+DIR, TARGET, LENGTH, AND_ONE = "DIR", "TARGET", "LENGTH", "LENGTH+1"
 
 
 @dataclass(frozen=True)
 class Exported:
     """What was written, how to serve it, and what its reader cannot do with it."""
 
-    serve: str  # DIR stands for the export's folder, LENGTH for the draft length, see `with_length`
+    serve: str  # with DIR, TARGET and LENGTH, see `filled`
     limits: tuple[str, ...]
     checked: str  # what the load check opened and saw
 
@@ -55,6 +61,10 @@ class Format:
     refused: dict[str, str]
 
 
-def with_length(serve: str, length: int) -> str:
-    """A serve command for a draft length."""
-    return serve.replace(AND_ONE, str(length + 1)).replace(f'"{LENGTH}"', str(length))
+def filled(serve: str, length: int, target: str = TARGET, directory: str = DIR) -> str:
+    """Return a serve command for a draft length, with the names of the target and of the export's folder.
+
+    A length in quotes is a JSON value and loses them.
+    """
+    values = {f'"{LENGTH}"': str(length), AND_ONE: str(length + 1), LENGTH: str(length), TARGET: target, DIR: directory}
+    return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], serve)

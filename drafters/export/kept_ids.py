@@ -3,7 +3,7 @@
 ==========  ============  ==================================================  =====================================
 dialect     tensor        meaning                                             readers
 ==========  ============  ==================================================  =====================================
-absolute    int64 (k,)    ascending target ids                                vLLM draft_token_map, SGLang, GGUF d2t
+absolute    int64 (k,)    ascending target ids                                SGLang hot tokens
 offset      int64 (k,)    ``target id = i + d2t[i]``                          EAGLE-3 heads: vLLM, SGLang, speculators
 mask        bool (V,)     whether a target id is kept                         the same, as ``t2d``
 ==========  ============  ==================================================  =====================================

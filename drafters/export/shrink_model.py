@@ -5,15 +5,15 @@ an alphabet of its own; `padded_model` keeps everything and only agrees with the
 """
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from drafters.models.architecture import attention, model_class
 from drafters.models.heads import PrunedHead
 from drafters.models.model_folder import quiet
+from drafters.models.tying import is_tied
 from drafters.package_error import PackageError
 
 # Ids elsewhere than in these three name tokens by numbers that no longer exist; readers fall back to defaults.
@@ -44,7 +44,8 @@ def small_model(
     tied = bias is None and weight.shape == rows.shape and torch.equal(weight, rows)
     config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = tied
     model = _build(pruned, config, rows, weight, bias)
-    model.generation_config = small_generation(pruned, ids)
+    roles = {role: new_ids(getattr(pruned.generation_config, role), ids) for role in ROLES}
+    model.generation_config = GenerationConfig(**roles)
     return model
 
 
@@ -60,10 +61,9 @@ def padded_model(full: PreTrainedModel, vocabulary: int, used: int) -> PreTraine
     if vocabulary < used:
         fix = "The tokenizers differ: use form=full, which brings a tokenizer of its own."
         raise PackageError("drafters.json", "target.vocabulary", f"at least the {used:,} tokens used", vocabulary, fix)
-    config = full.config.get_text_config()
+    config, tied = full.config.get_text_config(), is_tied(full)
     if config.vocab_size == vocabulary:
         return full
-    tied = full.get_output_embeddings().weight is full.get_input_embeddings().weight
     old = full.get_output_embeddings()
     head = nn.Linear(old.in_features, vocabulary, bias=old.bias is not None, dtype=old.weight.dtype)
     head.weight = nn.Parameter(_resized(old.weight, vocabulary), requires_grad=False)
@@ -88,27 +88,12 @@ def small_config(config: PreTrainedConfig, ids: Tensor, rows: int) -> PreTrained
     return small
 
 
-def small_generation(model: PreTrainedModel, ids: Tensor) -> Any:
-    """The generation config with bos, eos and pad renumbered, and no other id of the old numbering."""
-    generation = copy.deepcopy(model.generation_config)
-    for name, value in vars(generation).items():
-        if name in ROLES:
-            setattr(generation, name, new_ids(value, ids))
-        elif name.endswith(("token_id", "token_ids", "tokens_ids", "_tokens", "words_ids")) and _holds_ids(value):
-            setattr(generation, name, None)
-    return generation
-
-
 def new_ids(old: int | list[int] | None, ids: Tensor) -> int | list[int] | None:
     """An id, or a list of them, in the numbering of ``ids``; what is gone is left out, None where nothing is left."""
     place = {int(number): row for row, number in enumerate(ids)}
     if isinstance(old, list):
         return [place[number] for number in old if number in place] or None
     return None if old is None else place.get(old)
-
-
-def _holds_ids(value: Any) -> bool:
-    return isinstance(value, list | dict) and bool(value)
 
 
 def _head_rows(

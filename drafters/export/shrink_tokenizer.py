@@ -40,12 +40,13 @@ class SmallTokenizer:
     placeholder: bool  # row n stands for all tokens that are gone: what a reader feeds for a token it does not find
 
 
-def shrink(tokenizer: PreTrainedTokenizerBase, kept: Iterable[int]) -> SmallTokenizer:
+def shrink(tokenizer: PreTrainedTokenizerBase, kept: Iterable[int], placeholder: bool = True) -> SmallTokenizer:
     """The tokenizer reduced to ``kept`` and whatever it cannot do without.
 
     Always kept besides: derivations of byte-pair tokens, the 256 byte tokens (as an alphabet or as ``<0x00>`` to
     ``<0xFF>``), unk, and every special and added token. Without an unk of its own (or where unk is the end of text,
-    which a reader would feed in the middle of one) the result has `PLACEHOLDER` as its last id.
+    which a reader would feed in the middle of one) the result has `PLACEHOLDER` as its last id, unless ``placeholder``
+    is False: then its tokens are a subset of the full tokenizer's.
 
     Raises:
         SurgeryError: no fast tokenizer, or a model type or affix rule that is not supported.
@@ -58,7 +59,7 @@ def shrink(tokenizer: PreTrainedTokenizerBase, kept: Iterable[int]) -> SmallToke
     ids = _closure(data, vocabulary, set(kept), tokenizer)
     new = {old: row for row, old in enumerate(ids)}
     _renumber(data, new)
-    placeholder = tokenizer.unk_token_id is None or tokenizer.unk_token_id == tokenizer.eos_token_id
+    placeholder = placeholder and (tokenizer.unk_token_id is None or tokenizer.unk_token_id == tokenizer.eos_token_id)
     if placeholder:
         data["added_tokens"].append(_added(len(ids)))
     small = _open(data, tokenizer, placeholder)

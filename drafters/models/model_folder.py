@@ -34,6 +34,7 @@ from drafters.io.safe_load import (
 )
 from drafters.models import quantised
 from drafters.models.architecture import CONFIG, attention, model_class, native_model, undeclared
+from drafters.models.tying import told_once, write_tied_flag
 from drafters.package_error import PackageError
 
 # What is downloaded of a Hub repository: weights as safetensors, JSON, and the texts that tokenizers and licences need.
@@ -156,7 +157,7 @@ def open_model(
     if packed:
         quantised.check_target(config, device)
     options: dict[str, Any] = {"device_map": "auto"} if sharded else {"device_map": {"": device}} if packed else {}
-    with quiet():
+    with quiet(), told_once():
         model, report = model_class(config).from_pretrained(
             source.folder,
             config=config,
@@ -176,7 +177,10 @@ def open_model(
     model.eval().requires_grad_(False)
     if (generation := open_generation_config(source)) is not None:
         model.generation_config = generation
-    return model if options else model.to(device)
+    if options:
+        return model
+    write_tied_flag(model, source.id)
+    return model.to(device)
 
 
 def open_generation_config(source: Source) -> GenerationConfig | None:

@@ -156,8 +156,7 @@ def _serve(facts: CardFacts) -> str:
         "## Serve\n\n"
         "Engines that know nothing of a pruned head read an export made from this package in a clone of Drafters, which "
         'also prints the exact command: `make export ARGS="to=vllm"` (standalone drafter, greedy drafting), '
-        "`to=sglang` and `to=speculators` (the kept ids for an EAGLE head), `to=gguf_map`. "
-        "`draft_token_map.json` in this repository is the list of kept target ids for vLLM's `draft_token_map`."
+        "`to=sglang` and `to=speculators` (the kept ids for an EAGLE head), `to=transformers` (a plain checkpoint)."
     )
 
 

@@ -77,7 +77,7 @@ class Runner:
             self.before(self.cfg, [load_stage(other, self.package)[0] for other in order], self.console)
         self._make(step)
         inputs = {role: needed.directory for role, needed in step.inputs.items()}
-        step.stage.show(step.directory, inputs, self.console)
+        step.stage.show(step.directory, inputs | step.stage.named(self.cfg), self.console)
         return step.directory
 
     def _announce(self, order: list[str], name: str) -> None:

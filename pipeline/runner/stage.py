@@ -52,6 +52,8 @@ class Stage:
     measures: bool = False  # the output depends on device, dtype, threads and package versions
     # (directory, role -> its inputs', console): print the result; called for the stage asked for, made or reused
     show: Callable[[Path, dict[str, Path], Console], None] = lambda directory, inputs, console: None
+    # Role -> path or Hub name that `show` names besides, found among its inputs; no part of the output
+    named: Callable[[DictConfig], dict[str, Path]] = lambda cfg: {}
     brief: Callable[[Path], str] = lambda directory: (
         ""
     )  # (directory) -> what was found in a few words, for runs that print little

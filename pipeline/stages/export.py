@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from transformers import PreTrainedModel
 
 from drafters.export.catalog import NOTE, choose, export
-from drafters.export.common import ExportRequest, with_length
+from drafters.export.common import DIR, LENGTH, ExportRequest, filled
+from drafters.io.hub import Source
 from drafters.io.json_rules import DESCRIPTION
 from drafters.io.manifest import list_files
+from drafters.io.paths import REPOSITORY
 from drafters.io.safe_load import read_json
-from drafters.models.model_folder import open_model, quiet
+from drafters.models.model_folder import quiet
 from drafters.models.pair import open_checkpoint
 from drafters.package.reader import load
 from drafters.package.recommendation.advice import law, served_length
@@ -40,7 +40,7 @@ RECOMMENDED_FORM = {"full": "package", "padded": "unpruned"}  # which of a recom
 class ExportConfig:
     """Which reader, and in which form; see `drafters.export.catalog`."""
 
-    to: str | None = None  # transformers | vllm | sglang | speculators | gguf_map
+    to: str | None = None  # transformers | vllm | sglang | speculators
     # full: head, embedding and tokenizer pruned | padded: unpruned, with the target's number of rows | map: the kept ids
     form: str | None = None
 
@@ -52,59 +52,61 @@ def run(context: Context) -> None:
     aside.mkdir()
     package = load(folder, device="cpu", dtype="fp32")
     settings, pair = read(context.cfg.export, ExportConfig), pair_of(context.cfg)
-    full = lambda: original(pair, package.description["drafter"]["revision"])  # noqa: E731
+    drafter = lambda: original(pair, package.description["drafter"]["revision"])  # noqa: E731
     with context.progress("Exporting and loading it again", None), quiet(always=True):
-        export(ExportRequest(package, folder, full, aside), settings.to or "", settings.form)
+        export(ExportRequest(package, folder, drafter, aside), settings.to or "", settings.form)
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(aside / name, context.out / name)
     shutil.rmtree(aside)
 
 
-def original(pair: Mapping[str, Any], revision: str | None) -> PreTrainedModel:
-    """The drafter before it was pruned, proven to be the one that the package was made from.
+def original(pair: Mapping[str, Any], revision: str | None) -> Source:
+    """The checked folder of the drafter before it was pruned, proven to be the one that the package was made from.
 
     Raises PackageError for another one.
     """
-    checkpoint = open_checkpoint("drafter", pair)
-    found = checkpoint.source.revision or folder_revision(checkpoint.source.folder)
+    source = open_checkpoint("drafter", pair).source
+    found = source.revision or folder_revision(source.folder)
     if revision is not None and found != revision:
         fix = "Set pair.drafter (and pair.drafter_revision) to the model that the package was made from."
         raise PackageError("drafters.json", "drafter.revision", revision, found, fix)
-    return open_model(checkpoint.source, checkpoint.config, torch.float32, torch.device("cpu"))
+    return source
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """The serve command and the limits."""
     note = json.loads((directory / NOTE).read_text(encoding="utf-8"))
     size = sum((directory / name).stat().st_size for name in list_files(directory))
-    serve, advised = serve_command(note, inputs["package"])
-    lines = [f"load check: {note['checked']}; {size / 1e6:,.1f} MB", serve.replace("DIR", str(directory)), *advised]
-    lines += [f"- {limit}" for limit in note["limits"]]
+    length, advised = draft_length(note, inputs["package"])
+    serve = filled(note["serve_template"], length, str(inputs["target"]), str(directory))
+    lines = [f"load check: {note['checked']}; {size / 1e6:,.1f} MB", serve, *advised]
+    lines += [f"- {limit.replace(DIR, str(directory))}" for limit in note["limits"]]
     say(console, "\n".join(lines), whole=True)
 
 
-def serve_command(note: Mapping[str, Any], package: Path) -> tuple[str, list[str]]:
-    """The serve command with the draft length that the package's evaluation recommends now, and what to say of it.
+def draft_length(note: Mapping[str, Any], package: Path) -> tuple[int, list[str]]:
+    """The draft length that the package's evaluation recommends now, and what to say of it.
 
     The export itself keeps the length that the package was prepared for: an evaluation comes later and may come again.
     """
-    if "LENGTH" not in note["serve_template"] or find_recommendation(package) is None:
-        return note["serve"], []
+    prepared = int(note["lookahead"])
+    if LENGTH not in note["serve_template"] or find_recommendation(package) is None:
+        return prepared, []
     try:
         found = read_recommendation(package)
         generation = read_json(package, DESCRIPTION)["generation"]
         sampling = Sampling(*(generation[name] for name in ("temperature", "top_k", "top_p")))
     except PackageError as error:
-        return note["serve"], [f"- recommendation not used: {error}"]
+        return prepared, [f"- recommendation not used: {error}"]
     lines = []
     if (choice := found.choice(found.device, sampling)) is not None and choice.use.plain:
         lines = [f"- eval on {found.device} found no gain from drafting at {law(choice)}: {choice.reason}"]
     length = served_length(found, RECOMMENDED_FORM[note["form"]], sampling)
     if length is None:
-        return note["serve"], lines
+        return prepared, lines
     said = f"- {length} tokens per round, as eval on {found.device} recommends for T = {sampling.temperature:g}"
-    return with_length(note["serve_template"], length), [f"{said}; measure where you serve", *lines]
+    return length, [f"{said}; measure where you serve", *lines]
 
 
 def check(cfg: DictConfig) -> None:
@@ -117,6 +119,21 @@ def external(cfg: DictConfig) -> dict[str, str]:
     return pair_external(cfg, "drafter")
 
 
+def named(cfg: DictConfig) -> dict[str, Path]:
+    """The target as the serve command names it: a local folder by its path, else the Hub's name."""
+    given = Path(cfg.pair.target).expanduser()
+    folders = [
+        path for path in (given, REPOSITORY / given) if path.is_dir()
+    ]  # the embedded pair is found from anywhere
+    return {"target": folders[0].resolve() if folders else given}
+
+
 STAGE = Stage(
-    name="export", run=run, inputs=lambda cfg: {"package": "package"}, external=external, check=check, show=show
+    name="export",
+    run=run,
+    inputs=lambda cfg: {"package": "package"},
+    external=external,
+    check=check,
+    show=show,
+    named=named,
 )

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from drafters.io.hub import local_source
 from drafters.io.manifest import NAME, list_files, read_manifest
-from drafters.io.safe_load import read_json, read_tensors
+from drafters.io.safe_load import read_json
 from drafters.io.secrets import require_clean
 from drafters.package.integrity import RECOMMENDED, verify
 from drafters.package.recommendation.recommended_json import (
@@ -88,8 +88,6 @@ def lay_out(
             shutil.copyfile(evaluation / name, folder / "eval" / name)
     if certificate is not None:
         (folder / CERTIFICATE).write_text(json.dumps(certificate, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    ids = read_tensors(package, "vocab.safetensors")["to_target"]
-    (folder / "draft_token_map.json").write_text(json.dumps(ids[ids >= 0].unique().tolist()) + "\n", encoding="utf-8")
     tag = settings.tag or f"v{manifest.format_version}-{manifest.key}"
     (folder / "README.md").write_text(card(settings, folder, tag, report, certificate, advised), encoding="utf-8")
     require_clean(folder)

@@ -3,11 +3,13 @@
 import torch
 
 from drafters.export.checkpoint import write_padded
-from drafters.export.common import AND_ONE, Exported, ExportRequest, Format
+from drafters.export.common import AND_ONE, DIR, LENGTH, TARGET, Exported, ExportRequest, Format
 from drafters.export.kept_ids import target_ids
 
 MAP = "hot_tokens.pt"
-LAUNCH = "python -m sglang.launch_server --model-path {target} --speculative-algorithm {algorithm} {rest}"
+LAUNCH = f"python -m sglang.launch_server --model-path {TARGET} --speculative-algorithm"
+# A chain. SGLang takes the three together or not at all (srt/arg_groups/speculative_hook.py `_handle_eagle_family`, 0.5.23).
+CHAIN = f"--speculative-num-steps {LENGTH} --speculative-eagle-topk 1 --speculative-num-draft-tokens {AND_ONE}"
 
 
 def _map(request: ExportRequest) -> Exported:
@@ -18,22 +20,30 @@ def _map(request: ExportRequest) -> Exported:
     torch.save(ids, path)
     if torch.load(path, weights_only=True) != ids:
         raise RuntimeError(f"{MAP} does not give back the {len(ids)} ids that were written")
-    rest = f"--speculative-draft-model-path EAGLE_HEAD --speculative-token-map DIR/{MAP}"
     return Exported(
-        serve=LAUNCH.format(target=request.target, algorithm="EAGLE", rest=rest),
+        serve=f"{LAUNCH} EAGLE --speculative-draft-model-path EAGLE_HEAD --speculative-token-map {DIR}/{MAP}",
         limits=(
-            "For an EAGLE or EAGLE-2 head (EAGLE_HEAD) that shares the target's head; ignored for EAGLE-3, which brings "
-            "its own map. Never give it to STANDALONE: ids would be remapped although the head is whole.",
+            "For an EAGLE or EAGLE-2 head (EAGLE_HEAD) that shares the target's head. An EAGLE-3 head brings its own map; under "
+            "EAGLE it accepts nothing, without a word.",
+            "One GPU: with tensor parallelism SGLang indexes a part of the head with ids of the whole (0.5.23).",
+            "Not with --speculative-use-rejection-sampling, which cannot use a reduced vocabulary.",
+            "Never give it to STANDALONE: ids would be remapped although the head is whole.",
         ),
         checked=f"{len(ids):,} target ids, opened as SGLang opens them (torch.load, weights_only)",
     )
 
 
 def _padded(request: ExportRequest) -> Exported:
-    rest = f"--speculative-draft-model-path DIR --speculative-num-draft-tokens {AND_ONE}"
     return Exported(
-        serve=LAUNCH.format(target=request.target, algorithm="STANDALONE", rest=rest),
-        limits=("The head is unpruned: SGLang wants equal sizes and equal tokenizers.",),
+        serve=f"{LAUNCH} STANDALONE --speculative-draft-model-path {DIR} {CHAIN}",
+        limits=(
+            "The head is unpruned: SGLang wants as many rows as the target has, and uses the target's tokenizer.",
+            "Not with data parallel attention.",
+            *request.short_of(
+                "SGLang refuses the drafter of a longer target: --context-length of at most that, or "
+                "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 at your own risk"
+            ),
+        ),
         checked=write_padded(request),
     )
 

@@ -1,64 +1,50 @@
-"""vLLM: a standalone drafter (``method: draft_model``), or the kept ids for a head that drafts with the target's own."""
+"""vLLM: a standalone drafter (``method: draft_model``), pruned with a tokenizer of its own or padded to the target's rows."""
 
 import json
 
 from drafters.export.checkpoint import write_full, write_padded
-from drafters.export.common import LENGTH, Exported, ExportRequest, Format
-from drafters.export.kept_ids import target_ids
+from drafters.export.common import DIR, LENGTH, TARGET, Exported, ExportRequest, Format
 
-MAP = "draft_token_map.json"
+PARALLEL = "The drafter runs with the target's tensor parallel size; another draft_tensor_parallel_size is refused."
 
 
-def serve_command(target: str, options: dict[str, object]) -> str:
-    """``vllm serve`` with a speculative configuration."""
-    return f"vllm serve {target} --speculative-config '{json.dumps(options)}'"
+def serve_command(**options: object) -> str:
+    """Return the ``vllm serve`` line for a speculative configuration."""
+    drafter = {"method": "draft_model", "model": DIR, "num_speculative_tokens": LENGTH, **options}
+    return f"vllm serve {TARGET} --speculative-config '{json.dumps(drafter)}'"
 
 
 def _full(request: ExportRequest) -> Exported:
-    options = {
-        "method": "draft_model",
-        "model": "DIR",
-        "num_speculative_tokens": LENGTH,
-        "use_heterogeneous_vocab": True,
-        "draft_sample_method": "greedy",
-    }
     return Exported(
-        serve=serve_command(request.target, options),
+        serve=serve_command(use_heterogeneous_vocab=True, draft_sample_method="greedy"),
         limits=(
             "Greedy drafting only (draft_sample_method must be greedy); the target may sample.",
+            "Runs on vLLM's V1 model runner, which is deprecated: V2 has no use_heterogeneous_vocab. Never set "
+            "VLLM_USE_V2_MODEL_RUNNER=1: the map of tokens is then left out without a word (0.33.0).",
+            PARALLEL,
             "Text only; not with use_local_argmax_reduction.",
             "vLLM maps tokens by their strings; a token of the context that the drafter lacks becomes its unk row.",
+            *request.short_of("the V1 runner drafts token 0 for the whole batch: keep --max-model-len at or below it"),
         ),
-        checked=write_full(request),
+        checked=write_full(request, placeholder=True),
     )
 
 
 def _padded(request: ExportRequest) -> Exported:
-    options: dict[str, object] = {"method": "draft_model", "model": "DIR", "num_speculative_tokens": LENGTH}
     return Exported(
-        serve=serve_command(request.target, options),
-        limits=("The head is unpruned: the whole vocabulary's cost per drafted token.",),
+        serve=serve_command(),
+        limits=(
+            "The head is unpruned: the whole vocabulary's cost per drafted token.",
+            "Runs on vLLM's V2 model runner, which has no CUDA graph for such a drafter (0.33.0).",
+            PARALLEL,
+            *request.short_of("vLLM lowers the served context (max_model_len of the target) to it"),
+        ),
         checked=write_padded(request),
     )
 
 
-def _map(request: ExportRequest) -> Exported:
-    ids = target_ids(request.package).tolist()
-    path = request.out / MAP
-    path.write_text(json.dumps(ids) + "\n", encoding="utf-8")
-    read = json.loads(path.read_text(encoding="utf-8"))
-    if read != ids or sorted(set(read)) != read:
-        raise RuntimeError(f"{MAP} does not hold the {len(ids)} ascending target ids that were written")
-    options = {"method": "mtp", "num_speculative_tokens": 1, "draft_token_map": f"DIR/{MAP}"}
-    return Exported(
-        serve=serve_command(request.target, options),
-        limits=(
-            "For drafters that share the target's head (multi-token prediction); vLLM refuses it for draft_model.",
-            "Needs a vLLM that knows draft_token_map: check `vllm serve --help=speculative-config` first.",
-            "vLLM adds the target's EOS ids by itself.",
-        ),
-        checked=f"{len(ids):,} ascending target ids as a JSON list",
-    )
-
-
-FORMAT = Format("vllm", {"full": _full, "padded": _padded, "map": _map}, {})
+NO_MAP = (
+    "no released vLLM reads a list of kept tokens for a drafter (0.33.0 refuses the field draft_token_map); use form=full, or "
+    "to=speculators to train a head with this vocabulary"
+)
+FORMAT = Format("vllm", {"full": _full, "padded": _padded}, {"map": NO_MAP})

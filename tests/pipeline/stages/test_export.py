@@ -41,10 +41,15 @@ def context(tmp_path, to, form=None) -> Context:
 def test_a_map_needs_no_drafter_and_names_its_folder(tmp_path):
     ready = context(tmp_path, "speculators")
     stage.run(ready)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["d2t.npy", "export.json", "maps.safetensors", "t2d.npy"]
-    stage.show(ready.out, ready.inputs, ready.console)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "d2t-9.npy",
+        "export.json",
+        "maps.safetensors",
+        "t2d-9.npy",
+    ]
+    stage.show(ready.out, ready.inputs | stage.named(ready.cfg), ready.console)
     text = ready.console.export_text()
-    assert f"--d2t-path {tmp_path}/d2t.npy" in text
+    assert f"--d2t-path {tmp_path}/d2t-9.npy" in text
     assert "DIR" not in text
     assert "9 ids" in json.loads((tmp_path / "export.json").read_text())["checked"]
 
@@ -52,8 +57,8 @@ def test_a_map_needs_no_drafter_and_names_its_folder(tmp_path):
 def test_rows_come_from_no_other_drafter(tmp_path):
     with pytest.raises(PackageError, match=r"drafter\.revision.*Set pair\.drafter"):
         stage.run(context(tmp_path, "transformers"))
-    model = stage.original(pair_of(context(tmp_path, "transformers").cfg), folder_revision(DRAFTER))
-    assert model.config.vocab_size == 4096
+    source = stage.original(pair_of(context(tmp_path, "transformers").cfg), folder_revision(DRAFTER))
+    assert source.folder == DRAFTER
     assert stage.original(pair_of(context(tmp_path, "transformers").cfg), None) is not None
 
 
@@ -62,6 +67,19 @@ def test_what_is_impossible_is_refused_before_anything_runs(tmp_path):
         stage.check(context(tmp_path, "sglang", "full").cfg)
     with pytest.raises(ExportError, match="expected one of"):
         stage.check(context(tmp_path, None).cfg)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("org/name", "org/name"),
+        (str(DRAFTER), str(DRAFTER)),
+        ("drafters/zoo/pycode/target", str(DRAFTER.with_name("target"))),
+    ],
+)
+def test_the_target_is_named_by_its_path_or_hub_name(given, said, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert stage.named(OmegaConf.create({"pair": {"target": given}})) == {"target": Path(said)}
 
 
 def advised(folder: Path, *ways: tuple, temperature=1.0, package: str | None = None) -> Path:
@@ -86,24 +104,23 @@ TREE, CHAIN, OTHER = (
 )
 NOTE = {
     "form": "full",
-    "serve": "vllm serve t '{\"num_speculative_tokens\": 5}' --speculative-num-draft-tokens 6",
-    "serve_template": 'vllm serve t \'{"num_speculative_tokens": "LENGTH"}\' --speculative-num-draft-tokens LENGTH+1',
+    "lookahead": 5,
+    "serve_template": 'vllm serve TARGET \'{"num_speculative_tokens": "LENGTH"}\' --speculative-num-draft-tokens LENGTH+1',
 }
 
 
 def command(tmp_path, *ways, form="full", **more):
-    return stage.serve_command({**NOTE, "form": form}, advised(tmp_path, *ways, **more))
+    return stage.draft_length({**NOTE, "form": form}, advised(tmp_path, *ways, **more))
 
 
 def test_the_command_takes_the_recommended_length(tmp_path):
-    serve, said = command(tmp_path, TREE, OTHER, ("tail", "tail", "static", 7), CHAIN)
-    assert serve == NOTE["serve"].replace("5", "8").replace("6", "9")
+    length, said = command(tmp_path, TREE, OTHER, ("tail", "tail", "static", 7), CHAIN)
+    assert length == 8
     assert said == ["- 8 tokens per round, as eval on cpu recommends for T = 1; measure where you serve"]
 
 
 def test_a_whole_head_takes_the_length_of_the_unpruned_drafter(tmp_path):
-    serve, _ = command(tmp_path, CHAIN, OTHER, form="padded")
-    assert serve == NOTE["serve"].replace("6", "7").replace("5", "6")
+    assert command(tmp_path, CHAIN, OTHER, form="padded")[0] == 6
 
 
 @pytest.mark.parametrize(
@@ -117,8 +134,8 @@ def test_a_whole_head_takes_the_length_of_the_unpruned_drafter(tmp_path):
     ],
 )
 def test_else_the_length_that_the_package_was_prepared_for(tmp_path, ways, more, said):
-    serve, lines = command(tmp_path, *ways, **more)
-    assert serve == NOTE["serve"]
+    length, lines = command(tmp_path, *ways, **more)
+    assert length == 5
     assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
 
 
@@ -128,8 +145,12 @@ def test_what_is_shown_follows_an_evaluation_that_came_later(tmp_path):
     out.mkdir()
     (out / "export.json").write_text(json.dumps({**NOTE, "checked": "rows", "limits": ["Greedy only"]}))
     console = Console(record=True, width=300)
-    stage.show(out, {"package": copy}, console)
-    assert '"num_speculative_tokens": 8}' in console.export_text()
+    inputs = {"package": copy, "target": Path("/models/t")}
+    stage.show(out, inputs, console)
+    assert (
+        "vllm serve /models/t '{\"num_speculative_tokens\": 8}' --speculative-num-draft-tokens 9"
+        in console.export_text()
+    )
     copy.with_name("package.recommended.json").unlink()
-    stage.show(out, {"package": copy}, console)
+    stage.show(out, inputs, console)
     assert '"num_speculative_tokens": 5}' in console.export_text()

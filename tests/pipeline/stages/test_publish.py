@@ -67,7 +67,6 @@ def test_the_folder(tmp_path, evaluation):
     assert json.loads((folder / "eval" / "report.json").read_text()) == REPORT
     assert (folder / "eval" / "report.csv").exists()
     assert not (folder / "eval" / "records.jsonl").exists()
-    assert json.loads((folder / "draft_token_map.json").read_text()) == package.kept.tolist()
     card = ModelCard.load(folder / "README.md")
     assert (card.data.license, card.data.eval_results[0].metric_value) == ("mit", 0.5)
     for path in PACKAGE.rglob("*"):

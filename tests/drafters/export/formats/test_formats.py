@@ -1,7 +1,8 @@
 """Every export holds what its reader indexes by, and is derived from the one list of kept ids."""
 
+import argparse
 import json
-import struct
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import drafters
 from drafters.export import catalog, checkpoint
 from drafters.export.catalog import FORMATS, choose, export
-from drafters.export.common import ExportError, ExportRequest, with_length
-from drafters.export.formats import gguf_map
+from drafters.export.common import ExportError, ExportRequest, filled
 from drafters.export.kept_ids import from_mask, from_offsets, target_ids, to_mask, to_offsets
+from drafters.io.hub import local_source
 from drafters.package.reader import load
 from drafters.package.writer import Origin, describe
 from drafters.rounding import excess, logits_bound
@@ -33,12 +34,16 @@ def packaged(original):
 
 @pytest.fixture
 def request_for(packaged, original, tools, tmp_path):
-    """Writes one export into an empty folder; the drafter before pruning is the fixture's own model."""
+    """Writes one export into an empty folder; the drafter before pruning is the fixture's own model, saved."""
 
-    def run(name: str, form: str | None = None, full=tools.make_model):
-        out = tmp_path / f"{name}-{form}"
+    def run(name: str, form: str | None = None, full=tools.make_model, change=lambda folder: None):
+        out, before = tmp_path / f"{name}-{form}", tmp_path / f"{name}-{form}-drafter"
         out.mkdir()
-        return out, export(ExportRequest(packaged, original, full, out), name, form)
+        full().save_pretrained(before)
+        tools.make_tokenizer().save_pretrained(before)
+        change(before)
+        request = ExportRequest(packaged, original, lambda: local_source(before, "drafter"), out)
+        return out, export(request, name, form)
 
     return run
 
@@ -107,51 +112,132 @@ def test_padded(request_for, tools, name):
     assert "64 before" in done.checked
 
 
-def test_vllm(request_for, packaged):
-    out, done = request_for("vllm", "map")
-    assert json.loads((out / "draft_token_map.json").read_text()) == packaged.kept.tolist()
+def edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_padded_keeps_the_drafters_dtype(request_for, tools, dtype):
+    out, _ = request_for("vllm", "padded", lambda: tools.make_model(64).to(dtype))
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {dtype}
+    assert json.loads((out / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+
+
+def test_full_keeps_the_packages_dtype(tools, tmp_path):
+    half = tools.make_model().to(torch.bfloat16)
+    half.save_pretrained(tmp_path / "drafter")
+    folder = tools.write(tmp_path / "package", slots=False, model=half)
+    (tmp_path / "out").mkdir()
+    drafter = lambda: local_source(tmp_path / "drafter", "drafter")  # noqa: E731
+    export(ExportRequest(load(folder, device="cpu", dtype="fp32"), folder, drafter, tmp_path / "out"), "vllm")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in found.values()} == {torch.bfloat16}
+    kept = load_file(folder / "model.safetensors")["lm_head.weight"]
+    rows = {tuple(row) for row in found["lm_head.weight"].tolist()}
+    assert {tuple(row) for row in kept.tolist()} <= rows, "rows were rounded"
+
+
+@pytest.mark.parametrize("rows", [48, 64])
+def test_the_tied_flag_says_what_the_weights_are(request_for, tools, rows):
+    """A merged adapter's folder: the config says tied, the file has a head of its own. SGLang would drop that head."""
+    tie = lambda folder: edit(folder / "config.json", tie_word_embeddings=True)  # noqa: E731
+    with pytest.warns(UserWarning, match=r"drafter: config\.json has tie_word_embeddings=True, but .* two tensors"):
+        out, _ = request_for("sglang", "padded", lambda: tools.make_model(rows), tie)
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    assert "lm_head.weight" in load_file(out / "model.safetensors")
+    out, _ = request_for("transformers", "padded", lambda: tools.make_model(rows, tied=True))
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is True
+
+
+def test_padded_copies_the_tokenizer_byte_for_byte(request_for):
+    written = {}
+
+    def dress(folder: Path) -> None:
+        (folder / "tokenizer.model").write_bytes(b"\x0a\x01pieces")
+        config = json.loads((folder / "tokenizer_config.json").read_text()) | {
+            "tokenizer_class": "PreTrainedTokenizerFast"
+        }
+        for note in ("is_local", "local_files_only", "name_or_path"):
+            config.pop(note, None)
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=7))
+        written.update({name: (folder / name).read_bytes() for name in TOKENIZER})
+
+    out, _ = request_for("vllm", "padded", change=dress)
+    assert {name: (out / name).read_bytes() for name in TOKENIZER} == written
+
+
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+
+
+def test_files_are_for_every_reader(request_for, packaged):
+    out, _ = request_for("vllm", "full")
+    assert {oct(path.stat().st_mode & 0o777) for path in out.iterdir()} == {"0o644"}
+    config = json.loads((out / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not set(config) & {"is_local", "local_files_only", "extra_special_tokens"}
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert (generation["num_assistant_tokens"], generation["num_assistant_tokens_schedule"]) == (5, "constant")
+    assert generation["assistant_confidence_threshold"] == 0
+
+
+def test_vllm(request_for):
     _, full = request_for("vllm", "full")
-    options = json.loads(with_length(full.serve, 5).partition("--speculative-config ")[2].strip("'"))
-    assert options["use_heterogeneous_vocab"] is True
-    assert (options["method"], options["draft_sample_method"], options["num_speculative_tokens"]) == (
-        "draft_model",
-        "greedy",
-        5,
-    )
-    assert full.serve.startswith("vllm serve org/target ")
-    assert "draft_token_map" in done.serve
+    _, padded = request_for("vllm", "padded")
+    words = shlex.split(filled(full.serve, 5, "org/target", "/exports/a"))
+    assert words[:3] == ["vllm", "serve", "org/target"]
+    assert json.loads(words[4]) == {
+        "method": "draft_model", "model": "/exports/a", "num_speculative_tokens": 5, "use_heterogeneous_vocab": True,
+        "draft_sample_method": "greedy",
+    }  # fmt: skip
+    assert "use_heterogeneous_vocab" not in padded.serve
+    assert "VLLM_USE_V2_MODEL_RUNNER" in " ".join(full.limits)
+    for done in (full, padded):
+        assert "tensor parallel" in " ".join(done.limits)
+        assert "64 positions" in " ".join(done.limits)
+
+
+def sglang_arguments(command: str) -> argparse.Namespace:
+    """SGLang 0.5.23's rule (srt/arg_groups/speculative_hook.py, `_handle_eagle_family`): the three together or not at all."""
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "sglang.launch_server"]
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    for name in ("model-path", "speculative-algorithm", "speculative-draft-model-path", "speculative-token-map"):
+        parser.add_argument(f"--{name}")
+    for name in ("num-steps", "eagle-topk", "num-draft-tokens"):
+        parser.add_argument(f"--speculative-{name}", type=int)
+    found = parser.parse_args(words[3:])
+    if found.speculative_num_steps is None:
+        assert found.speculative_eagle_topk is None, "top-k without steps"
+        assert found.speculative_num_draft_tokens is None, "draft tokens without steps"
+    else:
+        assert found.speculative_eagle_topk == 1, "a chain"
+        assert found.speculative_num_draft_tokens == found.speculative_num_steps + 1
+    return found
 
 
 def test_sglang(request_for, packaged):
     out, done = request_for("sglang")
     found = torch.load(out / "hot_tokens.pt", weights_only=True)
     assert torch.tensor(found, dtype=torch.int64).tolist() == packaged.kept.tolist()
-    assert "--speculative-algorithm EAGLE " in done.serve
-    assert "--trust-remote-code" not in done.serve
+    assert sglang_arguments(filled(done.serve, 5, "t")).speculative_algorithm == "EAGLE"
+    said = " ".join(done.limits)
+    assert all(words in said for words in ("EAGLE-3", "tensor parallelism", "--speculative-use-rejection-sampling"))
+    _, padded = request_for("sglang", "padded")
+    found = sglang_arguments(filled(padded.serve, 5, "t"))
+    assert (found.speculative_algorithm, found.speculative_num_steps) == ("STANDALONE", 5)
+    assert "64 positions: SGLang refuses" in " ".join(padded.limits)
+    with pytest.raises(AssertionError, match="without steps"):
+        sglang_arguments(filled(padded.serve, 5, "t").replace("--speculative-num-steps 5 ", ""))
 
 
 def test_speculators(request_for, packaged, tools):
     out, _ = request_for("speculators")
-    d2t, t2d = np.load(out / "d2t.npy"), np.load(out / "t2d.npy")
+    size = len(packaged.kept)  # the names that its trainer finds by --draft-vocab-size
+    d2t, t2d = np.load(out / f"d2t-{size}.npy"), np.load(out / f"t2d-{size}.npy")
     assert (d2t.dtype, t2d.dtype, len(t2d)) == (np.int64, np.bool_, tools.vocabulary)
     assert (d2t + np.arange(len(d2t))).tolist() == packaged.kept.tolist() == np.flatnonzero(t2d).tolist()
     both = load_file(out / "maps.safetensors")
     assert (both["d2t"].tolist(), both["t2d"].tolist()) == (d2t.tolist(), t2d.tolist())
-
-
-def test_gguf(request_for, packaged):
-    out, _ = request_for("gguf_map")
-    raw = (out / "d2t.gguf").read_bytes()
-    assert struct.unpack_from("<4sIQQ", raw) == (b"GGUF", 3, 1, 1)
-    assert len(raw) % 32 == 0
-    # Absolute ids, little-endian, at the aligned end of the header: read here without the module's own reader.
-    data = np.frombuffer(
-        raw, "<i8", offset=len(raw) - (-(-8 * len(packaged.kept) // 32) * 32), count=len(packaged.kept)
-    )
-    assert data.tolist() == packaged.kept.tolist()
-    (out / "other").write_bytes(raw.replace(b"GGUF", b"GGML"))
-    with pytest.raises(RuntimeError, match="GGUF 3"):
-        gguf_map.read_ids(out / "other")
 
 
 def test_what_is_not_possible_is_refused_with_the_reason(packaged):
@@ -161,10 +247,10 @@ def test_what_is_not_possible_is_refused_with_the_reason(packaged):
             with pytest.raises(ExportError, match="not possible today") as caught:
                 choose(found.name, form)
             assert reason in str(caught.value)
-    for name, form in (("onnx", None), (None, None), ("vllm", "gguf"), ("transformers", "map")):
+    for name, form in (("onnx", None), (None, None), ("gguf_map", None), ("vllm", "gguf"), ("transformers", "map")):
         with pytest.raises(ExportError, match="expected one of"):
             choose(name, form)
-    assert [choose(name, None)[1] for name in FORMATS] == ["full", "full", "map", "map", "map"]
+    assert [choose(name, None)[1] for name in FORMATS] == ["full", "full", "map", "map"]
 
 
 def test_every_export_says_what_it_is(request_for, packaged):
@@ -173,8 +259,9 @@ def test_every_export_says_what_it_is(request_for, packaged):
         note = json.loads((out / catalog.NOTE).read_text())
         assert note["package"] == packaged.manifest.key
         assert (note["to"], note["serve_template"], note["limits"]) == (name, done.serve, list(done.limits))
-        assert note["serve"] == with_length(done.serve, 5)
+        assert note["serve"] == filled(done.serve, 5, "org/target")
         assert "LENGTH" not in note["serve"]
+        assert "TARGET" not in note["serve"].replace("TRAINED", "")
         assert done.checked
         assert "trust" not in done.serve
 
@@ -182,7 +269,22 @@ def test_every_export_says_what_it_is(request_for, packaged):
 def test_a_foreign_drafter_cannot_be_padded(packaged, original, tmp_path, tools, monkeypatch):
     monkeypatch.setitem(packaged.description, "foreign", True)
     with pytest.raises(ExportError, match="another one: use form=full"):
-        export(ExportRequest(packaged, original, tools.make_model, tmp_path), "vllm", "padded")
+        export(ExportRequest(packaged, original, lambda: local_source(tmp_path, "none"), tmp_path), "vllm", "padded")
+
+
+def test_sampling_with_a_foreign_drafter_is_said_to_be_not_lossless(request_for, packaged, monkeypatch):
+    assert (
+        request_for("transformers")[1]
+        .limits[0]
+        .startswith("Greedy only: with do_sample=True transformers 5.23 and 5.24 raise")
+    )
+    monkeypatch.setitem(packaged.description, "foreign", True)
+    assert "THAT IS NOT LOSSLESS" in request_for("transformers", "full")[1].limits[0]
+
+
+def test_a_command_is_filled_in_one_pass():
+    text = 'serve TARGET -m DIR -n LENGTH -k LENGTH+1 {"n": "LENGTH"}'
+    assert filled(text, 4, "/a/DIR/LENGTH", "/TARGET") == 'serve /a/DIR/LENGTH -m /TARGET -n 4 -k 5 {"n": 4}'
 
 
 # --- the embedded pair, whose tokenizer has merges -------------------------------------------------------------------
@@ -204,8 +306,7 @@ def embedded(tmp_path_factory, tools):
         description=describe("pycode", *origin, kept=1500, foreign=False, eos=(0,)),
     )  # fmt: skip
     package = load(folder, device="cpu")
-    full = lambda: AutoModelForCausalLM.from_pretrained(ZOO / "drafter", dtype=torch.float32)  # noqa: E731
-    export(ExportRequest(package, folder, full, out), "transformers")
+    export(ExportRequest(package, folder, lambda: local_source(ZOO / "drafter", "drafter"), out), "transformers")
     return package, out
 
 
@@ -221,7 +322,7 @@ def test_the_embedded_drafter_gets_small_and_spells_everything(embedded):
     assert tokenizer.decode(tokenizer(STRANGE)["input_ids"]) == STRANGE
     assert package.tokenizer.decode(package.tokenizer(STRANGE)["input_ids"]) == STRANGE
     sizes = [path.stat().st_size for path in (out / "model.safetensors", ZOO / "drafter" / "model.safetensors")]
-    assert sizes[0] < 2 * sizes[1]  # fp32 against bf16: less than half the numbers
+    assert sizes[0] < 2 * sizes[1]  # the package is in fp32, the drafter in bf16: less than half the numbers
 
 
 def test_both_draft_in_stock_transformers_greedy_identical(embedded, target):
@@ -242,3 +343,15 @@ def test_both_draft_in_stock_transformers_greedy_identical(embedded, target):
         handle.remove()
         assert calls, "it did not draft"
         calls.clear()
+
+
+def test_sampling_with_a_subset_of_the_vocabulary_fails_loudly(embedded, target):
+    """transformers 5.23 samples by another law where the drafter's vocabulary has a token that the target's lacks."""
+    _, out = embedded
+    small, own = AutoModelForCausalLM.from_pretrained(out).eval(), AutoTokenizer.from_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(ZOO / "target")
+    assert set(own.get_vocab()) <= set(tokenizer.get_vocab())
+    inputs = tokenizer("class Reader:\n", return_tensors="pt")
+    tokenizers = {"tokenizer": tokenizer, "assistant_tokenizer": own}
+    with pytest.raises(AttributeError, match="assistant_overlap_token_ids"):
+        target.generate(**inputs, do_sample=True, max_new_tokens=8, pad_token_id=0, assistant_model=small, **tokenizers)
