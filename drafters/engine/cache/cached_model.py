@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
 
+from drafters.engine.cache.blocks import block_length
+from drafters.engine.cache.layer import IndexedLayer, Place
 from drafters.engine.cache.masks import Stairs, TreeMasks, additive
-from drafters.engine.cache.supported_models import attention_window, check_supported, text_config, unwrapped
+from drafters.engine.cache.supported_models import attention_window, check_supported, unwrapped, window_layers
+from drafters.engine.compiled.block_attention import NAME, SHORTEST
 from drafters.engine.compiled.compiled_forward import Work, rounded, steps_of
+from drafters.engine.compiled.grouped_attention import attending, replaceable
 from drafters.models.pair import context_length
 
 PAD = -1  # a token that a row does not have
@@ -54,52 +59,6 @@ class Model(Protocol):
         ...
 
 
-class _Layer(CacheLayerMixin):
-    """Keys and values (B, heads, capacity, size) of one attention layer; where to write is the owner's decision."""
-
-    is_sliding = False
-    is_croppable = False  # the owner rolls back, nobody else
-
-    def __init__(self, owner: TransformersModel):
-        super().__init__()
-        self.owner = owner
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate on first use: only then are head count, head size and dtype known."""
-        shape = (self.owner.rows, key_states.shape[1], self.owner.allocated + 1)  # the spare slot takes PAD
-        self.keys = key_states.new_zeros(*shape, key_states.shape[-1])
-        self.values = value_states.new_zeros(*shape, value_states.shape[-1])
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the new slots and return views of the filled part."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        owner, n = self.owner, key_states.shape[-2]
-        keys, values = (
-            (self.keys, self.values) if owner.only is None else (self.keys[owner.only], self.values[owner.only])
-        )
-        if owner.begin is not None:
-            keys[:, :, owner.begin : owner.begin + n] = key_states
-            values[:, :, owner.begin : owner.begin + n] = value_states
-        else:
-            keys[owner.row_index, :, owner.slots] = key_states.transpose(1, 2)
-            values[owner.row_index, :, owner.slots] = value_states.transpose(1, 2)
-        return keys[:, :, : owner.width], values[:, :, : owner.width]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Key length and offset during a forward."""
-        return self.owner.width, 0
-
-    def get_seq_length(self) -> int:
-        """Slots in use by the longest row."""
-        return max(self.owner.lengths)
-
-    def get_max_length(self) -> int:
-        """Slots allocated."""
-        return self.owner.capacity
-
-
 class TransformersModel:
     """A transformers causal LM with its cache (see Model). Raises UnsupportedModel for models that cannot roll back."""
 
@@ -108,18 +67,15 @@ class TransformersModel:
         self.model, self.rows, self.capacity = model, rows, capacity
         self.steps = steps_of(model) if compile and rows == 1 and attention_window(model)[0] is None else None
         self.allocated = capacity if self.steps is None else rounded(capacity)  # few shapes to compile for
+        self.place = Place(rows, self.allocated)
         self.device = model.get_input_embeddings().weight.device
         self.lengths = [0] * rows
-        # Of the forward in progress: its rows (None: all), its first slot where all have the same, the slots seen.
-        self.only: slice | None = None
-        self.begin: int | None = 0
-        self.width = 0
-        self.slots = self.row_index = torch.zeros(0)
-        self.cache = Cache(layers=[_Layer(self) for _ in range(text_config(model).num_hidden_layers)])
+        self.cache = Cache(layers=[IndexedLayer(self.place, windowed) for windowed in window_layers(model)])
         self._tree: TreeMasks | None = None  # what was fed since the last keep, if it is not a chain
         self._window, self._mask_by_type = attention_window(model)
         self._keep_argument = "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
         self._numbers = torch.arange(capacity + 1, device=self.device)
+        self._block = block_length(model, capacity, self.device)
         self._stairs: Stairs | None = None
         self._context = context_length(model.config)
 
@@ -135,12 +91,15 @@ class TransformersModel:
         """See Model.extend. Raises ValueError if the capacity would be exceeded."""
         n = tokens.shape[1]
         grown = [length + (n if counts is None else counts[row]) for row, length in enumerate(self.lengths)]
+        if not logits:
+            assert parents is None
+            self._read(tokens, self.lengths, max(grown))
+            self.lengths = grown
+            return None
         position = self._place(self.lengths, n, max(grown), parents)
-        columns = _columns(n, counts, logits, last)
+        columns = _columns(n, counts, last)
         out = self._forward(tokens, position, columns)
         self.lengths = grown
-        if not logits:
-            return None
         if not last or counts is None or columns is None or len(columns) == 1:
             return out
         chosen = torch.tensor([columns.index(max(count, 1) - 1) for count in counts], device=self.device)
@@ -169,12 +128,11 @@ class TransformersModel:
         """Empty one row and feed it these tokens, the others untouched; see `Model.restart`."""
         self.lengths[row] = 0
         if tokens:
-            self.only = slice(row, row + 1)
+            self.place.only = slice(row, row + 1)
             try:
-                position = self._place([0], len(tokens), len(tokens), None)
-                self._forward(torch.tensor([tokens]), position, [len(tokens) - 1])
+                self._read(torch.tensor([tokens]), [0], len(tokens))
             finally:
-                self.only = None
+                self.place.only = None
             self.lengths[row] = len(tokens)
 
     @torch.inference_mode()
@@ -193,24 +151,38 @@ class TransformersModel:
             self.lengths[row] = begin + count
         self._tree = None  # what is kept is a chain again
 
+    def _read(self, tokens: Tensor, lengths: list[int], width: int) -> None:
+        """Feed rows of these lengths chains of (B, n) tokens, up to `width` slots, in blocks: memory stays linear in n."""
+        begin, n = 0, tokens.shape[1]
+        while begin < n:
+            longest = max(lengths) + begin
+            end = min(n, begin + self._block)
+            moved = [length + begin for length in lengths]
+            position = self._place(moved, end - begin, min(longest + end - begin, width), None)
+            self._forward(tokens[:, begin:end], position, [end - begin - 1])
+            begin = end
+
     def _place(self, lengths: list[int], n: int, width: int, parents: Tensor | None) -> Tensor:
         """Set where a forward of n tokens per row is written and how far it sees; returns its positions (B or 1, n)."""
         if width > self.capacity:
             raise ValueError(f"cache: expected at most {self.capacity} slots, got {width}.")
-        self.width, first = width, lengths[0]
+        place, first = self.place, lengths[0]
+        place.used, place.width = max(lengths), width
         together = first + n <= self.capacity and all(length == first for length in lengths)
-        self.begin = first if together else None
-        if together and self._tree is None and parents is None:
-            self.slots = self._numbers[first : first + n].unsqueeze(0)
-            return self.slots
+        place.begin = first if together else None
+        chain = together and self._tree is None and parents is None
+        place.near = max(0, first - self._window + 1) if chain and self._window is not None else 0
+        if chain:
+            place.slots = self._numbers[first : first + n].unsqueeze(0)
+            return place.slots
         begin = torch.tensor(lengths, device=self.device)
-        self.slots = (begin.unsqueeze(-1) + self._numbers[:n]).clamp_(max=self.capacity)  # (B, n)
-        self.row_index = torch.arange(len(lengths), device=self.device).unsqueeze(-1)
+        place.slots = (begin.unsqueeze(-1) + self._numbers[:n]).clamp_(max=self.capacity)  # (B, n)
+        place.row_index = torch.arange(len(lengths), device=self.device).unsqueeze(-1)
         if parents is not None and self._tree is None:
             self._tree = TreeMasks(begin)
         if self._tree is None:
-            return self.slots
-        return self._tree.grow(self.slots, self.slots - 1 if parents is None else parents.to(self.device))
+            return place.slots
+        return self._tree.grow(place.slots, place.slots - 1 if parents is None else parents.to(self.device))
 
     def _forward(self, tokens: Tensor, position: Tensor, columns: list[int] | None) -> Tensor:
         """Logits fp32 (B, len(columns), V or D) of the tokens in these places of the block, None for all n."""
@@ -220,7 +192,7 @@ class TransformersModel:
             and self.steps.ready(tokens.shape[1], self.allocated)
         ):
             # Copies: views into longer arrays would be more shapes to compile for.
-            found = self.steps.run(self.cache, [tokens.to(self.device).clamp(min=0), self.slots[0].clone()])
+            found = self.steps.run(self.cache, [tokens.to(self.device).clamp(min=0), self.place.slots[0].clone()])
             if found is not None:
                 logits = found[0]
                 wanted = logits if columns is None or len(columns) == tokens.shape[1] else logits[:, columns]
@@ -230,49 +202,71 @@ class TransformersModel:
             last = columns == [tokens.shape[1] - 1]  # a number means so many at the end: a slice, no gather
             options["logits_to_keep"] = 1 if last else torch.tensor(columns, device=self.device)
         rows = tokens.shape[0]
-        if self._context is not None and (self.begin is None or self.width > self._context):
+        if self._context is not None and (self.place.begin is None or self.place.width > self._context):
             position = position.clamp(max=self._context - 1)  # PAD may lie beyond
-        out = self.model(
-            input_ids=tokens.to(self.device).clamp(min=0),
-            attention_mask=self._mask(position, tokens.shape[1]),
-            position_ids=position.expand(rows, -1),
-            past_key_values=self.cache,
-            use_cache=True,
-            **options,
-        )
+        with attending(self._fused if tokens.shape[1] >= SHORTEST else [], NAME):
+            out = self.model(
+                input_ids=tokens.to(self.device).clamp(min=0),
+                attention_mask=self._mask(position, tokens.shape[1]),
+                position_ids=position.expand(rows, -1),
+                past_key_values=self.cache,
+                use_cache=True,
+                **options,
+            )
         logits = out.logits if columns is None or self._keep_argument else out.logits[:, columns]
         return _full_precision(logits)
 
     def _simple(self, n: int) -> bool:
         """A chain without PAD, on a cache that a prompt has filled."""
         filled = self.cache.layers[0].is_initialized and self._tree is None
-        return filled and self.begin is not None and self.width == self.begin + n
+        return filled and self.place.begin is not None and self.place.width == self.place.begin + n
 
     def _mask(self, position: Tensor, n: int) -> Any:
-        """Additive mask (B or 1, 1, n, width), or one per layer type."""
-        dtype = self.model.dtype
-        plain = self._tree is None and self._window is None and self.begin is not None
-        if plain and n <= Stairs.LONGEST and self.width == (self.begin or 0) + n:
-            self._stairs = self._stairs or Stairs(self.capacity, dtype, self.device)
-            return self._stairs.mask(self.width - n, n)
-        key = self._numbers[: self.width]
+        """Additive mask (B or 1, 1, n, slots seen), or one per layer type."""
+        dtype, place = self.model.dtype, self.place
+        chain = self._chain(n)
+        if chain is not None and self._window is None:
+            return chain
+        near = 0 if self._mask_by_type else place.near
+        key = self._numbers[near : place.width]
         key_position: Tensor = key
-        seen = key <= self.slots.unsqueeze(-1)  # (B, n, width)
+        seen = key <= place.slots.unsqueeze(-1)  # (B, n, slots seen)
         if self._tree is not None:
-            seen, key_position = self._tree.seen(self.slots, key)
+            seen, key_position = self._tree.seen(place.slots, key)
         if self._window is None:
             return additive(seen, dtype)
-        near = seen & (key_position > position.unsqueeze(-1) - self._window)
+        inside = seen & (key_position > position.unsqueeze(-1) - self._window)
         if not self._mask_by_type:
-            return additive(near, dtype)
-        return {"full_attention": additive(seen, dtype), "sliding_attention": additive(near, dtype)}
+            return additive(inside, dtype)
+        full = additive(seen, dtype) if chain is None else chain
+        return {"full_attention": full, "sliding_attention": additive(inside[..., place.near :], dtype)}
+
+    def _chain(self, n: int) -> Tensor | None:
+        """The mask of n tokens without PAD that all rows append at one slot, of an array made once; None for other blocks."""
+        place, longest = self.place, max(SHORTEST, self._block)
+        windows_only = self._window is not None and not self._mask_by_type
+        if (
+            self._tree is not None
+            or place.begin is None
+            or place.width != place.begin + n
+            or n > longest
+            or windows_only
+        ):
+            return None
+        self._stairs = self._stairs or Stairs(self.capacity, longest, self.model.dtype, self.device)
+        return self._stairs.mask(place.begin, n)
+
+    @cached_property
+    def _fused(self) -> list[PretrainedConfig]:
+        # A wrapper may have compiled the attention that it found, or keep its own.
+        return replaceable(self.model) if isinstance(self.model, PreTrainedModel) else []
 
 
-def _columns(n: int, counts: list[int] | None, logits: bool, last: bool) -> list[int] | None:
+def _columns(n: int, counts: list[int] | None, last: bool) -> list[int] | None:
     """Tokens of a block whose logits are needed, ascending; None: all n."""
-    if logits and not last:
+    if not last:
         return None
-    if counts is None or not logits:
+    if counts is None:
         return [n - 1]
     return sorted({max(count, 1) - 1 for count in counts})
 

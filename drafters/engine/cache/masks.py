@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drafters.engine.compiled.block_attention import as_chain
+
 
 def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     """bool (B, n, width) -> (B, 1, n, width), 0 or the lowest number: a bool mask is silently wrong under eager attention."""
@@ -13,20 +15,18 @@ def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Stairs:
-    """Masks of chains that all begin at one slot: windows of one array made once, for short blocks."""
+    """Masks of chains that all begin at one slot: windows of one array made once, for blocks of at most `longest` tokens."""
 
-    LONGEST = 64  # tokens of a block; longer ones are prompts, whose masks are worth making
-
-    def __init__(self, capacity: int, dtype: torch.dtype, device: torch.device):
+    def __init__(self, capacity: int, longest: int, dtype: torch.dtype, device: torch.device):
         self.capacity = capacity
-        places = torch.arange(capacity + self.LONGEST, device=device)
-        seen = places <= capacity + torch.arange(self.LONGEST, device=device).unsqueeze(-1)
-        self.steps = additive(seen.unsqueeze(0), dtype)  # (1, 1, LONGEST, capacity + LONGEST)
+        places = torch.arange(capacity + longest, device=device)
+        seen = places <= capacity + torch.arange(longest, device=device).unsqueeze(-1)
+        self.steps = additive(seen.unsqueeze(0), dtype)  # (1, 1, longest, capacity + longest)
 
     def mask(self, begin: int, n: int) -> Tensor:
         """The mask of `n` tokens in the slots from `begin` on: (1, 1, n, begin + n)."""
         start = self.capacity - begin
-        return self.steps[:, :, :n, start : start + begin + n]
+        return as_chain(self.steps[:, :, :n, start : start + begin + n])
 
 
 class TreeMasks:

@@ -10,6 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from drafters.errors import DraftersError
 
+OWN = "drafters_"  # what the names of this library's attention begin with
+
 
 class UnsupportedModel(DraftersError):
     """The model cannot roll back, or does not compute the same from this cache; the message says why."""
@@ -32,8 +34,21 @@ def attention_window(model: PreTrainedModel) -> tuple[int | None, bool]:
     return None, False
 
 
+def window_layers(model: PreTrainedModel) -> list[bool]:
+    """Per layer, whether it attends to a window only."""
+    config, windowed = text_config(model), attention_window(model)[0] is not None
+    types = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return [windowed and kind == "sliding_attention" for kind in types]
+
+
 def check_supported(model: PreTrainedModel) -> None:
-    """Raise UnsupportedModel if the model keeps a recurrent state or derives positions from its own counter."""
+    """Raise UnsupportedModel for a recurrent state, positions from an own counter, or attention that obeys no additive mask."""
+    attention = getattr(text_config(model), "_attn_implementation", None) or "eager"
+    if attention not in ("eager", "sdpa") and not attention.startswith(OWN):
+        raise UnsupportedModel(
+            f"{model.config.model_type}: attn_implementation={attention!r} cannot be given the masks of drafts; give sdpa or eager: "
+            "model.set_attn_implementation('sdpa'), or attn_implementation='sdpa' when loading it."
+        )
     inner = unwrapped(model)
     check_architecture(type(inner), model.config, inner)
 

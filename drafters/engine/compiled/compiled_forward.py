@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from drafters.engine.compiled.grouped_attention import configs_of, grouped, replaceable
+from drafters.engine.compiled.grouped_attention import NAME, attending, configs_of, replaceable
 from drafters.engine.compiled.without_dynamo import Direct, Hooks, Recorder, Weights
 
 HOT = 8  # times that a number of tokens has come before it is compiled
@@ -128,7 +128,7 @@ class Steps:
         self._recorder.calls.clear()
         own = given[count if work is None else count + len(work.tensors) :]
         layers = [Layer(*pair) for pair in zip(own[::2], own[1::2], strict=True)]
-        with grouped(self._attending):
+        with attending(self._attending, NAME):
             result = self._forward(model, work, given[:count], layers)
         if key not in self._direct:
             self._direct[key] = Direct.of(self._recorder, given, result, self._weights)

@@ -68,14 +68,14 @@ def configs_of(model: PreTrainedModel) -> list[PretrainedConfig]:
 
 
 @contextmanager
-def grouped(configs: list[PretrainedConfig]) -> Iterator[None]:
-    """Inside, layers with these configurations attend by `grouped_attention`; outside, as they did before.
+def attending(configs: list[PretrainedConfig], name: str) -> Iterator[None]:
+    """Inside, layers with these configurations attend by what is registered as `name`; outside, as they did before.
 
     A configuration that was changed to another attention since `replaceable` named it stays as it is.
     """
     changed = [config for config in configs if config._attn_implementation == PLAIN]
     for config in changed:
-        config._attn_implementation_internal = NAME  # of this one alone: the public name sets those below it, too
+        config._attn_implementation_internal = name  # of this one alone: the public name sets those below it, too
     try:
         yield
     finally:

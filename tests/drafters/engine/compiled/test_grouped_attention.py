@@ -5,7 +5,7 @@ import torch
 
 from drafters.engine.cache.cached_model import TransformersModel
 from drafters.engine.compiled import compiled_forward
-from drafters.engine.compiled.grouped_attention import NAME, grouped, grouped_attention, replaceable
+from drafters.engine.compiled.grouped_attention import NAME, attending, grouped_attention, replaceable
 from drafters.rounding import excess, gamma, product_bound
 from tests.drafters.engine.conftest import CONFIGS, make
 from tests.rounding import largest_bound
@@ -101,7 +101,7 @@ def test_a_model_keeps_its_attention():
     assert [config._attn_implementation for config in configs] == ["sdpa"]
 
     def fails():
-        with grouped(configs):
+        with attending(configs, NAME):
             assert model.config._attn_implementation == NAME
             raise RuntimeError("stop")
 
@@ -109,7 +109,7 @@ def test_a_model_keeps_its_attention():
         fails()
     assert model.config._attn_implementation == "sdpa"
     model.set_attn_implementation("eager")  # its user's later choice
-    with grouped(configs):
+    with attending(configs, NAME):
         assert model.config._attn_implementation == "eager"
     assert model.config._attn_implementation == "eager"
     assert replaceable(make("llama", attn_implementation="eager")) == []
