@@ -6,7 +6,7 @@ zero drafts is a plain target step, so autoregressive decoding is the same loop 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drafters.engine.cache.cached_model import Model
 from drafters.engine.compiled_verification import Verifications
-from drafters.engine.drafting.chain import Drafting, empty_draft, propose_chain, settle
+from drafters.engine.drafting.chain import Drafting, empty_draft, propose_chain, rooms, settle
 from drafters.engine.drafting.text import StringSession
 from drafters.engine.drafting.tree import propose_tree
 from drafters.engine.limits import Limits
@@ -99,6 +99,26 @@ def speculative(
     return _Run.open(pair, sampler, sampler.verifier, stop, prompts, coins, limits, batch).finish()
 
 
+def stream(
+    pair: Pair, sampler: Sampler | None, stop: StopPolicy | None, prompt: Tensor, coins: Coins, limits: Limits
+) -> Iterator[Tensor]:
+    """The tokens of `speculative` for one prompt as each round commits them, int64 (n,), n >= 1; no sampler: plainly.
+
+    The models' caches live as long as the iterator.
+    """
+    verifier = ExactMatch() if sampler is None else sampler.verifier
+    return _rounds(_Run.open(pair, sampler, verifier, stop, [prompt], coins, limits))
+
+
+@torch.inference_mode()
+def _rounds(run: _Run) -> Iterator[Tensor]:
+    row = run.rows[0]
+    while not row.finished:
+        before = len(row.tokens)
+        run.round()
+        yield torch.tensor(row.tokens[before:], dtype=torch.int64)
+
+
 @dataclass(frozen=True)
 class Speculative:
     """The executor that drafts, verifies and commits one round after the other in one process."""
@@ -128,6 +148,7 @@ class _Run:
     coins: Coins = field(init=False)  # of the requests in progress
 
     @staticmethod
+    @torch.inference_mode()
     def open(
         pair: Pair,
         sampler: Sampler | None,
@@ -221,7 +242,7 @@ class _Run:
         drafting = self.drafting
         if drafting is None:
             return empty_draft(len(self.rows), self.pair.device), lambda paths, fresh: None
-        room = _rooms(drafting, self.limits, self.nodes)
+        room = rooms(drafting, self.limits, self.nodes)
         if drafting.spelled is not None:
             session = StringSession(
                 drafting.spelled,
@@ -276,14 +297,3 @@ def _decoded(rows: list[Row]) -> Decoded:
         target_forwards=torch.tensor([len(row.rounds) for row in rows]),
         rounds=[row.rounds for row in rows],
     )
-
-
-def _rooms(drafting: Drafting, limits: Limits, nodes: int) -> list[int]:
-    """Tokens each row may draft; a row whose drafter context is full stops drafting and frees its place in the cache."""
-    rows, drafter = drafting.rows, drafting.drafter
-    for number, row in enumerate(rows):
-        if row.drafting and len(row.stream) + nodes > drafter.capacity:
-            row.stop_drafting()
-            row.fed = 1
-            drafter.keep([[0] if other == number else [] for other in range(len(rows))])
-    return [row.room(limits) for row in rows]

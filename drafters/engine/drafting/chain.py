@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drafters.engine.cache.cached_model import Model, TransformersModel
 from drafters.engine.drafting.compiled_chain import CompiledChain
+from drafters.engine.limits import Limits
 from drafters.engine.requests import Row, padded
 from drafters.engine.transformers_pair import Pair, TransformersPair
 from drafters.probs import Sampling, picked, warp
@@ -97,6 +98,17 @@ class Drafting:
         if nodes is None:
             return Proposed(empty_draft(len(self.rows), self.eos.device, kept), None)
         return Proposed(Draft(*nodes, kept), fed)
+
+
+def rooms(drafting: Drafting, limits: Limits, nodes: int) -> list[int]:
+    """Tokens each row may draft; a row whose drafter context is full stops drafting and frees its place in the cache."""
+    rows, drafter = drafting.rows, drafting.drafter
+    for number, row in enumerate(rows):
+        if row.drafting and len(row.stream) + nodes > drafter.capacity:
+            row.stop_drafting()
+            row.fed = 1
+            drafter.keep([[0] if other == number else [] for other in range(len(rows))])
+    return [row.room(limits) for row in rows]
 
 
 def propose_chain(drafting: Drafting, room: list[int], coins: Coins, key: Key) -> Proposed:

@@ -1,9 +1,12 @@
 """At temperature 1: the same request gives the same tokens in any batch; exact_match gives plain decoding's own tokens."""
 
+import weakref
+
 import pytest
 import torch
 
-from drafters.engine.decode import Speculative, autoregressive, speculative
+from drafters.engine.cache.layer import IndexedLayer
+from drafters.engine.decode import Speculative, autoregressive, speculative, stream
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
@@ -81,3 +84,37 @@ def test_the_executor(pairs, prompts):
     sampler, stop = build("exact_match", vocab), Static(2)
     drafted = Speculative().decode(pair, sampler, stop, prompts, KeyedCoins(0, torch.arange(4)), LIMITS)
     assert lists(drafted) == lists(autoregressive(pair, prompts, KeyedCoins(0, torch.arange(4)), LIMITS))
+
+
+def test_a_stream_gives_the_same_tokens_round_by_round(pairs, prompts):
+    pair, vocab = pairs("full", dtype=torch.float64)
+    for sampler, stop in (
+        (build("exact_match", vocab), Static(2)),
+        (build("standard", vocab), Static(3)),
+        (None, None),
+    ):
+        coins = lambda: KeyedCoins(0, torch.arange(1))  # noqa: E731
+        if sampler is None or stop is None:
+            out = autoregressive(pair, prompts[:1], coins(), LIMITS)
+        else:
+            out = Speculative().decode(pair, sampler, stop, prompts[:1], coins(), LIMITS)
+        parts = list(stream(pair, sampler, stop, prompts[0], coins(), LIMITS))
+        assert [len(part) for part in parts] == [accepted + 1 for _, _, accepted in out.rounds[0]]
+        assert torch.equal(torch.cat(parts), out.tokens[0])
+
+
+def test_a_stream_that_is_closed_early_frees_its_caches(pairs, prompts, monkeypatch):
+    pair, vocab = pairs("full")
+    held, allocate = [], IndexedLayer.lazy_initialization
+
+    def noting(self, keys, values):
+        allocate(self, keys, values)
+        held.extend((weakref.ref(self.keys), weakref.ref(self.values)))
+
+    monkeypatch.setattr(IndexedLayer, "lazy_initialization", noting)
+    running = stream(pair, build("standard", vocab), Static(2), prompts[0], KeyedCoins(0, torch.arange(1)), LIMITS)
+    next(running)
+    assert len(held) == 2 * (2 + 1)  # keys and values of the target's layers and of the drafter's one
+    assert all(part() is not None for part in held)
+    running.close()
+    assert all(part() is None for part in held)  # by reference counting: nothing waits for the collector
