@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drafters.generation import generate as generate
+    from drafters.generation import stream as stream
     from drafters.models.pair import ModelPair as ModelPair
     from drafters.models.pair import load_pair as load_pair
     from drafters.package.reader import Package as Package
@@ -23,8 +24,9 @@ _HOMES = {
     "generate": "drafters.generation",
     "load": "drafters.package.reader",
     "load_pair": "drafters.models.pair",
+    "stream": "drafters.generation",
 }
-__all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "generate", "load", "load_pair"]
+__all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "generate", "load", "load_pair", "stream"]
 
 
 def __getattr__(name: str) -> Any:

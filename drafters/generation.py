@@ -1,8 +1,10 @@
-"""The user's one call: continue prompts with a target model and a drafter package, losslessly."""
+"""The user's calls: continue prompts with a target model and a drafter package, losslessly, at once or round by round."""
+
+from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary, WeakSet
@@ -11,8 +13,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from drafters.decoding_choice import Asked, plan
+from drafters.decoding_choice import Asked, DecodingPlan, plan
+from drafters.engine.cache.supported_models import check_supported
 from drafters.engine.decode import Decoded, autoregressive, speculative
+from drafters.engine.decode import stream as engine_stream
 from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import TransformersPair
 from drafters.io.hub import local_source
@@ -20,9 +24,10 @@ from drafters.models.model_folder import check_model_folder, open_tokenizer
 from drafters.models.pair import ModelPair, PairError, eos_ids, vocabulary_size
 from drafters.package.reader import Package
 from drafters.probs import Sampling
+from drafters.prompts import Prompts, read_prompts
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.draft import Sampler
-from drafters.samplers.lossy_settings import LossyError, check_acceptance, processors
+from drafters.samplers.lossy_settings import check_acceptance, check_processors
 from drafters.stop.policy import StopPolicy
 from drafters.vocab.alignment import align
 from drafters.vocab.feed import feed_table
@@ -30,14 +35,21 @@ from drafters.vocab.texts import Texts, read_texts
 
 _foreign_pairs: WeakKeyDictionary[Package, ModelPair] = WeakKeyDictionary()
 _texts_of: WeakKeyDictionary[Package, tuple[PreTrainedTokenizerBase, Texts]] = WeakKeyDictionary()
-_told: WeakSet[Package] = WeakSet()  # packages whose plain decoding was explained
+_tokenizers: WeakKeyDictionary[PreTrainedModel, tuple[str, PreTrainedTokenizerBase]] = (
+    WeakKeyDictionary()
+)  # with the folder
+_told: tuple[WeakSet[Package], WeakSet[Package]] = (
+    WeakSet(),
+    WeakSet(),
+)  # packages whose plain decoding, context was explained
 
 
 def generate(
     target: PreTrainedModel,
     package: Package,
-    input_ids: Tensor | Sequence[Tensor],
+    input_ids: Prompts,
     *,
+    attention_mask: Tensor | Sequence[Sequence[int]] | None = None,
     sampler: str | Sampler | None = None,
     stop: str | StopPolicy | None = None,
     temperature: float = 1.0,
@@ -47,13 +59,17 @@ def generate(
     seed: int = 0,
     lookahead: int | None = None,
     stop_strings: Sequence[str] = (),
-    target_tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     compile: bool = False,
 ) -> Decoded:
     """Continue prompts with exactly the distribution that plain decoding of ``target`` has.
 
     Args:
-        input_ids: int64 (n,) for one prompt, (B, n) for several of equal length, or a list of (n,); without padding.
+        input_ids: int64 (n,) for one prompt, (B, n) for several, lists of ids, what ``tokenizer(...)`` returned; a text
+            or a list of texts, which get the special tokens that the tokenizer adds; a chat, i.e. a list of messages
+            with "role" and "content", or a list of chats, in the template of the tokenizer.
+        attention_mask: of a padded ``input_ids``, 0 where it is padding, at the left or right. Rows that begin or end with
+            unequally many pad ids are refused without it.
         sampler: a name of the catalog, or a Sampler. "tail" drafts with the package's low-rank tail. None is what the
             package's `recommendation` names for this temperature and this type of device, which may be plain decoding;
             where it says nothing of them, standard for an unpruned drafter, else tli.
@@ -66,8 +82,8 @@ def generate(
             other widths, threads and processors, and a token changes, and with it what follows, where a coin falls
             within that difference, or at temperature 0 where the two largest logits do. In fp32 that is about one token
             in a million (embedded target alone and in a batch of 8: distributions 6e-7 apart in total variation).
-        stop_strings: texts that end a continuation. target_tokenizer: needed for them and for a drafter with another
-            tokenizer, unless ``target`` was loaded from a local folder that holds it.
+        stop_strings: texts that end a continuation. tokenizer: the target's; needed for them, for texts and chats, and for
+            a drafter with another tokenizer, unless ``target`` was loaded from a local folder that holds it.
         compile: compile the forwards that recur (torch.compile): one prompt at a time, tens of seconds per shape, then
             about 1.6x the speed on a CPU; the same distribution, logits within rounding.
 
@@ -79,38 +95,118 @@ def generate(
         PairError: a package made for another vocabulary, or a tokenizer that is needed and not there.
         LossyError: a setting under which the output would not have the target's distribution.
         StopError: an unknown stop policy, or one that needs a trained part that the package does not have.
-        ValueError: an unknown name, or a value out of range.
+        UnsupportedModel: a target that cannot roll back, or whose attention takes no masks (flash_attention_2).
+        ValueError: an unknown name, a value out of range, or prompts that are none.
     """
-    check_target(target, package)
-    check_settings(target, package.drafter)
-    if target_tokenizer is None and (package.foreign or stop_strings):
-        target_tokenizer = _tokenizer_of(target)
-    device = target.get_input_embeddings().weight.device
-    if package.drafter.device != device:
-        package.to(device)
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    texts = partial(_texts, package, target_tokenizer)
-    chosen = plan(package, sampling, device.type, Asked(sampler, stop, lookahead), texts)
-    drafter = package.tailed if chosen.tailed and package.tailed is not None else package.drafter
-    pair = replace(_pair(target, package, drafter, target_tokenizer), compile=compile)
-    prompts = _prompts(input_ids, vocabulary_size(target.config))
-    limits = Limits(
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        stop_strings=tuple(stop_strings),
-        text=None if target_tokenizer is None else target_tokenizer.decode,
-    )
-    coins = KeyedCoins(seed, torch.arange(len(prompts), device=device))
+    call = _Call.of(
+        target, package, (input_ids, attention_mask), Asked(sampler, stop, lookahead), Sampling(temperature, top_k, top_p),
+        max_new_tokens, seed, tuple(stop_strings), tokenizer, compile,
+    )  # fmt: skip
+    pair, chosen, coins = call.pair, call.chosen, call.coins
     if chosen.sampler is None:
-        _tell_once(package)
-        return autoregressive(pair, prompts, coins, limits)
-    return speculative(pair, chosen.sampler, chosen.stop, prompts, coins, limits)
+        return autoregressive(pair, call.prompts, coins, call.limits)
+    return speculative(pair, chosen.sampler, chosen.stop, call.prompts, coins, call.limits)
 
 
-def _tell_once(package: Package) -> None:
-    if package not in _told:
-        _told.add(package)
-        warnings.warn("eval found no gain: plain decoding; pass sampler=... to draft anyway", stacklevel=3)
+def stream(
+    target: PreTrainedModel,
+    package: Package,
+    input_ids: Prompts,
+    *,
+    attention_mask: Tensor | Sequence[Sequence[int]] | None = None,
+    sampler: str | Sampler | None = None,
+    stop: str | StopPolicy | None = None,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    max_new_tokens: int = 128,
+    seed: int = 0,
+    lookahead: int | None = None,
+    stop_strings: Sequence[str] = (),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    compile: bool = False,
+) -> Iterator[Tensor]:
+    """Yield the new tokens of one prompt as rounds accept them, int64 (n,), n >= 1: together `generate`'s output.
+
+    Arguments and errors are those of `generate`, raised by the call itself; ValueError for more than one prompt. Closing the
+    iterator early frees the caches.
+    """
+    call = _Call.of(
+        target, package, (input_ids, attention_mask), Asked(sampler, stop, lookahead), Sampling(temperature, top_k, top_p),
+        max_new_tokens, seed, tuple(stop_strings), tokenizer, compile,
+    )  # fmt: skip
+    if len(call.prompts) != 1:
+        raise ValueError(f"stream: expected one prompt, got {len(call.prompts)}; stream each alone, or use generate")
+    return engine_stream(call.pair, call.chosen.sampler, call.chosen.stop, call.prompts[0], call.coins, call.limits)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A decode call, checked: what the engine is given."""
+
+    pair: TransformersPair
+    chosen: DecodingPlan
+    prompts: list[Tensor]
+    coins: KeyedCoins
+    limits: Limits
+
+    @staticmethod
+    def of(
+        target: PreTrainedModel,
+        package: Package,
+        given: tuple[Prompts, Tensor | Sequence[Sequence[int]] | None],
+        asked: Asked,
+        sampling: Sampling,
+        max_new_tokens: int,
+        seed: int,
+        stop_strings: tuple[str, ...],
+        tokenizer: PreTrainedTokenizerBase | None,
+        compile: bool,
+    ) -> _Call:
+        """Raises as `generate` does."""
+        check_target(target, package)
+        check_supported(target)
+        check_settings(target, package.drafter)
+        pads = _pad_ids(target, package, tokenizer)
+        prompts = read_prompts(*given, lambda: tokenizer or _tokenizer_of(target), vocabulary_size(target.config), pads)
+        if tokenizer is None and (package.foreign or stop_strings):
+            tokenizer = _tokenizer_of(target)
+        device = target.get_input_embeddings().weight.device
+        if package.drafter.device != device:
+            package.to(device)
+        chosen = plan(package, sampling, device.type, asked, partial(_texts, package, tokenizer))
+        drafter = package.tailed if chosen.tailed and package.tailed is not None else package.drafter
+        pair = replace(_pair(target, package, drafter, tokenizer), compile=compile)
+        limits = Limits(max_new_tokens, sampling, None, stop_strings, None if tokenizer is None else tokenizer.decode)
+        if chosen.sampler is None:
+            _tell_once(0, package, "eval found no gain: plain decoding; pass sampler=... to draft anyway")
+        elif (said := _short_context(pair, prompts, max_new_tokens)) is not None:
+            _tell_once(1, package, said)
+        return _Call(pair, chosen, prompts, KeyedCoins(seed, torch.arange(len(prompts), device=device)), limits)
+
+
+def _tell_once(kind: int, package: Package, text: str) -> None:
+    if package not in _told[kind]:
+        _told[kind].add(package)
+        warnings.warn(text, stacklevel=4)
+
+
+def _short_context(pair: TransformersPair, prompts: list[Tensor], new: int) -> str | None:
+    """What is to be said where the drafter's context ends before this call does; output is the same."""
+    (whole, limit), longest = pair.context, max(map(len, prompts), default=0) + new
+    if limit is None or longest <= limit or (whole is not None and whole <= limit):
+        return None
+    return (
+        f"the drafter's context ends at {limit:,} tokens and this call may reach {longest:,}: from there on nothing is drafted, "
+        "and decoding goes on plainly (the same output)"
+    )
+
+
+def _pad_ids(target: PreTrainedModel, package: Package, tokenizer: PreTrainedTokenizerBase | None) -> set[int]:
+    """Ids that a tokenizer may have padded with: its own pad token, the models', and ends of text, which often stand in for it."""
+    ours = target.config.get_text_config(), target.generation_config, tokenizer
+    found = {getattr(source, "pad_token_id", None) for source in ours} | {*package.description["eos"]}
+    return {token for token in found if token is not None}
 
 
 def check_target(target: PreTrainedModel, package: Package) -> None:
@@ -128,12 +224,8 @@ def check_settings(target: PreTrainedModel, drafter: PreTrainedModel) -> None:
     for role, model in (("target", target), ("drafter", drafter)):
         if model.generation_config is not None:
             check_acceptance(f"the {role}'s generation config", model.generation_config.to_dict())
-    settings = {} if target.generation_config is None else target.generation_config.to_dict()
-    for name, value in processors(settings).items():
-        raise LossyError(
-            f"the target's generation config has {name}={value!r}, which plain decoding would apply and this engine does not; "
-            f"expected it unset: target.generation_config.{name} = None"
-        )
+    if target.generation_config is not None:
+        check_processors(target.generation_config.to_dict())
 
 
 def _pair(
@@ -178,31 +270,17 @@ def _texts(package: Package, target_tokenizer: PreTrainedTokenizerBase | None) -
 
 
 def _tokenizer_of(target: PreTrainedModel) -> PreTrainedTokenizerBase:
-    fix = "Pass target_tokenizer=."
+    known = _tokenizers.get(target)
+    if known is not None and known[0] == target.name_or_path:
+        return known[1]
     folder = Path(target.name_or_path or "")
     if not target.name_or_path or not folder.is_dir():
         raise PairError(
             f"the target's tokenizer is needed and {target.name_or_path or 'its model'!r} is no local folder that "
-            "could hold it: pass target_tokenizer="
+            "could hold it: pass tokenizer="
         )
     source = local_source(folder, str(folder))
     check_model_folder(source)
-    return open_tokenizer(source, fix)
-
-
-def _prompts(input_ids: Tensor | Sequence[Tensor], vocabulary: int) -> list[Tensor]:
-    if isinstance(input_ids, Tensor):
-        if input_ids.dim() not in (1, 2):
-            raise ValueError(f"input_ids must have shape (n,) or (B, n), got {tuple(input_ids.shape)}")
-        rows = [input_ids] if input_ids.dim() == 1 else list(input_ids)
-    else:
-        rows = list(input_ids)
-    for row in rows:
-        if row.dtype not in (torch.int64, torch.int32) or row.dim() != 1:
-            raise ValueError(f"each prompt must be int64 of shape (n,), got {row.dtype} of shape {tuple(row.shape)}")
-        if row.numel() and not (int(row.min()) >= 0 and int(row.max()) < vocabulary):
-            raise ValueError(
-                f"prompt ids must lie from 0 to {vocabulary - 1}, got {int(row.min())} to {int(row.max())}; "
-                "give rows of different lengths as a list instead of padding them"
-            )
-    return rows
+    tokenizer = open_tokenizer(source, "Pass tokenizer=.")
+    _tokenizers[target] = target.name_or_path, tokenizer
+    return tokenizer

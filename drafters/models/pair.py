@@ -2,8 +2,8 @@
 
 import difflib
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,11 +25,12 @@ from drafters.models.model_folder import (
     open_model,
     open_tokenizer,
 )
+from drafters.samplers.lossy_settings import check_acceptance, check_processors, leave_out
 from drafters.vocab.alignment import VocabMap
 from drafters.vocab.feed import FeedTable
 from drafters.vocab.matching import VocabularyMatch, foreign_prompt, match_tokenizers
 
-FIELDS = ("name", "target", "drafter", "target_revision", "drafter_revision", "foreign")
+FIELDS = ("name", "target", "drafter", "target_revision", "drafter_revision", "foreign", "unset")
 
 
 class PairError(DraftersError):
@@ -55,6 +56,9 @@ class ModelPair:
     ids: tuple[str, str]
     revisions: tuple[str | None, str | None]
     eos: tuple[int, ...]  # target ids that end a text
+    left_out: Mapping[str, object] = field(
+        default_factory=dict
+    )  # settings of the target's generation config: pair.unset
 
     @property
     def dtypes(self) -> tuple[torch.dtype, torch.dtype]:
@@ -96,7 +100,8 @@ def load_pair(
     Args:
         cfg: ``target`` and ``drafter``, each a local folder or a Hub id with ``target_revision`` / ``drafter_revision``
             (a commit of 40 hex digits; without one the newest is taken, with a warning that names it); ``foreign``: their
-            vocabularies differ, None to find out. ``fields`` take precedence over it.
+            vocabularies differ, None to find out; ``unset``: settings that the target's generation config is to lose, e.g.
+            repetition_penalty. ``fields`` take precedence over it.
         device: auto, cpu, cuda or mps. dtype: auto, fp32 or bf16; auto is fp32 but on cuda.
 
     Raises:
@@ -124,6 +129,7 @@ def load_pair(
         ids=(ours.source.id, theirs.source.id),
         revisions=(ours.source.revision, theirs.source.revision),
         eos=ours.eos,
+        left_out=leave_out(target.generation_config, settings["unset"] or ()),
     )
 
 
@@ -178,6 +184,14 @@ def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
         )
     eos = eos_ids(config, open_generation_config(source), tokenizer)
     return Checkpoint(source, config, tokenizer, eos, tensors, folder_notes(source, config))
+
+
+def check_generation_config(target: Checkpoint, unset: Sequence[str] | None) -> None:
+    """Raise LossyError for what the target's generation config does to p and is not applied here, unless `unset` names it."""
+    if (config := open_generation_config(target.source)) is not None:
+        leave_out(config, unset or ())
+        check_acceptance("the target's generation config", config.to_dict())
+        check_processors(config.to_dict())
 
 
 def eos_ids(

@@ -8,7 +8,9 @@ of the drafter's own distribution is exact and fine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from transformers import GenerationConfig
 
 from drafters.errors import DraftersError
 from drafters.probs import Sampling
@@ -69,10 +71,36 @@ def check_acceptance(where: str, settings: Mapping[str, object]) -> None:
         )
 
 
+def check_processors(settings: Mapping[str, object]) -> None:
+    """Raise LossyError where a target's generation config changes p by what is not applied here; says how to leave it out."""
+    if bent := processors(settings):
+        named = ", ".join(f"{name}={value!r}" for name, value in bent.items())
+        unset = "; ".join(f"target.generation_config.{name} = None" for name in bent)
+        raise LossyError(
+            f"the target's generation config has {named}, which plain decoding elsewhere would apply and this engine does not; "
+            f"expected it unset. In Python: {unset}; in a run: pair.unset=[{','.join(bent)}]"
+        )
+
+
+def leave_out(config: GenerationConfig | None, names: Sequence[str]) -> dict[str, object]:
+    """Unset these settings of a generation config (None: there is none), and return those that changed p.
+
+    Raises LossyError for a name that is none of PROCESSORS.
+    """
+    if unknown := [name for name in names if name not in PROCESSORS]:
+        raise LossyError(f"pair.unset: expected some of {', '.join(PROCESSORS)}, got {unknown[0]!r}")
+    bent = (
+        {} if config is None else {name: value for name, value in processors(config.to_dict()).items() if name in names}
+    )
+    for name in bent:
+        setattr(config, name, None)
+    return bent
+
+
 def same_law(plain: Sampling, verified: Sampling) -> bool:
     """Whether both make the same distribution of the same logits: filters do not matter to greedy decoding."""
     return verified == plain or (verified.greedy and plain.greedy)
 
 
 def _bent(settings: Mapping[str, object], exact: Mapping[str, tuple[object, ...]]) -> dict[str, object]:
-    return {name: value for name, value in settings.items() if name in exact and value not in exact[name]}
+    return {name: value for name, value in sorted(settings.items()) if name in exact and value not in exact[name]}

@@ -38,6 +38,8 @@ class PairConfig:
     drafter_revision: str | None = None
     # false: one vocabulary, id by id; true: two, handed over as text; null: one where every id spells the same in both
     foreign: bool | None = None
+    # Settings of the target's generation config that are taken as unset, e.g. [repetition_penalty]; others that bend p are refused
+    unset: list[str] | None = None
 
 
 @dataclass

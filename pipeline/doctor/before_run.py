@@ -46,7 +46,7 @@ def _stops(finding: Finding, cfg: DictConfig, stages: Sequence[Stage]) -> bool:
         return finding.state != OK
     if finding.state != FAIL or finding.check == "memory":  # an estimate, of all of the pair at once
         return False
-    if finding.check.endswith("engine"):
+    if finding.check.endswith(("engine", "target settings")):
         return any(stage.decodes(cfg) for stage in stages)
     if finding.check == "target weights":
         return any(stage.name not in READS_NO_TARGET for stage in stages)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -11,13 +10,13 @@ from drafters.errors import DraftersError
 from drafters.models import quantised
 from drafters.models.architecture import model_class, skeleton
 from drafters.models.model_folder import open_generation_config
-from drafters.models.pair import Checkpoint, context_length
+from drafters.models.pair import Checkpoint, check_generation_config, context_length
 from drafters.package_error import PackageError
-from drafters.samplers.lossy_settings import processors, relaxed
+from drafters.samplers.lossy_settings import processors
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
 
 
-def folder_findings(role: str, found: Checkpoint, device: str) -> Iterator[Finding]:
+def folder_findings(role: str, found: Checkpoint, device: str, unset: Sequence[str] | None = None) -> Iterator[Finding]:
     """What stands in the way of decoding with a model that `open_checkpoint` accepted; and what its makers left in it."""
     if found.notes:
         yield ok(role, f"notes left out: {', '.join(found.notes)}")
@@ -29,7 +28,7 @@ def folder_findings(role: str, found: Checkpoint, device: str) -> Iterator[Findi
     else:
         yield from _weights(role, found, other)
     if role == "target":
-        yield from _generation(found)
+        yield from _generation(found, unset)
 
 
 def _engine(found: Checkpoint) -> str | None:
@@ -74,15 +73,15 @@ def _weights(role: str, found: Checkpoint, fix: str) -> Iterator[Finding]:
         yield fail(check, f"{text}: it cannot be pruned", fix)
 
 
-def _generation(found: Checkpoint) -> Iterator[Finding]:
-    config = open_generation_config(found.source)
-    settings: dict[str, Any] = {} if config is None else config.to_dict()
-    bent = dict(sorted({**relaxed(settings), **processors(settings)}.items()))
-    if bent:
-        named = ", ".join(f"{name}={value!r}" for name, value in bent.items())
-        text = f"generation_config.json has {named}: its own generate applies that, drafters.generate refuses it"
-        unset = "; ".join(f"target.generation_config.{name} = None" for name in bent)
-        yield warn("target settings", text, f"{unset}  # in your code, if you do without")
+def _generation(found: Checkpoint, unset: Sequence[str] | None) -> Iterator[Finding]:
+    """What the target's own generation does to its distribution; `drafters.generate`, eval and stage=generate refuse it, too."""
+    try:
+        check_generation_config(found, unset)
+    except DraftersError as error:
+        config = open_generation_config(found.source)
+        bent = [] if config is None else list(processors(config.to_dict()))
+        fix = option(f"pair.unset=[{','.join(bent)}]") if bent else "remove it from generation_config.json"
+        yield fail("target settings", str(error), fix)
 
 
 def pair_findings(target: Checkpoint, drafter: Checkpoint) -> Iterator[Finding]:

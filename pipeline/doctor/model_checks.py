@@ -43,7 +43,7 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
         else:
             yield from _opened(role, cfg, checkpoints)
     for role, found in checkpoints.items():
-        yield from folder_findings(role, found, cfg.device)
+        yield from folder_findings(role, found, cfg.device, cfg.pair.get("unset"))
     if len(checkpoints) == len(ROLES):
         yield _tokenizers(cfg, checkpoints)
         yield from pair_findings(checkpoints["target"], checkpoints["drafter"])

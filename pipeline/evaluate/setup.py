@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drafters.generation import check_target
+from drafters.generation import check_settings, check_target
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair
 from drafters.package.reader import Package, load
-from drafters.samplers.lossy_settings import check_acceptance, processors
 from drafters.stop.policy import StopPolicy
 from eval.run.compared_drafters import lineup
 from eval.run.configurations import Contender, Drafter, RankLaw, contenders
@@ -67,25 +66,12 @@ def opened(asked: Evaluation, package_folder: Path) -> Bench:
         package = load(package_folder, device=device, dtype=dtype)
         models = load_pair(asked.pair, device=device, dtype=dtype)
         check_target(models.target, package)
+        check_settings(models.target, models.drafter)
         more = settings.more_drafters
         drafters = list(lineup(asked.pair, models, package, more, device, dtype, settings.compile))
     stops = {heat: asked.policies(heat, package.stop) for heat in settings.temperatures}
     warps = Warps(settings.top_k, settings.top_p, settings.draft_sampling)
-    return Bench(asked, package, models, drafters, _tasks(asked, models), stops, warps, _generation_settings(models))
-
-
-def _generation_settings(models: ModelPair) -> dict[str, object]:
-    """What the target's generation config would do to p in plain decoding elsewhere, and is not done here.
-
-    Raises LossyError where one of the models' relaxes acceptance.
-    """
-    roles = (
-        (role, model.generation_config) for role, model in (("target", models.target), ("drafter", models.drafter))
-    )
-    settings = {role: {} if config is None else config.to_dict() for role, config in roles}
-    for role, values in settings.items():
-        check_acceptance(f"the {role}'s generation_config.json", values)
-    return processors(settings["target"])
+    return Bench(asked, package, models, drafters, _tasks(asked, models), stops, warps, dict(models.left_out))
 
 
 def _tasks(asked: Evaluation, models: ModelPair) -> list[Task]:

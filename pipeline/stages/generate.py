@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from drafters.engine.limits import Limits
 from drafters.io.atomic import write_atomic, write_json
-from drafters.models.pair import context_length, open_checkpoint
+from drafters.models.pair import check_generation_config, context_length, open_checkpoint
 from drafters.probs import Sampling
 from eval.suites import suite as suites
 from eval.suites.suite import SuiteConfig
@@ -58,6 +58,7 @@ def run(context: Context) -> None:
     """Write the missing shards and the report."""
     cfg, settings, pair = context.cfg, read(context.cfg.generate, GenerateConfig), shared.pair_of(context.cfg)
     target = open_checkpoint("target", pair)
+    check_generation_config(target, pair["unset"])  # else it would be text that the served target never says
     source = suite_of(cfg) if settings.prompts == "suite" else corpus_of(cfg)
     room = _room(settings, context_length(target.config))
     prompts = list(islice(_prompts(source, settings, target.tokenizer, room, cfg.seed), settings.requests))

@@ -1,13 +1,18 @@
 """drafters.generate on real and tiny models: greedy output equals plain greedy decoding, names are checked, EOS
 ends."""
 
+import copy
+import warnings
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import drafters
-from drafters.generation import generate
+from drafters.engine.cache.cached_model import TransformersModel
+from drafters.engine.cache.supported_models import UnsupportedModel
+from drafters.generation import generate, stream
 from drafters.models.pair import PairError, load_pair
 from drafters.package.writer import Origin, describe, save_package
 from drafters.samplers.lossy_settings import LossyError
@@ -152,19 +157,22 @@ def test_another_target_is_refused(same):
 def test_a_foreign_drafter_needs_the_targets_tokenizer(foreign, monkeypatch):
     pair, package = foreign
     monkeypatch.setattr(pair.target, "name_or_path", "org/name")
-    with pytest.raises(PairError, match="pass target_tokenizer="):
+    with pytest.raises(PairError, match="pass tokenizer="):
         generate(pair.target, package, torch.tensor([1]))
-    out = generate(pair.target, package, torch.tensor([1]), target_tokenizer=pair.target_tokenizer, max_new_tokens=5)
+    out = generate(pair.target, package, torch.tensor([1]), tokenizer=pair.target_tokenizer, max_new_tokens=5)
     assert len(out.tokens[0]) == 5
 
 
-def test_an_unpruned_drafter_uses_the_plain_rejection_sampler(tmp_path):
+def tiny_pair(directory, drafter_context):
+    """(target, package of an unpruned drafter): random Llamas of 32 tokens."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=64, eos_token_id=2,
+        max_position_embeddings=128, initializer_range=0.3, eos_token_id=2, pad_token_id=None,
     )  # fmt: skip
-    target, drafter = LlamaForCausalLM(config).eval(), LlamaForCausalLM(config).eval()
+    target = LlamaForCausalLM(config).eval()
+    config = copy.deepcopy(config)
+    config.max_position_embeddings = drafter_context
     backend = Tokenizer(models.WordLevel({chr(0x41 + i): i for i in range(32)}, unk_token="A"))
     backend.decoder = decoders.ByteLevel()
     everything = torch.arange(32)
@@ -172,19 +180,126 @@ def test_an_unpruned_drafter_uses_the_plain_rejection_sampler(tmp_path):
         "whole", Origin("t", None, None, 32), Origin("d", None, None, 32), kept=32, foreign=False, eos=(2,)
     )
     save_package(
-        tmp_path / "package",
-        model=drafter,
+        directory,
+        model=LlamaForCausalLM(config).eval(),
         tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend),
         kept=everything,
         vocab=VocabMap(everything, everything),
         description=description,
         licence="MIT",
     )
-    package = drafters.load(tmp_path / "package", device="cpu")
+    return target, drafters.load(directory, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_pair(tmp_path_factory.mktemp("tiny") / "package", 128)
+
+
+def test_an_unpruned_drafter_uses_the_plain_rejection_sampler(tiny):
     assert drafters.generate is generate
+    assert drafters.stream is stream
     prompt = torch.tensor([[3, 4, 5]])
-    out = generate(target, package, prompt, max_new_tokens=30)
-    assert (
-        out.tokens[0].tolist()
-        == generate(target, package, prompt, max_new_tokens=30, sampler="standard").tokens[0].tolist()
+    out = generate(*tiny, prompt, max_new_tokens=30)
+    assert out.tokens[0].tolist() == generate(*tiny, prompt, max_new_tokens=30, sampler="standard").tokens[0].tolist()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_batch_gives_what_its_prompts_give(tiny, side):
+    """Pads are ends of text, as many tokenizers have it: with the mask as prompts alone, without it refused."""
+    prompts = [[3, 4, 5, 9, 8], [7], [11, 12, 13]]
+    ids, mask = (
+        torch.tensor([[*ends, *row] if side == "left" else [*row, *ends] for row, ends in rows])
+        for rows in (
+            [(row, [2] * (5 - len(row))) for row in prompts],
+            [([1] * len(row), [0] * (5 - len(row))) for row in prompts],
+        )
     )
+    for temperature in (0.0, 1.0):
+        alone = generate(*tiny, [torch.tensor(row) for row in prompts], temperature=temperature, max_new_tokens=20)
+        forms = [{"input_ids": ids, "attention_mask": mask}, BatchEncoding({"input_ids": ids, "attention_mask": mask})]
+        for out in (
+            generate(*tiny, **forms[0], temperature=temperature, max_new_tokens=20),
+            generate(*tiny, forms[1], temperature=temperature, max_new_tokens=20),
+        ):
+            assert [row.tolist() for row in out.tokens] == [row.tolist() for row in alone.tokens]
+    with pytest.raises(ValueError, match=r"2 of 3 rows .* with pad ids.*give attention_mask="):
+        generate(*tiny, ids)
+
+
+def test_a_left_padded_batch_is_transformers_own(tiny):
+    target, package = tiny
+    ids, mask = torch.tensor([[3, 4, 5, 9], [0, 0, 7, 6]]), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    expected = target.generate(
+        ids, attention_mask=mask, max_new_tokens=12, do_sample=False, eos_token_id=2, pad_token_id=0
+    )
+    out = generate(target, package, ids, attention_mask=mask, temperature=0.0, max_new_tokens=12)
+    for row, own in zip(out.tokens, expected[:, 4:].tolist(), strict=True):
+        assert row.tolist() == own[: len(row)]
+
+
+@needs_models
+def test_texts_and_what_the_tokenizer_makes_of_them(same):
+    pair, package = same
+    texts = [PROMPT, "They were happy."]
+    encoded = [torch.tensor(pair.target_tokenizer(text)["input_ids"]) for text in texts]
+    expected = [row.tolist() for row in generate(pair.target, package, encoded, seed=3, max_new_tokens=12).tokens]
+    for given, more in (
+        (texts, {"tokenizer": pair.target_tokenizer}),
+        (texts, {}),
+        ([e.tolist() for e in encoded], {}),
+    ):
+        out = generate(pair.target, package, given, seed=3, max_new_tokens=12, **more)
+        assert [row.tolist() for row in out.tokens] == expected
+    parts = list(stream(pair.target, package, texts[0], seed=3, max_new_tokens=12))
+    assert torch.cat(parts).tolist() == expected[0]
+
+
+def test_a_stream_takes_one_prompt_and_says_what_is_wrong_at_once(tiny):
+    parts = stream(*tiny, [3, 4, 5], temperature=0.0, max_new_tokens=40, lookahead=3)
+    out = generate(*tiny, [3, 4, 5], temperature=0.0, max_new_tokens=40, lookahead=3)
+    found = list(parts)
+    assert [len(part) for part in found] == [accepted + 1 for _, _, accepted in out.rounds[0]]
+    assert torch.cat(found).tolist() == out.tokens[0].tolist()
+    with pytest.raises(ValueError, match="expected one prompt, got 2"):
+        stream(*tiny, [[3], [4]])
+    with pytest.raises(ValueError, match="unknown sampler"):
+        stream(*tiny, [3], sampler="tly")
+    with pytest.raises(ValueError, match="exceed the target's context of 128"):
+        stream(*tiny, [3], max_new_tokens=128)
+
+
+def test_a_target_whose_attention_takes_no_masks_is_refused(tiny, monkeypatch):
+    target, package = tiny
+    monkeypatch.setattr(target.config, "_attn_implementation_internal", "flash_attention_2")
+    monkeypatch.setattr(TransformersModel, "__init__", None)  # nothing is opened
+    for call in (generate, stream):
+        with pytest.raises(
+            UnsupportedModel, match=r"llama: attn_implementation='flash_attention_2'.*give sdpa or eager"
+        ):
+            call(target, package, [3, 4])
+
+
+def test_a_drafter_with_a_shorter_context_is_told_once_and_changes_nothing(tmp_path):
+    """Prompt of 60, 60 new ones, drafter's context 64: drafts until there, then plain decoding."""
+    target, package = tiny_pair(tmp_path / "package", 64)
+    target.generation_config.eos_token_id = target.config.eos_token_id = None
+    package.description["eos"].clear()
+    prompt = torch.arange(3, 31).repeat(3)[:60]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generate(target, package, prompt[:8], max_new_tokens=56)  # within it
+    with pytest.warns(
+        UserWarning, match="the drafter's context ends at 64 tokens and this call may reach 120"
+    ) as caught:
+        out = generate(target, package, prompt, temperature=0.0, max_new_tokens=60, lookahead=1)
+    assert caught[0].filename == __file__
+    expected = target.generate(prompt[None], max_new_tokens=60, do_sample=False, pad_token_id=0)[0, 60:]
+    assert out.tokens[0].tolist() == expected.tolist()
+    drafted = [count for count, _, _ in out.rounds[0]]
+    assert drafted[0] == 1
+    assert not any(drafted[4:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = generate(target, package, prompt, temperature=0.0, max_new_tokens=60)
+    assert again.tokens[0].tolist() == expected.tolist()

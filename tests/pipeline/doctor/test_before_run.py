@@ -123,9 +123,12 @@ def test_settings_and_lengths_that_will_matter_are_told(folder):
     drafter = folder("drafter", max_position_embeddings=64)
     found = {finding.check: finding for finding in model_findings(config(target=target, drafter=drafter))}
     assert "has repetition_penalty=1.05, typical_p=0.9" in found["target settings"].text
-    assert "target.generation_config.typical_p = None" in found["target settings"].fix
+    assert "pair.unset=[repetition_penalty,typical_p]" in found["target settings"].fix
     assert "the drafter reads 64 tokens" in found["context"].text
-    assert all("warning" in line for line in said("eval", target=target, drafter=drafter).splitlines())
+    assert all("warning" in line for line in said("package", target=target, drafter=drafter).splitlines())
+    assert "pair.unset=[repetition_penalty,typical_p]" in stopped("eval", target=target, drafter=drafter)
+    left_out = ["repetition_penalty", "typical_p"]
+    assert "warning: context" in said("eval", target=target, drafter=drafter, unset=left_out)
 
 
 def test_doctor_names_a_recurrent_architecture_from_its_config_alone(tmp_path):

@@ -8,11 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer, decoders, models
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from drafters.samplers import catalog
 from drafters.samplers.draft import Sampler, Verdict
-from drafters.samplers.lossy_settings import LossyError
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.rejection import Rejection
 from eval.report.row import ReportRow
@@ -20,7 +19,7 @@ from eval.report.schema import Prices, Report, required
 from eval.run.records import parse
 from pipeline.config.hydra_config import load
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.evaluate import cells, setup, text_expectations, verdict_run
+from pipeline.evaluate import cells, text_expectations, verdict_run
 from pipeline.runner.runner import Runner
 from pipeline.stages import eval as stage
 
@@ -382,20 +381,6 @@ def test_a_killed_run_keeps_its_laws(place, monkeypatch):
         run(place, *more)
     run(place, *more)
     assert calls == ["None", "unpruned", "package", "package", "foreign"]
-
-
-def test_a_relaxed_acceptance_in_a_generation_config_is_refused_and_what_is_not_applied_is_told():
-    class Model:
-        def __init__(self, **settings):
-            self.generation_config = GenerationConfig(**settings)
-
-    class Pair:
-        target, drafter = Model(repetition_penalty=1.2, temperature=0.5), Model()
-
-    assert setup._generation_settings(Pair) == {"repetition_penalty": 1.2}
-    Pair.drafter = Model(assistant_ensemble_weight=0.5)
-    with pytest.raises(LossyError, match=r"the drafter's generation_config.json: assistant_ensemble_weight=0.5"):
-        setup._generation_settings(Pair)
 
 
 @pytest.mark.parametrize(
