@@ -249,13 +249,15 @@ def test_python_runs(page: Path, package: Path, monkeypatch: pytest.MonkeyPatch)
     found = pages.blocks(pages.text(page), "python")
     opened = drafters.load(package, device="cpu")
     assert opened.recommendation is not None
-    tokenizer = AutoTokenizer.from_pretrained(ZOO / "target")
+    tokenizer = AutoTokenizer.from_pretrained(ZOO / "target", pad_token="<|endoftext|>")
+    tokenizer.chat_template = "{% for m in messages %}# {{ m['content'] }}\n{% endfor %}"
     ids = tokenizer("def area(width, height):", return_tensors="pt").input_ids
     scope = {
         "drafters": drafters,
         "package": opened,
         "target": AutoModelForCausalLM.from_pretrained(ZOO / "target"),
         "input_ids": ids,
+        "tokenizer": tokenizer,
         **{"dataclass": dataclass, "Context": Context, "Stage": Stage},  # the page on stages says where they come from
         "__name__": "page",
     }
