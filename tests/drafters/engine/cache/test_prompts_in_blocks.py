@@ -13,11 +13,11 @@ from tests.drafters.engine.conftest import CONFIGS, V, make
 from tests.rounding import largest_bound
 
 pytestmark = pytest.mark.floats
-LONG = {"gpt2": {"n_positions": 400}, "gpt-bigcode": {"n_positions": 400}}
+LONG = {"gpt2": {"n_positions": 700}, "gpt-bigcode": {"n_positions": 700}}
 
 
 def long(name):
-    return make(name, **LONG.get(name, {"max_position_embeddings": 400}))
+    return make(name, **LONG.get(name, {"max_position_embeddings": 700}))
 
 
 def text(n, seed=0):
@@ -53,16 +53,16 @@ def test_rows_of_all_lengths(name, short_blocks, models):
 
 @pytest.mark.parametrize("name", ["llama", "gpt-neox", "mistral-window", "gemma2"])
 def test_blocks_as_long_as_they_are(name):
-    """300 tokens: a block of 256 and one of 44; fused attention takes part where there is any."""
-    assert worst(long(name), [text(300), text(270, 1)]) <= 1
+    """600 tokens: a block of 512 and one of 88; fused attention takes part where there is any."""
+    assert worst(long(name), [text(600), text(560, 1)]) <= 1
 
 
 def test_layers_of_both_kinds_under_fused_attention():
     """The layers that see every slot attend in two kernels, those with a window under a mask of what they see."""
-    mixed = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "max_position_embeddings": 400}
+    mixed = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "max_position_embeddings": 700}
     model = make("qwen2", **mixed)
     assert set(model.config.layer_types) == {"full_attention", "sliding_attention"}
-    assert worst(model, [text(300), text(270, 1)]) <= 1
+    assert worst(model, [text(600), text(560, 1)]) <= 1
 
 
 def test_a_row_that_takes_anothers_place(short_blocks, models):
@@ -107,13 +107,13 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["llama", "mistral-window", "gemma2"])
 def test_nothing_grows_with_the_square_of_a_prompt(name):
-    """The largest tensor is a layer's keys, or a mask within its limit; whole, it would be n^2 = 4 million numbers per head."""
-    n = 2048
+    """The largest tensor is a layer's keys, or a mask within its limit; whole, it would be n^2 = 17 million numbers per head."""
+    n = 4096
     model = make(name, max_position_embeddings=n + 8)
     with Largest() as largest:
         TransformersModel(model, 1, n + 8).extend(torch.tensor([text(n)]), logits=False)
     per_query = 4 if name == "gemma2" else 1  # heads whose scores eager attention writes
-    assert largest.numbers <= max(256 * (n + 264), per_query * 256 * n) < n * n * per_query / 4
+    assert largest.numbers <= max(512 * (n + 520), per_query * 512 * n) < n * n * per_query / 4
     with Largest() as whole, torch.inference_mode():
         model.set_attn_implementation("eager")
         model(input_ids=torch.tensor([text(512)]))
