@@ -188,7 +188,7 @@ def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
 
 def check_generation_config(target: Checkpoint, unset: Sequence[str] | None) -> None:
     """Raise LossyError for what the target's generation config does to p and is not applied here, unless `unset` names it."""
-    if (config := open_generation_config(target.source)) is not None:
+    if config := open_generation_config(target.source):
         leave_out(config, unset or ())
         check_acceptance("the target's generation config", config.to_dict())
         check_processors(config.to_dict())

@@ -14,6 +14,7 @@ from pipeline.doctor.finding import FAIL
 from pipeline.doctor.model_checks import model_findings
 from pipeline.evaluate import setup
 from pipeline.runner.stage import Context
+from pipeline.stages import eval as eval_stage
 from pipeline.stages import generate
 
 ZOO = Path(__file__).parents[2] / "drafters" / "zoo" / "pycode"
@@ -47,7 +48,7 @@ def test_all_refuse_it_with_the_same_words(pair, monkeypatch):
     for name in ("load", "check_target"):
         monkeypatch.setattr(setup, name, lambda *a, **k: None)
     with pytest.raises(LossyError, match=SAID):
-        setup.opened(load(["stage=eval", "device=cpu", *pair]), Path("no package"))
+        setup.opened(eval_stage._asked(load(["stage=eval", "device=cpu", *pair])), Path("no package"))
     found = findings(pair)["target settings"]
     assert found.state == FAIL
     assert "pair.unset=[no_repeat_ngram_size,repetition_penalty]" in found.fix
