@@ -12,6 +12,7 @@ from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTraine
 import drafters
 from drafters.engine.cache.cached_model import TransformersModel
 from drafters.engine.cache.supported_models import UnsupportedModel
+from drafters.engine.prefill import RequestError
 from drafters.generation import generate, stream
 from drafters.models.pair import PairError, load_pair
 from drafters.package.writer import Origin, describe, save_package
@@ -265,7 +266,7 @@ def test_a_stream_takes_one_prompt_and_says_what_is_wrong_at_once(tiny):
         stream(*tiny, [[3], [4]])
     with pytest.raises(ValueError, match="unknown sampler"):
         stream(*tiny, [3], sampler="tly")
-    with pytest.raises(ValueError, match="exceed the target's context of 128"):
+    with pytest.raises(RequestError, match="exceed the target's context of 128"):
         stream(*tiny, [3], max_new_tokens=128)
 
 
