@@ -220,6 +220,7 @@ def external(cfg: DictConfig) -> dict[str, str]:
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = read(cfg.eval, EvalConfig)
+    shared.look(cfg, "suite")
     for name in ("prompts", "max_new_tokens", "repeats", "cost_runs"):
         if (value := getattr(settings, name)) is not None and value < 1:
             raise ConfigError(f"eval.{name}={value}: expected a whole number from 1")
