@@ -146,6 +146,22 @@ def suite_of(cfg: DictConfig) -> SuiteConfig:
     return suite_config(plain(cfg.suite))
 
 
+def stand_ins(cfg: DictConfig) -> list[str]:
+    """Return what is said of the embedded pair's text and prompts where they serve another pair: that they are not its own."""
+    if str(cfg.pair.name).startswith("pycode"):
+        return []
+    said, corpus, suite = [], cfg.get("corpus"), cfg.get("suite")
+    if corpus is not None and corpus.get("source") == "python" and corpus.get("path") is None:
+        said.append(
+            "corpus=pycode, Python source of this machine, stands in for text of yours; give it with corpus=local corpus.path=FILE"
+        )
+    if suite is not None and suite.get("path") == f"{suite.get('name')}.jsonl" == "pycode.jsonl":
+        said.append(
+            "suite=pycode, Python functions, stands in for prompts of yours; give them with suite=local suite.path=FILE"
+        )
+    return said
+
+
 def look(cfg: DictConfig, kind: str) -> None:
     """Read the beginning of the ``corpus``, or the ``suite``, of one's own. Raises DataError or ConfigError for what is wrong there."""
     if kind == "suite":

@@ -47,8 +47,9 @@ class GenerateConfig:
     temperature: float = 1.0
     top_k: int = 0  # 0: off
     top_p: float = 1.0  # 1: off
-    shard_size: int = 64  # requests per file: what a kill costs at most
-    batch_size: int = 16  # requests decoded together
+    batch_size: int = (
+        8  # requests decoded together and written as one file: what a kill costs at most; on a GPU e.g. 64
+    )
     # engine: this project's | vllm: a running server (`vllm serve TARGET`), for targets that need its speed
     backend: str = "engine"
     url: str | None = None  # of the server, e.g. http://localhost:8000/v1
@@ -84,7 +85,7 @@ def run(context: Context) -> None:
         settings.model,
     )
     make = on_ray(how, shared.crew_of(cfg)) if shared.hardware_of(cfg).backend == "ray" else here(how, target)
-    write_shards(context, prompts, settings.shard_size, make)
+    write_shards(context, prompts, settings.batch_size, make)
 
 
 def write_shards(work: Workspace, prompts: list[Tensor], size: int, make: Make) -> None:
@@ -171,7 +172,7 @@ def check(cfg: DictConfig) -> None:
     if settings.prompts not in ("corpus", "suite"):
         raise ConfigError(f"generate.prompts={settings.prompts}: choose one of: corpus, suite")
     shared.look(cfg, settings.prompts)
-    for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size", "batch_size"):
+    for name in ("requests", "prefix_tokens", "max_new_tokens", "batch_size"):
         if settings[name] < 1:
             raise ConfigError(f"generate.{name}={settings[name]}: expected a whole number from 1")
     if settings.backend not in (ENGINE, VLLM):

@@ -66,7 +66,7 @@ def corpus_config(values: Mapping[str, Any]) -> CorpusConfig:
     ):  # fmt: skip
         if value not in choices:
             raise ConfigError(f"corpus.{name}={value}: {suggest(str(value), choices)}")
-    if corpus.path is None and (corpus.source == "local" or (corpus.source == "hub" and corpus.hub is None)):
+    if corpus.path is None and corpus.source != "python" and corpus.hub is None:
         raise ConfigError(f"corpus={corpus.name}: no place to read from; set corpus.path=FILE or corpus.hub=ORG/NAME")
     return corpus
 
