@@ -84,10 +84,10 @@ def _text_column(rows: Sequence[Row], names: Sequence[str], begin: str, have: st
     known = [name for name in (*TEXTS, *QUESTIONS) if name in sizes or (len(names) == 1 and name in names)]
     if known:
         return known[0]
-    first, second, *_ = [*sorted(sizes, key=lambda name: -sizes[name]), None, None]
-    if first is not None and (second is None or sizes[first] >= OBVIOUS * sizes[second]):
-        return first
-    what = "no column holds text or chats" if first is None else f"{first} or {second}?"
+    longest = sorted(sizes, key=lambda name: -sizes[name])
+    if longest and all(sizes[longest[0]] >= OBVIOUS * sizes[name] for name in longest[1:2]):
+        return longest[0]
+    what = " or ".join(longest[:2]) + "?" if longest else "no column holds text or chats"
     raise DataError(f"{begin}{what}; {have}; choose with {option}=COLUMN")
 
 
@@ -139,7 +139,7 @@ def message(item: Mapping[str, Any]) -> Message:
     if role is None:
         raise RowError(f"unknown role {named!r}; known are: {', '.join(ROLES)}")
     value = next((item[name] for name in ("content", "value", "text") if item.get(name) is not None), None)
-    calls = [_call(call) for call in item.get("tool_calls") or ()]
+    calls = [_call(call) for call in item.get("tool_calls") or []]
     if value is None and not calls:
         raise RowError(f"a message of {named} without content")
     known = ("role", "from", "content", "value", "text", "tool_calls")

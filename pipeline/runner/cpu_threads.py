@@ -41,8 +41,8 @@ def check(threads: Any) -> None:
         return
     shown = "null" if threads is None else threads
     raise ConfigError(
-        f"threads={shown}: expected a whole number from 1, or auto; set threads=auto for what serves the models best, or "
-        f"threads={allowed()} for all of this machine's"
+        f"threads={shown}: expected a whole number from 1, or auto for what serves the models best; all of this machine's "
+        f"are threads={allowed()}"
     )
 
 

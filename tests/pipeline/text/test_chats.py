@@ -243,7 +243,10 @@ def test_what_was_found_is_said_before_it_is_read(tmp_path, row, said):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"a": "some words", "b": "other words"}', r"a or b\? or|corpus\.text: b or a\?"),
+        (
+            '{"a": "few words", "b": "other words"}',
+            r"corpus\.text: b or a\?; the rows have: a, b; choose with corpus\.text=COLUMN",
+        ),
         ('{"a": 1}', r"no column holds text or chats; the rows have: a; choose with corpus\.text=COLUMN"),
         ("{", "no row can be read"),
     ],

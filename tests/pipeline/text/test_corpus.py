@@ -140,7 +140,7 @@ def test_reading_errors(values, message, tmp_path, monkeypatch):
 def test_configuration_errors(values, message):
     with pytest.raises(ConfigError, match=message):
         config(**values)
-    with pytest.raises(ConfigError, match="no corpus: give text .*corpus=local corpus.path=FILE.*corpus=pycode"):
+    with pytest.raises(ConfigError, match=r"no corpus: give text .*corpus=local corpus\.path=FILE.*corpus=pycode"):
         corpus_of(OmegaConf.create({"corpus": None}))
 
 
