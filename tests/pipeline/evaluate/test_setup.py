@@ -20,7 +20,7 @@ PRUNED = Drafter("package", None, VocabMap(torch.tensor([0, 2]), torch.tensor([0
         (
             [PRUNED, PRUNED],
             "standard",
-            r"standard does not fit this pair: .*whole vocabulary.* What fits: exact_match, tli",
+            r"standard does not fit this pair: .*whole vocabulary.* What fits: exact_match, .*tli",
         ),
         (
             [WHOLE, PRUNED],
