@@ -139,7 +139,8 @@ def message(item: Mapping[str, Any]) -> Message:
     if role is None:
         raise RowError(f"unknown role {named!r}; known are: {', '.join(ROLES)}")
     value = next((item[name] for name in ("content", "value", "text") if item.get(name) is not None), None)
-    calls = [_call(call) for call in item.get("tool_calls") or []]
+    called: Any = item.get("tool_calls")
+    calls = [_call(call) for call in called or ()]
     if value is None and not calls:
         raise RowError(f"a message of {named} without content")
     known = ("role", "from", "content", "value", "text", "tool_calls")

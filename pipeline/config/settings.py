@@ -23,13 +23,9 @@ from pipeline.cluster.ray_workers import Crew
 from pipeline.errors import ConfigError
 from pipeline.runner.discovery import suggest
 from pipeline.text import corpus
-from pipeline.text.corpus import CorpusConfig, corpus_config
+from pipeline.text.corpus import ASK_CORPUS, CorpusConfig, corpus_config
 
 CONF = REPOSITORY / "conf"
-ASK_CORPUS = (
-    "give text like what the pair will write: corpus=local corpus.path=FILE_OR_FOLDER (chats, rows, text), or name a file "
-    "of conf/corpus as a stand-in: corpus=pycode is Python source of this machine"
-)
 ASK_SUITE = (
     "give prompts like those to be answered: suite=local suite.path=FILE (chats, rows, a line each), or name a file of "
     "conf/suite as a stand-in: suite=pycode are Python functions to be completed"
@@ -132,8 +128,6 @@ def corpus_of(cfg: DictConfig) -> CorpusConfig:
         raise ConfigError(f"no corpus: {ASK_CORPUS}")
     if not isinstance(cfg.corpus, DictConfig):
         raise ConfigError(f"corpus={cfg.corpus!s}: expected a mapping, i.e. a file of conf/corpus")
-    if cfg.corpus.get("source") == "local" and cfg.corpus.get("path") is None:
-        raise ConfigError(f"corpus={cfg.corpus.name}: no corpus.path: {ASK_CORPUS}")
     return corpus_config(plain(cfg.corpus))
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from drafters.errors import DraftersError
 from drafters.io.hub import HUB_ID, REVISION
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
+from pipeline.doctor.asked_checks import sampler_finding
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
 from pipeline.doctor.folder_checks import folder_findings, pair_findings
 
@@ -41,6 +42,7 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
     if len(checkpoints) == len(ROLES):
         yield _tokenizers(cfg, checkpoints)
         yield from pair_findings(checkpoints["target"], checkpoints["drafter"])
+        yield from sampler_finding(cfg, checkpoints["target"], checkpoints["drafter"])
         yield _memory(cfg, checkpoints)
     if "drafter" in checkpoints:
         yield _licence(cfg, checkpoints["drafter"])

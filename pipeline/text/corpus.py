@@ -28,6 +28,10 @@ from pipeline.text.python_source import Document
 Split = Literal["train", "heldout"]
 SOURCES = ("python", "local", "hub")
 TURNS = ("assistant", "all")
+ASK_CORPUS = (
+    "give text like what the pair will write: corpus=local corpus.path=FILE_OR_FOLDER (chats, rows, text), or name a file "
+    "of conf/corpus as a stand-in: corpus=pycode is Python source of this machine"
+)
 HELD_OUT_EVERY = 20  # documents, one of which is held out
 
 
@@ -66,7 +70,9 @@ def corpus_config(values: Mapping[str, Any]) -> CorpusConfig:
     ):  # fmt: skip
         if value not in choices:
             raise ConfigError(f"corpus.{name}={value}: {suggest(str(value), choices)}")
-    if corpus.path is None and corpus.source != "python" and corpus.hub is None:
+    if corpus.path is None and corpus.source == "local":
+        raise ConfigError(f"corpus={corpus.name}: no corpus.path: {ASK_CORPUS}")
+    if corpus.path is None and corpus.source == "hub" and corpus.hub is None:
         raise ConfigError(f"corpus={corpus.name}: no place to read from; set corpus.path=FILE or corpus.hub=ORG/NAME")
     return corpus
 
