@@ -21,11 +21,13 @@ from rich.console import Console
 from drafters.errors import DraftersError
 from pipeline.config import hydra_config
 from pipeline.config.revisions import pin
-from pipeline.config.settings import CONF, hardware_of
+from pipeline.config.settings import CONF, hardware_of, stand_ins
 from pipeline.doctor.before_run import before_run
 from pipeline.errors import redact
 from pipeline.runner.discovery import suggest
+from pipeline.runner.library_warnings import show_library_warnings
 from pipeline.runner.runner import Runner
+from pipeline.runner.stage import say
 
 LOGS = Path("runs/logs")
 # What is no stage; each is the `main` of a module, which takes the words behind its name.
@@ -34,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "inspect": "pipeline.inspect",
     "track": "pipeline.tracking",
 }
+WITHOUT_PAIR = ("pretrain", "lossless")  # stages that read no text for a pair
 
 
 def main() -> int:
@@ -68,7 +71,12 @@ def _execute(cfg: DictConfig) -> None:
         hardware = hardware_of(cfg)
         run_there([*sys.argv[1:], *pinned], hardware.inside, hardware.slurm, Path(cfg.runs_dir), console())
         return
-    Runner(cfg, console(), before=before_run).run(cfg.stage, only=cfg.only)
+    screen = console()
+    show_library_warnings(screen)
+    if cfg.stage not in WITHOUT_PAIR:
+        for line in stand_ins(cfg):
+            say(screen, f"warning: {line}")
+    Runner(cfg, screen, before=before_run).run(cfg.stage, only=cfg.only)
 
 
 def console() -> Console:

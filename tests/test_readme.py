@@ -62,7 +62,8 @@ def composed(command: str) -> None:
         given = [word for word in words[words.index("pipeline") + 1 :] if "=" in word]
     cfg = load([word if not word.endswith("_revision=") else word + "0" * 40 for word in given])
     check(cfg)
-    load_stage(cfg.stage)[0].check(cfg)
+    if "doctor" not in words:  # which tells itself what is missing
+        load_stage(cfg.stage)[0].check(cfg)
 
 
 def configures(command: str) -> bool:
@@ -91,7 +92,9 @@ def test_a_module_exists(module: str) -> None:
 
 
 @pytest.mark.slow("a composition and its checks for every command: some 10 s")
-def test_what_commands_configure_composes() -> None:
+def test_what_commands_configure_composes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("eval.suites.suite", "pipeline.text.corpus"):  # the files that commands name are anyone's
+        monkeypatch.setattr(f"{module}.look", lambda config: "")
     for command in COMMANDS:
         if configures(command):
             try:

@@ -95,9 +95,10 @@ class Lines:
     def _amount(self) -> str:
         if self.total is None and not self.tally.done:
             return ""
-        scale, unit = (1e6, " MB") if self.unit == "bytes" else (1.0, f" {self.unit}" if self.unit else "")
         parts = [self.tally.done] if self.total is None else [self.tally.done, self.total]
-        return f"{' of '.join(f'{part / scale:,.0f}' for part in parts)}{unit}, "
+        if self.unit == "bytes":
+            return f"{' of '.join(map(megabytes, parts))} MB, "
+        return f"{' of '.join(f'{part:,.0f}' for part in parts)}{f' {self.unit}' if self.unit else ''}, "
 
 
 @contextmanager
@@ -121,6 +122,11 @@ def ticking(lines: Lines, wait: Callable[[float], bool] | None = None) -> Iterat
         over.set()
         thread.join()
     lines.close()
+
+
+def megabytes(size: float) -> str:
+    """Bytes as a number of MB: with a tenth where they are few."""
+    return f"{size / 1e6:,.1f}" if size < 10e6 else f"{size / 1e6:,.0f}"
 
 
 def duration(seconds: float) -> str:

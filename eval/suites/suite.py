@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from eval.suites.dataset_rows import DataError, Row, column, hub_rows, local_rows
+from eval.suites.dataset_rows import DataError, Row, column, hub_rows, require_pinned
+from eval.suites.own_prompts import TEXT, own_prompts
+from eval.suites.row_files import ROWS, Strict, data_files, file_rows
+from eval.suites.row_layouts import Message
 
 EMBEDDED = Path(__file__).resolve().parent / "prompts"
 PYCODE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}  # the embedded one
@@ -36,7 +39,8 @@ class Prompt:
     id: str
     suite: str
     text: str
-    messages: tuple[dict[str, str], ...] | None = None  # {"role", "content"}: for tokenizers with a chat template
+    # {"role", "content", ...}: for tokenizers with a chat template
+    messages: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,17 @@ class SuiteConfig:
     revision: str | None = None  # commit of 40 hex digits
     subset: str | None = None
     split: str = "test"
-    path: str | None = None  # jsonl, json, csv or parquet file; an embedded suite is named by its file alone
+    path: str | None = None  # file, folder or glob, see `row_files`; an embedded suite is named by its file alone
     source: str = ""  # where to get the rows, for suites that are not on the Hub
     id: list[str] = field(default_factory=list)  # columns, the first one present counts; none: the row's number
-    template: str = "{text}"  # str.format over the row's columns
+    # str.format over the row's columns; null: prompts as they are, found by themselves (see `own_prompts`)
+    template: str | None = "{text}"
+    text: str | None = None  # column of prompts or chats where the template is null; null: found by itself
     without: dict[str, str] = field(default_factory=dict)  # column -> template where that column is empty
     turns: list[str] = field(default_factory=list)  # columns with a list of user turns: `{turn}` is the first of them
-    chat: str | None = None  # template of the user's message; null: never a conversation
+    chat: str | None = (
+        None  # template of the user's message; null: never a conversation (of own prompts: text stays text)
+    )
     infilling: bool = False  # the template uses {PREFIX}, {SUFFIX} and {MIDDLE}: the tokenizer's marks
 
     @property
@@ -83,8 +91,12 @@ def load(
     suite = suite if isinstance(suite, SuiteConfig) else suite_config(suite)
     if limit is not None and limit < 1:
         raise DataError(f"limit must be at least 1, got {limit}; null for all prompts of {suite.name}")
-    marks = _infilling_marks(tokenizer, suite.name) if suite.infilling else {}
-    prompts = [_prompt(suite, number, row, marks) for number, row in enumerate(_rows(suite))]
+    if suite.template is None and suite.path is not None:
+        found = own_prompts(files_of(suite), suite.text)
+        prompts = [Prompt(name, suite.name, text, _asked(suite, text, messages)) for name, text, messages in found]
+    else:
+        marks = _infilling_marks(tokenizer, suite.name) if suite.infilling else {}
+        prompts = [_prompt(suite, number, row, marks) for number, row in enumerate(_rows(suite))]
     if not prompts:
         raise DataError(f"suite {suite.name}: {suite.path or suite.hub} holds no rows")
     if limit is None or limit >= len(prompts):
@@ -106,10 +118,9 @@ def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, max_length: int |
     if prompt.messages is not None and getattr(tokenizer, "chat_template", None):
         messages = [dict(message) for message in prompt.messages]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        ids, opening = tokenizer.encode(text, add_special_tokens=False), 0  # the template writes its own BOS
+        ids, opening = _ids(tokenizer, text, False), 0
     else:
-        plain = tokenizer.encode(prompt.text, add_special_tokens=False)
-        ids = tokenizer.encode(prompt.text)
+        plain, ids = (_ids(tokenizer, prompt.text, special) for special in (False, True))
         ids = ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] and plain[-1:] != ids[-1:] else ids  # not to be ended
         opening = max(len(ids) - len(plain), 0)
     if not ids:
@@ -118,6 +129,18 @@ def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, max_length: int |
         head = min(opening, max_length - 1)
         ids = ids[:head] + ids[len(ids) - (max_length - head) :]
     return torch.tensor(ids, dtype=torch.int64)
+
+
+def ids_of_rendered(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Tensor:
+    """Ids of what a chat template rendered, int64 (n,), of which the last `max_length` stay: it holds its own BOS."""
+    ids = _ids(tokenizer, text, False)
+    return torch.tensor(ids[max(0, len(ids) - (max_length or len(ids))) :], dtype=torch.int64)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
+    # Not verbose: what becomes of a long prompt is this module's affair, and told by its callers.
+    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+    return ids
 
 
 def suite_config(values: Mapping[str, Any]) -> SuiteConfig:
@@ -135,18 +158,40 @@ def suite_config(values: Mapping[str, Any]) -> SuiteConfig:
 
 def _rows(suite: SuiteConfig) -> Iterable[Row]:
     if suite.file is not None:
-        return local_rows(suite.file, "suite.path")
+        return (row for file in files_of(suite) for row in file_rows(file, "suite.path", Strict()))
     if suite.hub is None:
         where = f" (get it from {suite.source})" if suite.source else ""
         raise DataError(f"suite {suite.name} is not on the Hub: give its file{where} with suite.path=FILE")
     return hub_rows(suite.hub, suite.revision, suite.subset, suite.split, "suite")
 
 
+def files_of(suite: SuiteConfig) -> list[Path]:
+    """The files of a suite that has a path. Raises DataError as `data_files` does."""
+    return data_files(str(suite.file), ROWS if suite.template is not None else (*ROWS, *TEXT), "suite.path")
+
+
+def look(suite: SuiteConfig) -> None:
+    """Read the prompts of a local suite once. Raises DataError as `load` does, without a network and a tokenizer."""
+    if suite.path is not None and not suite.infilling:
+        load(suite)
+    elif suite.path is not None:
+        files_of(suite)
+    elif suite.hub is None:
+        _rows(suite)
+    else:
+        require_pinned(suite.hub, suite.revision, "suite")
+
+
+def _asked(suite: SuiteConfig, text: str, messages: list[Message] | None) -> tuple[Mapping[str, Any], ...] | None:
+    if messages is not None:
+        return tuple(messages)
+    return None if suite.chat is None else ({"role": "user", "content": _filled(suite, suite.chat, {"text": text})},)
+
+
 def _prompt(suite: SuiteConfig, number: int, row: Row, marks: Mapping[str, str]) -> Prompt:
-    fields = {**row, **marks}
+    fields, template = {**row, **marks}, suite.template or "{text}"
     if suite.turns:
         fields["turn"] = _first(row, suite.turns, "suite.turns")[0]
-    template = suite.template
     for name, shorter in suite.without.items():
         if not column(row, name, "suite.without"):
             template = shorter

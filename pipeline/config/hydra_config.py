@@ -150,14 +150,29 @@ def explain(error: Exception) -> ConfigError | None:
     elif isinstance(cause, MissingMandatoryValue):
         text = f"{cause.full_key}: no value; set it with {cause.full_key}=..."
     elif isinstance(cause, OmegaConfBaseException):
-        text = f"{cause.full_key}: {str(cause.msg or cause).splitlines()[0]}; {LIST_SETTINGS}"
+        text = f"{cause.full_key}: {_expected(cause, error)}; {LIST_SETTINGS}"
     elif "You must specify 'stage'" in str(error):
         text = f"say what to make with stage=<name>: {', '.join(stage_names())}"
     elif isinstance(error, HydraException) or _is_bad_override(error):
-        text = f"{str(error).splitlines()[0]}; {LIST_SETTINGS}"
+        null = (
+            "a group was set to null: choose one of its files by name, or leave it out"
+            if _is_bad_override(error)
+            else ""
+        )
+        text = f"{null or str(error).splitlines()[0]}; {LIST_SETTINGS}"
     else:
         return None
     return ConfigError(text)
+
+
+def _expected(cause: OmegaConfBaseException, error: Exception) -> str:
+    """What a value should have been, where OmegaConf says it in terms of its own classes."""
+    said, given = str(cause.msg or cause).splitlines()[0], str(error).partition("=")[2]
+    if "is not a ListConfig" in said:
+        return f"expected a list: {cause.full_key}=[{given}]"
+    if "to Dict[" in said:
+        return f"expected names with values, got {given}: '{cause.full_key}={{NAME: VALUE}}'"
+    return said
 
 
 def _nearest(error: OmegaConfBaseException) -> str:

@@ -16,13 +16,20 @@ from drafters.io.paths import REPOSITORY
 from drafters.models.pair import pair_settings
 from drafters.probs import Sampling
 from drafters.samplers.catalog import needs_prior
-from eval.suites.suite import SuiteConfig, suite_config
+from eval.suites import suite as suites
+from eval.suites.row_files import is_glob
+from eval.suites.suite import SuiteConfig, files_of, suite_config
 from pipeline.cluster.ray_workers import Crew
 from pipeline.errors import ConfigError
 from pipeline.runner.discovery import suggest
-from pipeline.text.corpus import CorpusConfig, corpus_config
+from pipeline.text import corpus
+from pipeline.text.corpus import ASK_CORPUS, CorpusConfig, corpus_config
 
 CONF = REPOSITORY / "conf"
+ASK_SUITE = (
+    "give prompts like those to be answered: suite=local suite.path=FILE (chats, rows, a line each), or name a file of "
+    "conf/suite as a stand-in: suite=pycode are Python functions to be completed"
+)
 Kind = TypeVar("Kind")
 
 
@@ -122,7 +129,7 @@ def served_sampling(cfg: DictConfig) -> Sampling:
 def corpus_of(cfg: DictConfig) -> CorpusConfig:
     """Return the corpus. Raises ConfigError for none, and as `pipeline.text.corpus.corpus_config` does."""
     if cfg.get("corpus") is None:
-        raise ConfigError("no corpus: choose one of conf/corpus, e.g. corpus=pycode")
+        raise ConfigError(f"no corpus: {ASK_CORPUS}")
     if not isinstance(cfg.corpus, DictConfig):
         raise ConfigError(f"corpus={cfg.corpus!s}: expected a mapping, i.e. a file of conf/corpus")
     return corpus_config(plain(cfg.corpus))
@@ -131,8 +138,34 @@ def corpus_of(cfg: DictConfig) -> CorpusConfig:
 def suite_of(cfg: DictConfig) -> SuiteConfig:
     """Return the suite of prompts. Raises ConfigError for none, and DataError as `suite_config` does."""
     if cfg.get("suite") is None:
-        raise ConfigError("no suite: choose one of conf/suite, e.g. suite=pycode")
+        raise ConfigError(f"no suite: {ASK_SUITE}")
+    if cfg.suite.get("template", "") is None and cfg.suite.get("path") is None:
+        raise ConfigError(f"suite={cfg.suite.name}: no suite.path: {ASK_SUITE}")
     return suite_config(plain(cfg.suite))
+
+
+def stand_ins(cfg: DictConfig) -> list[str]:
+    """Return what is said of the embedded pair's text and prompts where they serve another pair: that they are not its own."""
+    if str(cfg.pair.name).startswith("pycode"):
+        return []
+    said, corpus, suite = [], cfg.get("corpus"), cfg.get("suite")
+    if corpus is not None and corpus.get("source") == "python" and corpus.get("path") is None:
+        said.append(
+            "corpus=pycode, Python source of this machine, stands in for text of yours; give it with corpus=local corpus.path=FILE"
+        )
+    if suite is not None and suite.get("path") == f"{suite.get('name')}.jsonl" == "pycode.jsonl":
+        said.append(
+            "suite=pycode, Python functions, stands in for prompts of yours; give them with suite=local suite.path=FILE"
+        )
+    return said
+
+
+def look(cfg: DictConfig, kind: str) -> None:
+    """Read the beginning of the ``corpus``, or the ``suite``, of one's own. Raises DataError or ConfigError for what is wrong there."""
+    if kind == "suite":
+        suites.look(suite_of(cfg))
+    else:
+        corpus.look(corpus_of(cfg))
 
 
 def suite_key(suite: SuiteConfig) -> dict[str, object]:
@@ -142,6 +175,8 @@ def suite_key(suite: SuiteConfig) -> dict[str, object]:
 
 def suite_external(suite: SuiteConfig) -> dict[str, str]:
     """Return where the suite's rows come from, for `Stage.external`."""
+    if suite.path is not None and is_glob(suite.path):
+        return {f"suite {number}": str(file) for number, file in enumerate(files_of(suite))}
     return {"suite": suite.file or f"{suite.hub}@{suite.revision}"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from drafters.probs import Sampling
-from pipeline.config.settings import corpus_of, drafter_inputs, pair_of, plain, served_sampling
+from pipeline.config.settings import corpus_of, drafter_inputs, look, pair_of, plain, served_sampling
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context, pair_external
 from pipeline.text import corpus
@@ -68,6 +68,8 @@ def external(cfg: DictConfig, name: str) -> dict[str, str]:
 def check(cfg: DictConfig, name: str) -> None:
     """Raise ConfigError for text settings that cannot work, before anything is loaded."""
     settings = cfg[name]
+    if settings.source == "corpus":
+        look(cfg, "corpus")
     if settings.source not in SOURCES:
         raise ConfigError(f"{name}.source={settings.source}: choose one of: {', '.join(SOURCES)}")
     for field, least in (("tokens", 100), ("window", 2), ("windows_per_document", 1)):

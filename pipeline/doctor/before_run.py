@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from pipeline.doctor.asked_checks import SAMPLERS
 from pipeline.doctor.finding import FAIL, OK, Finding
 from pipeline.doctor.model_checks import ROLES, model_findings
 from pipeline.errors import PipelineError
@@ -44,6 +45,8 @@ def before_run(cfg: DictConfig, stages: Sequence[Stage], console: Console) -> No
 def _stops(finding: Finding, cfg: DictConfig, stages: Sequence[Stage]) -> bool:
     if finding.check == "licence":
         return finding.state != OK
+    if finding.check == SAMPLERS:
+        return any(stage.name == "eval" for stage in stages)
     if finding.state != FAIL or finding.check == "memory":  # an estimate, of all of the pair at once
         return False
     if finding.check.endswith(("engine", "target settings")):

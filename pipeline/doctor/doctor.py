@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from drafters.errors import DraftersError
 from pipeline.config import hydra_config
+from pipeline.doctor.asked_checks import text_findings
 from pipeline.doctor.finding import FAIL, WARN, Finding, fail
 from pipeline.doctor.machine_checks import machine_findings
 from pipeline.doctor.model_checks import model_findings
@@ -33,6 +34,7 @@ def findings(overrides: list[str]) -> Iterator[Finding]:
         yield fail("configuration", str(known or error), "python -m pipeline stage=eval --cfg job  # all settings")
     yield from machine_findings(cfg)
     if cfg is not None:
+        yield from text_findings(cfg)
         yield from model_findings(cfg)
 
 

@@ -14,6 +14,7 @@ from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.package_error import PackageError
 from drafters.vocab.feed import FeedTable
 from drafters.vocab.protected import protected_tokens
+from pipeline.doctor.asked_checks import sampler_finding
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
 from pipeline.doctor.folder_checks import folder_findings, pair_findings
 
@@ -47,6 +48,7 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
     if len(checkpoints) == len(ROLES):
         yield _tokenizers(cfg, checkpoints)
         yield from pair_findings(checkpoints["target"], checkpoints["drafter"])
+        yield from sampler_finding(cfg, checkpoints["target"], checkpoints["drafter"])
         yield _memory(cfg, checkpoints)
     if "drafter" in checkpoints:
         yield _licence(cfg, checkpoints["drafter"])

@@ -68,7 +68,7 @@ def report(
         not_applied=bench.not_applied,
         verdict=judged.choices,
         overheads=EngineOverheads(**vars(judged.overheads), forwards_over_measured=judged.overrun),
-        warnings=(*judged.warnings, *off),
+        warnings=(*bench.notes, *judged.warnings, *off),
         held_out=tuple(figures),
         held_out_said=tuple(agreed),
         absent=tuple(absent(bench.package, inputs, made)),

@@ -5,6 +5,7 @@ The same in the process that writes the report and in every worker that measures
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from drafters.generation import check_settings, check_target
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair
 from drafters.package.reader import Package, load
+from drafters.samplers.catalog import CATALOG, applies, build
 from drafters.stop.policy import StopPolicy
 from eval.run.compared_drafters import lineup
 from eval.run.configurations import Contender, Drafter, RankLaw, contenders
 from eval.run.greedy_check import GreedyCheck
+from eval.run.sampler_files import Preset
 from eval.run.trials import Harness, Task, Warps
 from eval.suites import suite
 from pipeline.errors import ConfigError
@@ -35,6 +38,7 @@ class Bench:
     stops: dict[float, dict[str, StopPolicy]]  # by temperature and name
     warps: Warps
     not_applied: dict[str, object]  # of the target's generation config
+    notes: list[str]  # what became of prompts that are longer than a context
 
     @property
     def longest(self) -> int:
@@ -43,7 +47,7 @@ class Bench:
 
     def contenders(self, rank_law: RankLaw) -> list[Contender]:
         """All rows of the report, ready to run."""
-        return contenders(
+        found = contenders(
             self.drafters,
             self.stops.__getitem__,
             self.asked.settings.temperatures,
@@ -52,6 +56,9 @@ class Bench:
             rank_law=rank_law,
             executors=self.asked.executor.executors,
         )
+        if self.asked.settings.samplers is not None:
+            check_rows(self.asked.presets, found, self.drafters)
+        return found
 
     def harness(self, found: Sequence[Contender]) -> Harness:
         """The harness that runs these contenders on the prompts and checks their greedy outputs."""
@@ -71,11 +78,30 @@ def opened(asked: Evaluation, package_folder: Path) -> Bench:
         drafters = list(lineup(asked.pair, models, package, more, device, dtype, settings.compile))
     stops = {heat: asked.policies(heat, package.stop) for heat in settings.temperatures}
     warps = Warps(settings.top_k, settings.top_p, settings.draft_sampling)
-    return Bench(asked, package, models, drafters, _tasks(asked, models), stops, warps, dict(models.left_out))
+    tasks, notes = _tasks(asked, models)
+    return Bench(asked, package, models, drafters, tasks, stops, warps, dict(models.left_out), notes)
 
 
-def _tasks(asked: Evaluation, models: ModelPair) -> list[Task]:
-    settings, limit = asked.settings, models.context_lengths[0]
+def check_rows(asked: Sequence[Preset], found: Sequence[Contender], drafters: Sequence[Drafter]) -> None:
+    """Raise ConfigError for a sampler that was asked for and that no row is measured with, naming what fits this pair."""
+    measured = {item.configuration.preset for item in found}
+    for preset in asked:
+        if preset.label in measured:
+            continue
+        unpruned, package, *_ = drafters
+        fits = [name for name in CATALOG if any(applies(name, own.vocab, **own.more) for own in (unpruned, package))]
+        why = "the stop policy or executor does not allow it; add stop=static"
+        if preset.name not in fits:
+            try:
+                build(preset.name, package.vocab, preset.options, **package.more)
+            except ValueError as error:
+                why = str(error)
+        raise ConfigError(f"eval.samplers: {preset.label} does not fit this pair: {why} What fits: {', '.join(fits)}")
+
+
+def _tasks(asked: Evaluation, models: ModelPair) -> tuple[list[Task], list[str]]:
+    """The prompts, and what is said of those that are longer than a context."""
+    settings, (limit, drafter_limit) = asked.settings, models.context_lengths
     room = None if limit is None else limit - settings.max_new_tokens
     if room is not None and room < 1:
         raise ConfigError(
@@ -84,4 +110,18 @@ def _tasks(asked: Evaluation, models: ModelPair) -> list[Task]:
         )
     tokenizer = models.target_tokenizer
     prompts = suite.load(asked.suite, tokenizer, settings.prompts, asked.seed)
-    return [Task(number, prompt.id, suite.encode(prompt, tokenizer, room)) for number, prompt in enumerate(prompts)]
+    whole = [suite.encode(prompt, tokenizer) for prompt in prompts]
+    tasks = [Task(number, prompt.id, suite.encode(prompt, tokenizer, room)) for number, prompt in enumerate(prompts)]
+    notes, cut = [], sum(len(ids) > len(task.ids) for ids, task in zip(whole, tasks, strict=True))
+    if cut:
+        notes.append(
+            f"{cut} of {len(tasks)} prompts are longer than {room} tokens (the target's context of {limit} less "
+            f"eval.max_new_tokens={settings.max_new_tokens}): their beginnings are cut off"
+        )
+    beyond = sum(len(task.ids) + settings.max_new_tokens > (drafter_limit or math.inf) for task in tasks)
+    if beyond:
+        notes.append(
+            f"{beyond} of {len(tasks)} prompts reach beyond the drafter's context of {drafter_limit} tokens: from there on "
+            "decoding is plain"
+        )
+    return tasks, notes

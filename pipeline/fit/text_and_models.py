@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
@@ -27,6 +27,7 @@ from pipeline.config.text_settings import Source
 from pipeline.errors import ConfigError
 from pipeline.fit.teacher_forcing import windows
 from pipeline.text import corpus, generations
+from pipeline.text.chat_format import chat_format
 from pipeline.text.corpus import CorpusConfig
 
 PARTS = {"fit": 0.6, "calibrate": 0.2, "test": 0.2}  # of the tokens
@@ -75,7 +76,7 @@ def open_reading(source: Source, settings: TextSettings) -> Reading | str:
     where = choose_device(source.device)
     number = choose_dtype(source.dtype, where)
     try:
-        texts = parts(documents(source.text, settings, target.tokenizer), settings)
+        texts = parts(documents(source.text, settings, target), settings)
     except TextShortage as error:  # a small corpus is no reason to stop the pipeline
         return str(error)
     with quiet(always=True):
@@ -123,16 +124,14 @@ def _by_shares(documents: Iterable[list[Window]], settings: TextSettings) -> dic
     return found
 
 
-def documents(
-    text: CorpusConfig | Path, settings: TextSettings, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[Tensor]:
-    """int64 (n,) ids of each document, or of each of the target's own continuations with its prompt."""
+def documents(text: CorpusConfig | Path, settings: TextSettings, target: Checkpoint) -> Iterator[Tensor]:
+    """int64 (n,) ids of each document, of chats all turns, or of each of the target's own continuations with its prompt."""
     if isinstance(text, Path):
         yield from (torch.cat([prompt, new]) for prompt, new in generations.read(text))
         return
     room = 40 * settings.window * settings.windows_per_document  # characters: no token is as long on average
-    for document in corpus.documents(text, "train"):
-        ids = tokenizer(document.text[:room], add_special_tokens=False, verbose=False)["input_ids"]
+    for document in corpus.documents(text, "train", chat_format(target)):
+        ids = target.tokenizer(document.reading[:room], add_special_tokens=False, verbose=False)["input_ids"]
         yield torch.tensor(ids, dtype=torch.int64)
 
 

@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,10 +145,14 @@ class Runner:
             self.threads.use(step.stage)
             with self._stage_console() as console:
                 context = Context(self.cfg, inputs, partial, console, step.directory, self.console)
-                with context.heartbeat(step.stage.name):
-                    step.stage.run(context)
-                    seal.sweep(partial)
-                    seal.seal(partial, step.stage.name, step.key, step.parts)
+                try:
+                    with context.heartbeat(step.stage.name):
+                        step.stage.run(context)
+                        seal.sweep(partial)
+                        seal.seal(partial, step.stage.name, step.key, step.parts)
+                finally:
+                    with suppress(OSError):  # not empty: what there is of it is gone on from
+                        partial.rmdir()
         seal.publish(partial, step.directory)
 
     def _is_whole(self, step: Step) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ from drafters.io.safe_load import read_json
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.vocab.counting.counts import MakeFanout
 from drafters.vocab.counting.processes import Fanout
-from pipeline.config.settings import HardwareConfig, corpus_of, hardware_of, pair_of, plain, read
+from eval.run.progress import megabytes
+from eval.suites.row_files import Skipped
+from pipeline.config.settings import HardwareConfig, corpus_of, hardware_of, look, pair_of, plain, read
 from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context, Stage, Workspace, pair_external, say
 from pipeline.text import corpus as corpora
 from pipeline.text import generations
+from pipeline.text.chat_format import chat_format
 from pipeline.text.corpus import CorpusConfig
 from pipeline.text.python_source import Document
 
@@ -65,10 +68,13 @@ class _Texts:
         size = None if self.corpus is None else corpora.size_hint(self.corpus)
         return self.max_bytes if size is None else min(size, self.max_bytes or size)
 
-    def items(self, target: Checkpoint) -> Iterator[Item]:
-        """The texts, in an order that never changes."""
+    def items(self, target: Checkpoint, foreign: bool, skipped: Skipped) -> Iterator[Item]:
+        """The texts, in an order that never changes; chats for a foreign tokenizer without the target's special tokens."""
         if self.corpus is not None:
-            yield from limited(corpora.both(self.corpus), self.max_bytes)
+            chats = chat_format(target)
+            for split, item in limited(corpora.both(self.corpus, chats=chats, skipped=skipped), self.max_bytes):
+                bare = foreign and item.whole is not None
+                yield split, replace(item, text=chats.without_specials(item.text)) if bare else item
             return
         for number, (_, new) in enumerate(generations.read(self.generated or Path())):
             yield _split(number), Document(f"request {number}", _text(target.tokenizer, new), "generations")
@@ -80,9 +86,9 @@ def run(context: Context) -> None:
     if not (out / "report.json").exists():  # written last: all that is left after it is to remove the parts
         texts = _texts(context, settings)
         sides = _sides(pair_of(context.cfg))
-        _announce(context.console, texts, len(sides), settings.workers)
-        hardware = hardware_of(context.cfg)
-        totals = {prefix: _count(context, texts, sides, prefix, settings, hardware) for prefix in sides}
+        _announce(context.console, texts, sides, settings.workers)
+        hardware, broken = hardware_of(context.cfg), {prefix: Skipped() for prefix in sides}
+        totals = {prefix: _count(context, texts, sides, prefix, settings, hardware, broken[prefix]) for prefix in sides}
         if not int(totals[""].sum("train").sum()):
             raise ConfigError(f"count.source={settings.source}: it holds no tokens; choose another corpus")
         domains = sorted(totals[""].rows["train"])
@@ -90,7 +96,7 @@ def run(context: Context) -> None:
             prefix + name: row for prefix, part in totals.items() for name, row in _tensors(part, domains).items()
         }
         write_atomic(out / "counts.safetensors", save(tensors))
-        report = _report(settings.source, totals, domains)
+        report = _report(settings.source, totals, domains) | {"broken": asdict(broken[""])}
         write_json(out / "report.json", report)
     for part in out.glob(".part-*"):
         part.unlink()
@@ -123,6 +129,7 @@ def _count(
     prefix: str,
     settings: CountConfig,
     hardware: HardwareConfig,
+    skipped: Skipped,
 ) -> Totals:
     side = sides[prefix]
     if texts.generated is not None and not prefix:
@@ -130,7 +137,7 @@ def _count(
     workers, fanout = _processes(settings.workers, hardware)
     with work.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", texts.size, "bytes") as bar:
         return count_stream(
-            texts.items(sides[""]),
+            texts.items(sides[""], bool(prefix), skipped),
             side.tokenizer,
             side.vocabulary,
             work.out / f".part-{prefix}counts",
@@ -192,14 +199,17 @@ def _report(source: str, totals: Mapping[str, Totals], domains: list[str]) -> di
     }
 
 
-def _announce(console: Console, texts: _Texts, passes: int, workers: int | None) -> None:
+def _announce(console: Console, texts: _Texts, sides: Mapping[str, Checkpoint], workers: int | None) -> None:
     if texts.corpus is None:
         return
+    passes, held = len(sides), corpora.look(texts.corpus)
     size, processes = texts.size, workers or os.cpu_count() or 1
-    how_long = "a stream of unknown length" if size is None else f"{size / 1e6:,.0f} MB of text"
+    how_long = "a stream of unknown length" if size is None else f"{megabytes(size)} MB of text"
     if size is not None:
         how_long += f", about {passes * size / 1e6 / MB_PER_SECOND / processes:,.0f} s on {processes} processes"
-    say(console, f"counting {how_long}")
+    say(console, f"counting {how_long}" + (f"; {held}" if held else ""))
+    if "chats" in held and chat_format(sides[""]).template is None:
+        say(console, "warning: the target has no chat template: the turns of chats are joined by blank lines")
 
 
 def _say(console: Console, report: Mapping[str, Any]) -> None:
@@ -208,6 +218,14 @@ def _say(console: Console, report: Mapping[str, Any]) -> None:
         f"{report['tokens']:,} tokens in {report['documents']:,} documents ({report['bytes'] / 1e6:,.1f} MB), "
         f"{report['distinct']:,} different ones; {report['heldout_tokens']:,} more held out",
     )
+    if line := Skipped(**report["broken"]).line:
+        say(console, line)
+    if not report["heldout_documents"]:
+        say(
+            console,
+            f"warning: none of {report['documents']:,} documents is held out (one of {HELD_OUT_EVERY} is, by its text): "
+            "how much of unseen text is covered stays unknown; give more documents",
+        )
     for name, methods in report["methods"].items():
         if "plain" in methods:
             say(console, f"{name}: every text encoded, the slow way: {methods['plain']}")
@@ -239,7 +257,7 @@ def check(cfg: DictConfig) -> None:
         if settings[name] is not None and settings[name] < 1:
             raise ConfigError(f"count.{name}={settings[name]}: expected a whole number from 1, or null")
     if settings.source == "corpus":
-        corpus_of(cfg)
+        look(cfg, "corpus")
 
 
 def brief(directory: Path) -> str:

@@ -7,7 +7,7 @@ Writes ``records.jsonl`` (one line per configuration, prompt and repeat: counts 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from drafters.io.atomic import write_atomic
 from drafters.package.integrity import RECOMMENDED
 from drafters.package.recommendation.recommended_json import write_recommendation
 from drafters.probs import Sampling
+from drafters.samplers.catalog import needs_prior
 from drafters.samplers.lossy_settings import LossyError
 from drafters.stop.policy import StopError
 from eval.acceptance.logged_laws import Laws
@@ -74,7 +75,7 @@ def run(context: Context) -> None:
     costs = measuring.costs(out, lambda: _costs(context, bench, tasks, every))
     common = on_common_text(context, bench, tasks, every, rank_law) if settings.positions else {}
     found, left_out = few(every, common, costs) if settings.rows == "few" else (every, [])
-    _announce(context.console, settings, len(found), len(tasks), costs)
+    _announce(context.console, settings, len(found), len(tasks), costs, bench.notes)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     harness = bench.harness(found)
     cells = _cells(context, asked, harness, tasks, laws)
@@ -84,7 +85,8 @@ def run(context: Context) -> None:
         optima, laws.known, read_certificate(context.cfg.runs_dir), expected_rows(common, found) if common else {}
     )
     served = shared.served_sampling(context.cfg)
-    made = report(bench, records, costs, harness, evidence, judged, left_out, context.inputs, served)
+    told = replace(bench, notes=[*shared.stand_ins(context.cfg), *bench.notes])
+    made = report(told, records, costs, harness, evidence, judged, left_out, context.inputs, served)
     write_atomic(out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(out / "report.csv", to_csv(made))
     write_atomic(out / REPORT, to_json(made))
@@ -132,9 +134,15 @@ def _costs(work: Workspace, bench: setup.Bench, tasks: list[Task], contenders: l
 
 def _recommend(context: Context, bench: setup.Bench, judged: Judged, made: Report) -> None:
     """recommended.json, in the stage's own directory and beside the package, where `drafters.load` finds it."""
-    if not judged.choices:
-        return
     package = context.inputs["package"].resolve()
+    if not judged.choices:
+        if (earlier := package.with_name(f"{package.name}.{RECOMMENDED}")).exists():
+            say(
+                context.console,
+                "warning: this evaluation gives no verdict (eval.positions=0): what an earlier one recommends stays in "
+                f"force, {earlier}; evaluate with eval.positions above 0, or delete that file",
+            )
+        return
     found = recommendation(bench, judged, made.device, made.dtype, made.threads)
     write_recommendation(context.out / RECOMMENDED, found)
     write_recommendation(package.with_name(f"{package.name}.{RECOMMENDED}"), found)
@@ -149,7 +157,9 @@ def _cells(context: Context, asked: Evaluation, harness: Harness, tasks: list[Ta
     return measuring.on_ray(asked, shared.crew_of(context.cfg), package, known, tasks, harness.contenders)
 
 
-def _announce(console: Console, settings: EvalConfig, configurations: int, prompts: int, costs: Costs) -> None:
+def _announce(
+    console: Console, settings: EvalConfig, configurations: int, prompts: int, costs: Costs, notes: list[str]
+) -> None:
     seconds = configurations * prompts * settings.max_new_tokens * settings.repeats * costs.t
     how_long = f"about {_duration(seconds)}"
     if settings.minutes is not None and seconds > 60 * settings.minutes:
@@ -159,6 +169,8 @@ def _announce(console: Console, settings: EvalConfig, configurations: int, promp
         f"evaluating {configurations} configurations on {prompts} prompts, {settings.repeats} x, up to "
         f"{settings.max_new_tokens} tokens each: {how_long}",
     )
+    for line in notes:
+        say(console, f"note: {line}")
 
 
 def _duration(seconds: float) -> str:
@@ -220,6 +232,7 @@ def external(cfg: DictConfig) -> dict[str, str]:
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = read(cfg.eval, EvalConfig)
+    shared.look(cfg, "suite")
     for name in ("prompts", "max_new_tokens", "repeats", "cost_runs"):
         if (value := getattr(settings, name)) is not None and value < 1:
             raise ConfigError(f"eval.{name}={value}: expected a whole number from 1")
@@ -236,6 +249,11 @@ def check(cfg: DictConfig) -> None:
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):
         raise ConfigError(f"eval.temperatures={settings.temperatures}: expected different numbers from 0, e.g. [0, 1]")
     for name in settings.samplers or ():
+        for needed, stage in ((needs_prior(name), "affinity"), (name == "tail", "tail")):
+            if needed and not cfg[stage].enabled:
+                raise ConfigError(
+                    f"eval.samplers: {name} needs stage {stage}: set {stage}.enabled=true, or leave {name} out"
+                )
         if name not in cfg.samplers:
             raise ConfigError(f"eval.samplers: {name}: no such sampler; {suggest(name, cfg.samplers)}")
     if taken := {UNPRUNED, PACKAGE, TAILED} & set(settings.more_drafters):

@@ -16,13 +16,13 @@ from itertools import islice
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from drafters.engine.limits import Limits
 from drafters.io.atomic import write_atomic, write_json
-from drafters.models.pair import check_generation_config, context_length, open_checkpoint
+from drafters.models.pair import Checkpoint, check_generation_config, context_length, open_checkpoint
 from drafters.probs import Sampling
 from eval.suites import suite as suites
+from eval.suites.row_files import Skipped
 from eval.suites.suite import SuiteConfig
 from pipeline.config import settings as shared
 from pipeline.config.settings import corpus_of, read, suite_of
@@ -30,6 +30,7 @@ from pipeline.errors import ConfigError
 from pipeline.generate.target import ENGINE, VLLM, Generation, Make, here, on_ray
 from pipeline.runner.stage import Context, Stage, Workspace, pair_external, say
 from pipeline.text import corpus, generations
+from pipeline.text.chat_format import chat_format
 from pipeline.text.corpus import CorpusConfig
 
 
@@ -37,17 +38,18 @@ from pipeline.text.corpus import CorpusConfig
 class GenerateConfig:
     """What is continued, and how it is sampled."""
 
-    # corpus: beginnings of the train split's documents | suite: its prompts
+    # corpus: beginnings of the train split's documents, of chats what the target answers first | suite: its prompts
     prompts: str = "corpus"
     requests: int = 512  # continuations; of a suite at most one per prompt
-    prefix_tokens: int = 64  # of a document; of a suite's prompt, all that fit into the target's context
+    prefix_tokens: int = 64  # of a document; of a chat or a suite's prompt, all that fit into the target's context
     max_new_tokens: int = 128
     # Sample as you will serve: what is likely at another temperature is other text
     temperature: float = 1.0
     top_k: int = 0  # 0: off
     top_p: float = 1.0  # 1: off
-    shard_size: int = 64  # requests per file: what a kill costs at most
-    batch_size: int = 16  # requests decoded together
+    batch_size: int = (
+        8  # requests decoded together and written as one file: what a kill costs at most; on a GPU e.g. 64
+    )
     # engine: this project's | vllm: a running server (`vllm serve TARGET`), for targets that need its speed
     backend: str = "engine"
     url: str | None = None  # of the server, e.g. http://localhost:8000/v1
@@ -60,8 +62,10 @@ def run(context: Context) -> None:
     target = open_checkpoint("target", pair)
     check_generation_config(target, pair["unset"])  # else it would be text that the served target never says
     source = suite_of(cfg) if settings.prompts == "suite" else corpus_of(cfg)
-    room = _room(settings, context_length(target.config))
-    prompts = list(islice(_prompts(source, settings, target.tokenizer, room, cfg.seed), settings.requests))
+    room, skipped = _room(settings, context_length(target.config)), Skipped()
+    prompts = list(islice(_prompts(source, settings, target, room, cfg.seed, skipped), settings.requests))
+    if skipped.line:
+        say(context.console, skipped.line)
     if not prompts:
         raise ConfigError(f"generate.prompts={settings.prompts}: no prompts; choose another corpus or suite")
     say(
@@ -82,7 +86,7 @@ def run(context: Context) -> None:
         settings.model,
     )
     make = on_ray(how, shared.crew_of(cfg)) if shared.hardware_of(cfg).backend == "ray" else here(how, target)
-    write_shards(context, prompts, settings.shard_size, make)
+    write_shards(context, prompts, settings.batch_size, make)
 
 
 def write_shards(work: Workspace, prompts: list[Tensor], size: int, make: Make) -> None:
@@ -110,15 +114,20 @@ def write_shards(work: Workspace, prompts: list[Tensor], size: int, make: Make) 
 def _prompts(
     source: SuiteConfig | CorpusConfig,
     settings: GenerateConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    target: Checkpoint,
     room: int | None,
     seed: int,
+    skipped: Skipped,
 ) -> Iterator[Tensor]:
+    tokenizer = target.tokenizer
     if isinstance(source, SuiteConfig):
         yield from (suites.encode(prompt, tokenizer, room) for prompt in suites.load(source, tokenizer, seed=seed))
         return
     length = settings.prefix_tokens if room is None else min(settings.prefix_tokens, room)
-    for document in corpus.documents(source, "train"):
+    for document in corpus.documents(source, "train", chat_format(target), skipped):
+        if document.prompt:
+            yield suites.ids_of_rendered(document.prompt, tokenizer, room)
+            continue
         # eight characters a token are more than enough, and a whole book need not be encoded for its first line
         ids = tokenizer.encode(document.text[: 8 * length])[:length]
         if len(ids) == length:
@@ -163,7 +172,8 @@ def check(cfg: DictConfig) -> None:
     settings = cfg.generate
     if settings.prompts not in ("corpus", "suite"):
         raise ConfigError(f"generate.prompts={settings.prompts}: choose one of: corpus, suite")
-    for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size", "batch_size"):
+    shared.look(cfg, settings.prompts)
+    for name in ("requests", "prefix_tokens", "max_new_tokens", "batch_size"):
         if settings[name] < 1:
             raise ConfigError(f"generate.{name}={settings[name]}: expected a whole number from 1")
     if settings.backend not in (ENGINE, VLLM):

@@ -91,7 +91,7 @@ def run(context: Context) -> None:
         big = open_model(target.source, target.config, number, where)
         small = grow_embedding(open_model(drafter.source, drafter.config, number, where), target.vocabulary)
     both = Both(big, small, settings.stride)
-    parts = deal_out(documents(text_of(context, "sweep"), settings, target.tokenizer), settings)
+    parts = deal_out(documents(text_of(context, "sweep"), settings, target), settings)
     protected = protected_tokens(target.tokenizer, target.eos, list(cfg.prune.protect))
     counts = load_file(context.inputs["count"] / "counts.safetensors")["counts"]
     sizes = _sizes(counts, protected, settings.fractions, match.tokens.to_drafter >= 0, small)

@@ -140,6 +140,7 @@ def check(cfg: DictConfig) -> None:
     settings = cfg.traces
     if settings.prompts not in ("corpus", "suite"):
         raise ConfigError(f"traces.prompts={settings.prompts}: choose one of: corpus, suite")
+    shared.look(cfg, settings.prompts)
     for name in ("requests", "prefix_tokens", "max_new_tokens", "shard_size"):
         if settings[name] < 1:
             raise ConfigError(f"traces.{name}={settings[name]}: expected a whole number from 1")

@@ -1,33 +1,38 @@
 """Text to count, generate from and train on: Python source of this machine, local files, or a data set of the Hub.
 
 A corpus is one YAML of conf/corpus. It is read as a stream and split in two: what tokens are ranked by ("train") and
-what the ranking is judged on ("heldout").
+what the ranking is judged on ("heldout"). Chats are rendered by the target's own template.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from drafters.vocab.counting.tally import well_formed
-from eval.suites.dataset_rows import SUFFIXES, DataError, Row, column, data_files, hub_rows, local_rows, require_pinned
+from eval.suites.dataset_rows import DataError, hub_rows, require_pinned
+from eval.suites.row_files import Skipped, data_files, file_rows, is_glob, suffix_of
+from eval.suites.row_layouts import HEAD, find_layout
 from pipeline.errors import ConfigError
 from pipeline.runner.discovery import suggest
 from pipeline.text import python_source
+from pipeline.text.chat_format import ChatFormat
+from pipeline.text.local_text import FORMATS, PIECE_CHARACTERS, Reader, kind_of, of_text_file
 from pipeline.text.python_source import Document
 
 Split = Literal["train", "heldout"]
 SOURCES = ("python", "local", "hub")
-FORMATS = {"rows": SUFFIXES, "python": (".py",), "text": (".txt", ".md", ".rst")}
+TURNS = ("assistant", "all")
+ASK_CORPUS = (
+    "give text like what the pair will write: corpus=local corpus.path=FILE_OR_FOLDER (chats, rows, text), or name a file "
+    "of conf/corpus as a stand-in: corpus=pycode is Python source of this machine"
+)
 HELD_OUT_EVERY = 20  # documents, one of which is held out
-# A longer file is cut at blank lines into documents of about this many characters: books into pieces small enough to be
-# held out one by one, code only where a file would not fit in memory.
-PIECE_CHARACTERS = {"text": 20_000, "python": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,11 @@ class CorpusConfig:
     subset: str | None = None  # configuration of the data set
     split: str = "train"
     heldout_split: str | None = None  # null: every twentieth document, by the hash of its text
-    path: str | None = None  # file or folder
-    format: str = "auto"  # of `path`: rows (jsonl, json, csv, parquet) | text | python | auto (by suffix)
-    text: str = "text"  # column: a string, or a list of chat messages
+    path: str | None = None  # file, folder or glob
+    # Of `path`, packed or not: rows (jsonl, json, csv, tsv, parquet) | text | python | auto (each file by its suffix)
+    format: str = "auto"
+    text: str | None = None  # column of strings or of chats; null: found by itself
+    turns: str = "assistant"  # of chats: what is counted, assistant (what the target says) | all
     domain: str | None = None  # column; null: one domain
 
 
@@ -58,10 +65,14 @@ def corpus_config(values: Mapping[str, Any]) -> CorpusConfig:
         if name not in known:
             raise ConfigError(f"corpus.{name}: no such setting; {suggest(name, known)}")
     corpus = CorpusConfig(**values)
-    for name, value, choices in (("source", corpus.source, SOURCES), ("format", corpus.format, ("auto", *FORMATS))):
+    for name, value, choices in (
+        ("source", corpus.source, SOURCES), ("format", corpus.format, ("auto", *FORMATS)), ("turns", corpus.turns, TURNS),
+    ):  # fmt: skip
         if value not in choices:
             raise ConfigError(f"corpus.{name}={value}: {suggest(str(value), choices)}")
-    if corpus.path is None and (corpus.source == "local" or (corpus.source == "hub" and corpus.hub is None)):
+    if corpus.path is None and corpus.source == "local":
+        raise ConfigError(f"corpus={corpus.name}: no corpus.path: {ASK_CORPUS}")
+    if corpus.path is None and corpus.source == "hub" and corpus.hub is None:
         raise ConfigError(f"corpus={corpus.name}: no place to read from; set corpus.path=FILE or corpus.hub=ORG/NAME")
     return corpus
 
@@ -77,6 +88,8 @@ def key_values(corpus: CorpusConfig) -> dict[str, object]:
 def external(corpus: CorpusConfig) -> dict[str, str]:
     """Setting -> local path or pinned Hub id, for `Stage.external`. Raises ConfigError for an unpinned revision."""
     if corpus.path is not None:
+        if is_glob(corpus.path):
+            return {f"corpus.path {number}": str(file) for number, file in enumerate(_files(corpus))}
         return {"corpus.path": corpus.path}
     if _is_python_source(corpus):
         return {}
@@ -92,25 +105,59 @@ def size_hint(corpus: CorpusConfig) -> int | None:
     if _is_python_source(corpus):
         splits = python_source.collect()
         return sum(len(document.text) for split in ("train", "calibration") for document in splits[split])
+    return None if corpus.path is None else sum(file.stat().st_size for file in _files(corpus))
+
+
+def look(corpus: CorpusConfig) -> str:
+    """What the corpus' first file holds, in words; empty for text that is not local.
+
+    Raises:
+        DataError: no such file, none that can be read, no column of text or several, no row that is not broken.
+    """
     if corpus.path is None:
-        return None
-    return sum(file.stat().st_size for file in data_files(corpus.path, FORMATS[_format(corpus)], "corpus.path"))
+        return ""
+    files = _files(corpus)
+    kinds = ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(Counter(map(suffix_of, files)).items()))
+    tables = [file for file in files if _kind(corpus, file) == "rows"]
+    if not tables:
+        return kinds
+    skipped = Skipped()
+    rows = list(islice(file_rows(tables[0], "corpus.path", skipped), HEAD))
+    if not rows and skipped.count:
+        raise DataError(f"no row can be read: {skipped.first}")
+    layout = find_layout(rows, corpus.text, "corpus.text")
+    if layout.kind == "text":
+        return f"{kinds}: {layout}"
+    counted = "the assistant's turns alone, corpus.turns=all for all" if corpus.turns == "assistant" else "all turns"
+    return f"{kinds}: {layout}, {counted}"
 
 
-def documents(corpus: CorpusConfig, split: Split) -> Iterator[Document]:
+def documents(
+    corpus: CorpusConfig, split: Split, chats: ChatFormat | None = None, skipped: Skipped | None = None
+) -> Iterator[Document]:
     """Documents of one split, see `both`."""
-    return (document for kind, document in both(corpus, (split,)) if kind == split)
+    return (document for kind, document in both(corpus, (split,), chats, skipped) if kind == split)
 
 
-def both(corpus: CorpusConfig, wanted: tuple[Split, ...] = ("train", "heldout")) -> Iterator[tuple[Split, Document]]:
+def both(
+    corpus: CorpusConfig,
+    wanted: tuple[Split, ...] = ("train", "heldout"),
+    chats: ChatFormat | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[tuple[Split, Document]]:
     """(split, well-formed document), streamed in one pass and in an order that never changes.
 
     Args:
         wanted: splits that are needed; another one is left out where that saves reading it.
+        chats: how the target's chats are rendered; None: without a template.
+        skipped: takes note of broken rows, which are left out.
 
     Raises:
-        DataError: a missing file or column, broken rows, or a Hub that cannot be reached.
+        DataError: a missing file or column, nothing but broken rows, or a Hub that cannot be reached.
     """
+    reader = Reader(
+        corpus.name, corpus.text, corpus.domain, corpus.turns == "all", chats or ChatFormat(), skipped or Skipped()
+    )
     if _is_python_source(corpus):
         # `test` stays unseen here: the prompts that are measured come from it
         named: dict[Split, Iterable[Document]] = {
@@ -118,10 +165,10 @@ def both(corpus: CorpusConfig, wanted: tuple[Split, ...] = ("train", "heldout"))
             "heldout": python_source.documents("calibration"),
         }
     elif corpus.heldout_split is not None and corpus.path is None:
-        named = {"train": _read(corpus, corpus.split), "heldout": _read(corpus, corpus.heldout_split)}
+        named = {"train": _read(corpus, corpus.split, reader), "heldout": _read(corpus, corpus.heldout_split, reader)}
     else:
-        for document in _read(corpus, corpus.split):
-            yield ("heldout" if is_heldout(document.text) else "train"), document
+        for document in _read(corpus, corpus.split, reader):
+            yield ("heldout" if is_heldout(document.reading) else "train"), document
         return
     chosen = [(split, iter(named[split]), 1 if split == "heldout" else HELD_OUT_EVERY - 1) for split in wanted]
     while chosen:  # in turn, so that the beginning of a stream, which may be all that is read, holds both
@@ -134,7 +181,7 @@ def both(corpus: CorpusConfig, wanted: tuple[Split, ...] = ("train", "heldout"))
 
 
 def is_heldout(text: str) -> bool:
-    """Whether a document of a corpus without its own held-out split is held out: decided by its text alone."""
+    """Whether a document of a corpus without its own held-out split is held out: decided by all of its text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % HELD_OUT_EVERY == 0
 
 
@@ -142,53 +189,35 @@ def _is_python_source(corpus: CorpusConfig) -> bool:
     return corpus.source == "python" and corpus.path is None
 
 
-def _format(corpus: CorpusConfig) -> str:
-    if corpus.format != "auto":
-        return corpus.format
-    path = Path(corpus.path or "").expanduser()
-    names = [file.name for file in path.rglob("*")] if path.is_dir() else [path.name]
-    return next((kind for kind, suffixes in FORMATS.items() if any(n.endswith(suffixes) for n in names)), "rows")
+def _files(corpus: CorpusConfig) -> list[Path]:
+    wanted = [corpus.format] if corpus.format != "auto" else list(FORMATS)
+    return data_files(corpus.path or "", tuple(suffix for kind in wanted for suffix in FORMATS[kind]), "corpus.path")
 
 
-def _read(corpus: CorpusConfig, split: str) -> Iterator[Document]:
+def _kind(corpus: CorpusConfig, file: Path) -> str:
+    return kind_of(file) if corpus.format == "auto" else corpus.format
+
+
+def _read(corpus: CorpusConfig, split: str, reader: Reader) -> Iterator[Document]:
+    """All documents of a split. Raises DataError where there is none for broken rows alone."""
+    found, before = 0, reader.skipped.count
+    streams = _streams(corpus, split, reader)
+    for found, document in enumerate((item for stream in streams for item in stream), 1):  # noqa: B007 - used below
+        yield document
+    if not found and reader.skipped.count > before:
+        raise DataError(
+            f"corpus {corpus.name}: all {reader.skipped.count:,} rows are broken, the first: {reader.skipped.first}"
+        )
+
+
+def _streams(corpus: CorpusConfig, split: str, reader: Reader) -> Iterator[Iterable[Document]]:
     if corpus.path is None:
-        rows = hub_rows(corpus.hub or "", corpus.revision, corpus.subset, split, "corpus")
-        return _row_documents(corpus, rows)
-    if _format(corpus) == "rows":
-        return _row_documents(corpus, local_rows(corpus.path, "corpus.path"))
-    kind, root = _format(corpus), Path(corpus.path).expanduser()
-    files = data_files(root, FORMATS[kind], "corpus.path")
-    return chain.from_iterable(_file_documents(file, root, corpus.name, PIECE_CHARACTERS[kind]) for file in files)
-
-
-def _row_documents(corpus: CorpusConfig, rows: Iterable[Row]) -> Iterator[Document]:
-    for number, row in enumerate(rows):
-        text = _text(column(row, corpus.text, "corpus.text"), corpus.text)
-        domain = corpus.name if corpus.domain is None else str(column(row, corpus.domain, "corpus.domain"))
-        yield Document(f"row {number}", well_formed(text), domain)
-
-
-def _text(value: Any, name: str) -> str:
-    """A cell as text; the messages of a chat are joined by blank lines."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(item, Mapping) and "content" in item for item in value):
-        return "\n\n".join(str(item["content"]) for item in value)
-    raise ConfigError(
-        f"corpus.text={name}: expected a column of strings or of lists of messages with 'content', got {value!r:.80}"
-    )
-
-
-def _file_documents(file: Path, root: Path, domain: str, size: int) -> Iterator[Document]:
-    name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-    lines: list[str] = []
-    held = 0
-    with open(file, encoding="utf-8", errors="replace", newline="") as stream:
-        for line in stream:
-            lines.append(line)
-            held += len(line)
-            if held >= size and not line.strip():
-                yield Document(name, well_formed("".join(lines)), domain)
-                lines, held = [], 0
-    if lines:
-        yield Document(name, well_formed("".join(lines)), domain)
+        yield reader.of_rows(hub_rows(corpus.hub or "", corpus.revision, corpus.subset, split, "corpus"))
+        return
+    root = Path(corpus.path).expanduser()
+    for file in _files(corpus):
+        if (kind := _kind(corpus, file)) == "rows":
+            yield reader.of_rows(file_rows(file, "corpus.path", reader.skipped))
+        else:
+            name = file.relative_to(root).as_posix() if root.is_dir() else file.name
+            yield of_text_file(file, name, corpus.name, PIECE_CHARACTERS[kind])

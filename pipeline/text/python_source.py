@@ -33,6 +33,13 @@ class Document:
     path: str
     text: str
     domain: str
+    prompt: str | None = None  # of a chat: all that stands before the target's first turn, rendered
+    whole: str | None = None  # of a chat: all of it, rendered
+
+    @property
+    def reading(self) -> str:
+        """What a model reads of the document: a chat's every turn."""
+        return self.text if self.whole is None else self.whole
 
 
 def split_of(path: str) -> Split:

@@ -31,13 +31,13 @@ from pipeline.runner.stage import Context, Stage
 
 def run(context: Context) -> None:
     lines = (context.inputs["numbers"] / "numbers.txt").read_text().split()
-    (context.out / "part").mkdir(exist_ok=True)
     for index, line in enumerate(lines):
         path = context.out / "part" / f"{{index:05d}}"
         if path.exists():
             continue
         if context.cfg.shards.fail_at == index:
             raise RuntimeError(f"shard {{index}} failed")
+        path.parent.mkdir(exist_ok=True)
         with open(context.cfg.journal, "a") as journal:
             journal.write(f"shard {{index}}\\n")
         write_atomic(path, (line * 100).encode())

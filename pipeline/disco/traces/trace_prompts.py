@@ -16,6 +16,7 @@ from eval.suites import suite as suites
 from eval.suites.suite import SuiteConfig
 from pipeline.errors import ConfigError
 from pipeline.text import corpus
+from pipeline.text.chat_format import ChatFormat
 from pipeline.text.corpus import CorpusConfig
 
 SPLITS = ("train", "validation", "test")
@@ -42,13 +43,16 @@ class Pieces:
 def prompts(
     source: SuiteConfig | CorpusConfig, pieces: Pieces, tokenizer: PreTrainedTokenizerBase, room: int | None, seed: int
 ) -> list[Prompt]:
-    """The prompts of a suite, or pieces of a corpus, at most `room` tokens each. Raises ConfigError where there are none."""
+    """The prompts of a suite, or pieces of a corpus, at most `room` tokens each; of chats, what the target answers first.
+
+    Raises ConfigError where there are none.
+    """
     if isinstance(source, SuiteConfig):
         chosen = suites.load(source, tokenizer, seed=seed)[: pieces.requests]
         found = [Prompt(prompt.id, suites.encode(prompt, tokenizer, room)) for prompt in chosen]
     else:
         length = pieces.prefix_tokens if room is None else min(pieces.prefix_tokens, room)
-        found = list(islice(_windows(source, tokenizer, length, pieces.per_document), pieces.requests))
+        found = list(islice(_windows(source, tokenizer, length, room, pieces.per_document), pieces.requests))
     if not found:
         kind = "suite" if isinstance(source, SuiteConfig) else "corpus"
         raise ConfigError(f"traces.prompts={kind}: no prompts; choose another corpus or suite")
@@ -56,11 +60,14 @@ def prompts(
 
 
 def _windows(
-    source: CorpusConfig, tokenizer: PreTrainedTokenizerBase, length: int, per_document: int
+    source: CorpusConfig, tokenizer: PreTrainedTokenizerBase, length: int, room: int | None, per_document: int
 ) -> Iterator[Prompt]:
     """Pieces of held-out documents, which no prior and no drafter was fitted to, each from the beginning of a line."""
-    for document in corpus.documents(source, "heldout"):
+    for document in corpus.documents(source, "heldout", ChatFormat(tokenizer)):
         digest = hashlib.sha256(document.text.encode()).digest()
+        if document.prompt:
+            yield Prompt(digest.hex()[:16], suites.ids_of_rendered(document.prompt, tokenizer, room))
+            continue
         for number in range(per_document):
             place = int.from_bytes(digest[4 * number : 4 * number + 4], "big") % max(1, len(document.text))
             line = document.text.rfind("\n", 0, place) + 1

@@ -63,7 +63,7 @@ def test_formats(name, tokenizer, tmp_path):
 
 
 def test_every_suite_is_tested():
-    assert set(SUITES) == {"pycode", *ROWS}
+    assert set(SUITES) == {"pycode", "local", *ROWS}
 
 
 def test_alpaca_without_input(tmp_path):

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from pipeline import __main__ as cli
 from pipeline.config.hydra_config import check, load, unknown_settings
-from pipeline.errors import PipelineError, redact
+from pipeline.config.settings import corpus_of, stand_ins, suite_of
+from pipeline.errors import ConfigError, PipelineError, redact
 from pipeline.runner.discovery import stage_names, suggest
 from pipeline.tracking import loggers
 
@@ -84,7 +85,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         (["stage=pretrain", "tracking.wandb=on"], r"tracking.wandb=on: .*offline, online"),
         (["stage=pretrain", "seed=[1"], r"seed=\[1: expected key=value"),
         (["stage=pretrain", "seed"], r"seed: expected key=value"),
-        (["stage=pretrain", "pair=null"], r"override must be a string"),
+        (["stage=eval", "eval.temperatures=0"], r"eval.temperatures: expected a list: eval.temperatures=\[0\]"),
+        (["stage=eval", "eval.more_drafters=x"], r"eval.more_drafters: expected names with values, got x"),
+        (["stage=pretrain", "pair=null"], r"a group was set to null: choose one of its files by name"),
     ],
 )
 def test_impossible_settings_fail_before_anything_runs(run: Any, arguments: list[str], message: str) -> None:
@@ -179,3 +182,19 @@ def test_tracking_writes_csv_always_and_wandb_on_request(tmp_path: Path, mode: s
     assert (tmp_path / "out/metrics/metrics.csv").read_text().split() == ["loss,step", "1.5,0"]
     if mode == "offline":
         assert found[1]._offline  # type: ignore[attr-defined]
+
+
+def test_own_models_ask_for_own_text_and_prompts_and_stand_ins_are_named(tmp_path: Path) -> None:
+    own = ["stage=eval", "pair=local", "pair.target=x", "pair.drafter=y"]
+    cfg = load(own)
+    with pytest.raises(ConfigError, match=r"no corpus\.path: .*corpus=local corpus\.path=.*corpus=pycode"):
+        corpus_of(cfg)
+    with pytest.raises(ConfigError, match=r"no suite\.path: .*suite=local suite\.path=.*suite=pycode"):
+        suite_of(cfg)
+    (tmp_path / "mine.txt").write_text("one")
+    cfg = load([*own, f"corpus.path={tmp_path}", f"suite.path={tmp_path / 'mine.txt'}"])  # local without a word
+    assert (corpus_of(cfg).source, suite_of(cfg).name, stand_ins(cfg)) == ("local", "local", [])
+    said = stand_ins(load([*own, "corpus=pycode", "suite=pycode"]))
+    assert [line.partition(",")[0] for line in said] == ["corpus=pycode", "suite=pycode"]
+    assert stand_ins(load(["stage=eval", "pair=qwen2.5"])) == said
+    assert stand_ins(load(["stage=eval"])) == []

@@ -161,3 +161,13 @@ def test_a_check_that_does_not_stop_would_be_noticed(folder, monkeypatch):
     monkeypatch.setattr(module, "_stops", lambda finding, cfg, stages: False)
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         test_what_would_stop_a_later_stage_stops_the_run(folder)
+
+
+def test_samplers_that_the_pair_cannot_have_stop_an_evaluation_before_anything_runs():
+    foreign = str(ZOO / "foreign")
+    stop = stopped("count", "eval", drafter=foreign, foreign=None, eval__samplers=["rdk", "slem"])
+    assert "eval.samplers: rdk: the tokenizers differ" in stop
+    assert "what fits: exact_match,tli" in stop.replace("union,", "")
+    assert 'ARGS="eval.samplers=[slem]"' in stop
+    assert "eval.samplers" not in said("count", "eval", eval__samplers=["rdk", "slem"])
+    assert "warning: samplers" not in said("eval", drafter=foreign, foreign=None, eval__samplers=["tli"])

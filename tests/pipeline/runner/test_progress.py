@@ -39,9 +39,9 @@ def test_lines_reach_a_pipe_as_they_come_and_are_not_broken(context: Any, pipe: 
         context.now = 15.0
         bar.advance(1e6)
         bar.tick()
-        assert pipe.seen == "Counting [target] tokens: 1 of 4 MB, 15 s so far, about 45 s left\n"
+        assert pipe.seen == "Counting [target] tokens: 1.0 of 4.0 MB, 15 s so far, about 45 s left\n"
         bar.advance(3e6)
-    assert pipe.seen.splitlines()[1:] == ["Counting [target] tokens: 4 of 4 MB, 15 s in all"]
+    assert pipe.seen.splitlines()[1:] == ["Counting [target] tokens: 4.0 of 4.0 MB, 15 s in all"]
 
 
 def test_a_stage_without_progress_of_its_own_is_heard_and_one_with_it_does_not_speak_twice(

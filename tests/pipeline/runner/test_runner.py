@@ -69,6 +69,12 @@ def test_failed_stage_goes_on_where_it_stopped(toys: Any) -> None:
     assert hidden(toys, "shards") == []
 
 
+def test_a_stage_that_fails_before_it_writes_leaves_nothing(toys: Any) -> None:
+    with pytest.raises(RuntimeError, match="shard 0 failed"):
+        toys.runner("shards.fail_at=0").run("total")
+    assert hidden(toys, "shards") == []
+
+
 def test_debris_of_a_killed_process_is_swept_and_not_published(toys: Any) -> None:
     partial = toys.runs / "shards" / f".{toys.key('shards')}.partial"
     (partial / "part" / ".folder.tmp-12").mkdir(parents=True)

@@ -34,9 +34,9 @@ def corpus_file(tmp_path):
     return path
 
 
-def context(tmp_path, corpus_file, drafter="drafter", foreign=False, inputs=None, **settings) -> Context:
+def context(tmp_path, corpus_file, drafter="drafter", foreign=False, inputs=None, domain="kind", **settings) -> Context:
     pair = {"name": "zoo", "target": str(ZOO / "target"), "drafter": str(ZOO / drafter), "foreign": foreign}
-    corpus = {"name": "mine", "source": "local", "path": str(corpus_file), "domain": "kind"}
+    corpus = {"name": "mine", "source": "local", "path": str(corpus_file), "domain": domain, "text": None}
     values = {"count": OmegaConf.structured(CountConfig(**settings)), "pair": pair, "corpus": corpus}
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
@@ -77,7 +77,8 @@ def test_counts_are_those_of_plain_encoding(tmp_path, corpus_file):
     assert report["tokens"] == tensors["counts"].sum()
     assert report["documents"] == len(train)
     assert report["bytes"] == sum(len(text.encode()) for text in train)
-    assert "counting 0 MB of text" in said
+    assert "counting 0.0 MB of text" in said
+    assert "1 .jsonl: text of column text" in said.splitlines()[0]
     assert f"{report['tokens']:,} tokens" in said
 
 
@@ -189,3 +190,17 @@ def test_what_enters_the_key(tmp_path, corpus_file):
 def test_impossible_settings(values, message, tmp_path, corpus_file):
     with pytest.raises(ConfigError, match=message):
         STAGE.check(context(tmp_path, corpus_file, **values).cfg)
+
+
+def test_chats_are_counted_as_the_target_says_them_and_broken_rows_are_told(tmp_path):
+    file = tmp_path / "chats.jsonl"
+    chat = [{"from": "human", "value": "\u03b1\u03b2"}, {"from": "gpt", "value": "zinc"}]
+    file.write_text(json.dumps({"conversations": chat}) + "\n{broken\n")
+    tensors, report, said = run(context(tmp_path, file, foreign=None, drafter="foreign", domain=None))
+    assert tensors["counts"].equal(expected("target", ["zinc"], len(tensors["counts"])))
+    assert tensors["drafter_counts"].equal(expected("foreign", ["zinc"], len(tensors["drafter_counts"])))
+    assert report["broken"]["count"] == 1
+    assert "chats of column conversations, the assistant's turns alone" in said.splitlines()[0]
+    assert "warning: the target has no chat template" in said
+    assert "warning: 1 broken rows were left out, the first: corpus.path=" in said
+    assert "warning: none of 1 documents is held out" in said

@@ -17,6 +17,7 @@ from drafters.samplers.verify.rejection import Rejection
 from eval.report.row import ReportRow
 from eval.report.schema import Prices, Report, required
 from eval.run.records import parse
+from eval.suites.dataset_rows import DataError
 from pipeline.config.hydra_config import load
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate import cells, text_expectations, verdict_run
@@ -265,6 +266,9 @@ def test_without_positions_there_is_no_verdict(place):
     assert all(row["acceptance"] is None for row in report["rows"])
     assert "What to use" not in said
     assert not (out / "recommended.json").exists()
+    assert "gives no verdict (eval.positions=0): what an earlier one recommends stays in force" in " ".join(
+        said.split()
+    )
 
 
 def test_a_sampler_of_text_alone_is_no_candidate_and_its_acceptance_is_the_measured_one(place):
@@ -393,6 +397,8 @@ def test_a_killed_run_keeps_its_laws(place, monkeypatch):
         ("eval.law_rounds=-1", "eval.law_rounds=-1"),
         ("eval.top_p=0", "eval: top_p must lie in"),
         ("eval.samplers=[standrad]", r"eval.samplers: standrad: no such sampler; did you mean standard\?"),
+        ("eval.samplers=[rdk]", r"eval.samplers: rdk needs stage affinity: set affinity.enabled=true"),
+        ("suite.path=nowhere.jsonl", r"suite.path=nowhere.jsonl: no such file or folder"),
         ("eval.temperatures=[]", "eval.temperatures"),
         ("eval.temperatures=[1,1]", "different numbers"),
         ("eval.temperatures=[-1]", "temperature must be >= 0"),
@@ -404,7 +410,7 @@ def test_a_killed_run_keeps_its_laws(place, monkeypatch):
     ],
 )
 def test_impossible_settings_are_refused_before_anything_runs(place, change, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         stage.check(settings(place, change))
 
 

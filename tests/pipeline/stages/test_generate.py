@@ -18,7 +18,7 @@ from pipeline.stages.generate import STAGE, GenerateConfig, write_shards
 from pipeline.text import generations
 
 TARGET = Path(__file__).resolve().parents[3] / "drafters" / "zoo" / "pycode" / "target"
-SMALL = {"requests": 5, "prefix_tokens": 6, "max_new_tokens": 5, "shard_size": 2, "batch_size": 2}
+SMALL = {"requests": 5, "prefix_tokens": 6, "max_new_tokens": 5, "batch_size": 2}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from eval.suites.dataset_rows import DataError
 from pipeline.config.settings import corpus_of
 from pipeline.errors import ConfigError
-from pipeline.text import corpus, python_source
+from pipeline.text import local_text, python_source
 from pipeline.text.corpus import both, documents, external, is_heldout, key_values, size_hint
 from pipeline.text.python_source import Document
 
@@ -54,13 +54,20 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.jsonl", "a.jsonl", "sub/c.jsonl", ".hidden.jsonl"):
         (tmp_path / name).write_text(json.dumps({"text": name}) + "\n")
-    (tmp_path / "notes.txt").write_text("not a row")
+    (tmp_path / "notes.txt").write_text("a file of text")
+    (tmp_path / "README.md").write_text("about the others")
     read = [document.text for _, document in both(config(path=str(tmp_path)))]
+    assert read == ["a.jsonl", "b.jsonl", "a file of text", "sub/c.jsonl"]
+    read = [document.text for _, document in both(config(path=str(tmp_path), format="rows"))]
     assert read == ["a.jsonl", "b.jsonl", "sub/c.jsonl"]
+    assert [item.text for _, item in both(config(path=str(tmp_path / "*.jsonl")))] == ["a.jsonl", "b.jsonl"]
+    assert list(external(config(path=str(tmp_path / "*.jsonl"))).values()) == [
+        str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")
+    ]
 
 
 def test_plain_text_is_cut_at_blank_lines_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setitem(corpus.PIECE_CHARACTERS, "text", 100)
+    monkeypatch.setitem(local_text.PIECE_CHARACTERS, "text", 100)
     text = "\r\n\n".join(f"paragraph {i}\nof two lines" for i in range(50)) + "\n\x00caf\u00e9"
     (tmp_path / "book.txt").write_bytes(text.encode() + b"\xff")
     pieces = [document.text for _, document in both(config(path=str(tmp_path / "book.txt")))]
@@ -81,7 +88,7 @@ def test_chats_and_lone_surrogates(tmp_path):
     chat = [{"role": "user", "content": "Hi \ud800"}, {"role": "assistant", "content": "Yes."}]
     (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": chat}))
     [(_, document)] = both(config(path=str(tmp_path / "rows.jsonl"), text="messages"))
-    assert document.text == "Hi \ufffd\n\nYes."
+    assert (document.text, document.whole, document.prompt) == ("Yes.", "Hi \ufffd\n\nYes.", "Hi \ufffd\n\n")
 
 
 def test_python_source_keeps_the_test_split_unseen_and_mixes_the_others(monkeypatch):
@@ -125,13 +132,15 @@ def test_reading_errors(values, message, tmp_path, monkeypatch):
         ({"pth": "x"}, r"corpus\.pth: no such setting; did you mean path\?"),
         ({"source": "hubb"}, r"corpus\.source=hubb: did you mean hub\?"),
         ({"path": "x", "format": "xml"}, r"corpus\.format=xml"),
-        ({}, r"corpus=mine: no place to read from; set corpus\.path=FILE"),
+        ({}, r"corpus=mine: no corpus\.path: give text .*corpus\.path=FILE"),
+        ({"source": "hub"}, r"corpus=mine: no place to read from; set corpus\.path=FILE"),
+        ({"path": "x", "turns": "users"}, r"corpus\.turns=users"),
     ],
 )
 def test_configuration_errors(values, message):
     with pytest.raises(ConfigError, match=message):
         config(**values)
-    with pytest.raises(ConfigError, match="choose one of conf/corpus"):
+    with pytest.raises(ConfigError, match=r"no corpus: give text .*corpus=local corpus\.path=FILE.*corpus=pycode"):
         corpus_of(OmegaConf.create({"corpus": None}))
 
 
