@@ -172,6 +172,8 @@ def _expected(cause: OmegaConfBaseException, error: Exception) -> str:
         return f"expected a list: {cause.full_key}=[{given}]"
     if "to Dict[" in said:
         return f"expected names with values, got {given}: '{cause.full_key}={{NAME: VALUE}}'"
+    if "is not Optional" in said:
+        return f"null is no value here; set it with {cause.full_key}=..."
     return said
 
 

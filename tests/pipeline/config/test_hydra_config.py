@@ -85,6 +85,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         (["stage=pretrain", "tracking.wandb=on"], r"tracking.wandb=on: .*offline, online"),
         (["stage=pretrain", "seed=[1"], r"seed=\[1: expected key=value"),
         (["stage=pretrain", "seed"], r"seed: expected key=value"),
+        (["stage=eval", "pair.target=null"], r"pair.target: null is no value here; set it with pair.target=..."),
         (["stage=eval", "eval.temperatures=0"], r"eval.temperatures: expected a list: eval.temperatures=\[0\]"),
         (["stage=eval", "eval.more_drafters=x"], r"eval.more_drafters: expected names with values, got x"),
         (["stage=pretrain", "pair=null"], r"a group was set to null: choose one of its files by name"),

@@ -95,6 +95,18 @@ def test_prompts_of_a_suite(tmp_path, corpus_file):
     assert tokenizer.decode(first) == json.loads(rows[0])["prompt"]
 
 
+def test_of_a_chat_the_first_answer_is_asked_for(tmp_path):
+    file = tmp_path / "chats.jsonl"
+    chat = [{"from": "human", "value": "A metal?"}, {"from": "gpt", "value": "zinc"}]
+    file.write_text(
+        "".join(json.dumps({"conversations": [*chat, {"from": "human", "value": str(i)}]}) + "\n" for i in range(3))
+    )
+    made = context(tmp_path / "out", file, requests=1, max_new_tokens=2)
+    STAGE.run(made)
+    [(prompt, _)] = generations.read(made.out)
+    assert AutoTokenizer.from_pretrained(TARGET).decode(prompt) == "A metal?\n\n"
+
+
 def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_file):
     made, seen = context(tmp_path / "out", corpus_file), []
 
