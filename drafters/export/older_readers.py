@@ -64,6 +64,8 @@ def plain_tokenizer_config(config: Mapping[str, object]) -> dict[str, object]:
     plain = {name: value for name, value in config.items() if name not in NOTES}
     if plain.get("tokenizer_class") == "TokenizersBackend":
         plain["tokenizer_class"] = FAST
+        # The default of 4 has token types, which most models refuse.
+        plain.setdefault("model_input_names", ["input_ids", "attention_mask"])
     if isinstance(further := plain.get("extra_special_tokens"), list):
         del plain["extra_special_tokens"]
         plain.setdefault("additional_special_tokens", further)

@@ -79,7 +79,8 @@ def test_tokenizer_configs():
         "name_or_path": "/home/me/model", "model_specific_special_tokens": {"image_token": "<i>"}, "pad_token": "<p>",
     })  # fmt: skip
     assert found == {
-        "tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": ["<a>", "<b>"],
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"],
+        "additional_special_tokens": ["<a>", "<b>"],
         "extra_special_tokens": {"image_token": "<i>"}, "pad_token": "<p>",
     }  # fmt: skip
     published = {"tokenizer_class": "Qwen2Tokenizer", "extra_special_tokens": {}, "additional_special_tokens": ["<a>"]}
