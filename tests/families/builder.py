@@ -16,6 +16,9 @@ from tests.families.tokenizer import ids, make
 
 NOISE = 0.02  # of the drafter's weights beside the target's: most of its tokens are accepted
 SHARD = "60KB"
+PLAIN = "You may reproduce and distribute copies of the Work"
+EARLIEST, LATEST = 12, 30  # new tokens after which its greedy continuation ends
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
 FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 SENTENCEPIECE = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"  # a model file: one piece
 
@@ -86,6 +89,9 @@ def _weights(
     _draw(built)
     if teacher is not None:
         _imitate(built, teacher)
+    built.to(getattr(torch, model.dtype)).float().eval()
+    if teacher is None:
+        _end(built, model)
     built.to(getattr(torch, model.dtype)).save_pretrained(folder, max_shard_size=SHARD if model.sharded else "1GB")
     return built.float()
 
@@ -102,9 +108,29 @@ def _draw(model: PreTrainedModel) -> None:
     embedding = model.get_input_embeddings().weight
     for parameter in model.parameters():
         if parameter is embedding:
-            parameter.normal_(std=0.5)
+            parameter.normal_(std=0.05 / getattr(model.config, "embedding_multiplier", 1.0))  # a tied head else repeats itself
         elif parameter.dim() > 1:
             parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
+
+
+@torch.no_grad()
+def _end(target: PreTrainedModel, model: Published) -> None:
+    """Let greedy decoding of `PLAIN` end with the last of the ends of text that the family names.
+
+    The rows of that token and of one that comes up late are exchanged: nothing before it changes.
+    """
+    numbers = ids(model.kind)
+    ends = resolved({"eos_token_id": (model.generation or {}).get("eos_token_id", model.config.get("eos_token_id"))}, numbers)
+    prompt = Tokenizer.from_str(make(model.kind)).encode(PLAIN).ids
+    start = torch.tensor([prompt])
+    options = {"attention_mask": torch.ones_like(start), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    said = target.generate(start, max_new_tokens=LATEST, **options)[0].tolist()
+    late = next((said[at] for at in range(len(prompt) + EARLIEST, len(said)) if said[at] not in said[:at]), None)
+    if late is None:  # it repeats itself: the walk says so where it decodes
+        return
+    end = ends["eos_token_id"][-1] if isinstance(ends["eos_token_id"], list) else ends["eos_token_id"]
+    for rows in {target.get_input_embeddings().weight, target.get_output_embeddings().weight}:  # one where they are tied
+        rows.data = rows.clone().index_copy(0, torch.tensor([late, end]), rows[[end, late]])
 
 
 @torch.no_grad()
@@ -136,7 +162,7 @@ def _write_tokenizer(model: Published, folder: Path) -> None:
     if model.template is not None:
         settings["chat_template"] = model.template
     _write(folder, "tokenizer_config.json", settings)
-    roles = {key: value for key, value in model.tokenizer.items() if key.endswith("_token") and value is not None}
-    roles = {key: value for key, value in roles.items() if isinstance(value, str | dict)}
-    if roles:
-        _write(folder, "special_tokens_map.json", roles)
+    roles = {key: model.tokenizer[key] for key in ROLES if model.tokenizer.get(key)}
+    plain = {key: {flag: value[flag] for flag in value if flag != "__type"} if isinstance(value, dict) else value for key, value in roles.items()}
+    if plain:
+        _write(folder, "special_tokens_map.json", plain)

@@ -27,7 +27,7 @@ from pipeline.doctor.finding import FAIL
 from pipeline.doctor.model_checks import model_findings
 from pipeline.errors import PipelineError
 from pipeline.runner.runner import Runner
-from tests.families.builder import write_pair
+from tests.families.builder import PLAIN, write_pair
 from tests.families.family import Family
 from tests.families.tokenizer import MORE, TEXT
 
@@ -36,7 +36,6 @@ EXPORTS = tuple(f"{name}/{form}" for name, found in FORMATS.items() for form in 
 STEPS = ("doctor", *STAGES, "load", "generate", *(f"export {name}" for name in EXPORTS))
 SAMPLERS = (None, "traversal")  # the default one, and a tree
 NEW = 32  # tokens; more than any window here
-PLAIN = "You may reproduce and distribute copies of the Work"
 MESSAGES = [{"role": "user", "content": "State the conditions, in 2 or 3 words."}]
 
 
@@ -100,8 +99,9 @@ class Walk:
         for name in self.family.unset:
             _refuses(target, package, name)
             setattr(target.generation_config, name, None)
-        for prompt in self._prompts():
+        for number, prompt in enumerate(self._prompts()):
             expected = _stock(target, prompt)
+            assert number or len(expected) < NEW, f"the text does not end: {expected}"
             for sampler in SAMPLERS:
                 done = drafters.generate(target, package, prompt, sampler=sampler, temperature=0.0, max_new_tokens=NEW)
                 got = done.tokens[0].tolist()

@@ -81,8 +81,8 @@ FAMILIES = (
     ),
     Family(
         "qwen3.5",
-        Published("Qwen/Qwen3.5-4B", HYBRID, QWEN3_KIND, TOKENIZER, None, CHATML, 8, files=FILES),
-        Published("Qwen/Qwen3.5-0.8B", HYBRID, QWEN3_KIND, TOKENIZER, None, CHATML, 8, files=FILES),
+        Published("Qwen/Qwen3.5-4B", HYBRID, QWEN3_KIND, TOKENIZER, QWEN3_GENERATION, CHATML, 8, files=FILES),
+        Published("Qwen/Qwen3.5-0.8B", HYBRID, QWEN3_KIND, TOKENIZER, QWEN3_GENERATION, CHATML, 8, files=FILES),
         expected={"doctor": "keeps a recurrent state that cannot be rolled back; choose an attention-only model"},
     ),
     Family(

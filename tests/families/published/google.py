@@ -2,7 +2,7 @@
 
 from tests.families.family import Family, Published, TokenizerKind
 from tests.families.published.meta import SENTENCEPIECE
-from tests.families.published.shared import SIZES, UNLIMITED, named
+from tests.families.published.shared import SIZES, UNLIMITED, added
 from tests.families.templates import GEMMA
 
 START, END = "<start_of_turn>", "<end_of_turn>"
@@ -68,7 +68,7 @@ SAMPLED = {"cache_implementation": "hybrid", "do_sample": True, "top_k": 64, "to
 FAMILIES = (
     Family(
         "gemma",
-        Published("google/gemma-7b-it", GEMMA1, GEMMA_KIND, {**TOKENIZER, "bos_token": named("<bos>")}, IDS, GEMMA, sharded=True, files=SENTENCEPIECE),
+        Published("google/gemma-7b-it", GEMMA1, GEMMA_KIND, {**TOKENIZER, "bos_token": added("<bos>")}, IDS, GEMMA, sharded=True, files=SENTENCEPIECE),
         Published("google/gemma-2b", GEMMA1, GEMMA_KIND, TOKENIZER, IDS, files=SENTENCEPIECE),
     ),
     Family(

@@ -2,7 +2,7 @@
 
 from tests.families.family import Family, Published, TokenizerKind
 from tests.families.published.alibaba import FILES
-from tests.families.published.shared import SIZES, named
+from tests.families.published.shared import SIZES, added
 
 TEXT = "<|endoftext|>"
 GPT2_KIND = TokenizerKind("gpt2", last=(TEXT,))
@@ -34,8 +34,8 @@ OPT = {
 }  # fmt: skip
 SMALL_OPT = {**OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 16}
 OPT_TOKENIZER = {
-    "add_bos_token": True, "add_prefix_space": False, "bos_token": named("</s>"), "eos_token": named("</s>"), "errors": "replace",
-    "pad_token": named("<pad>"), "special_tokens_map_file": None, "tokenizer_class": "GPT2Tokenizer", "unk_token": named("</s>"),
+    "add_bos_token": True, "add_prefix_space": False, "bos_token": added("</s>", normalized=True), "eos_token": added("</s>", normalized=True), "errors": "replace",
+    "pad_token": added("<pad>", normalized=True), "special_tokens_map_file": None, "tokenizer_class": "GPT2Tokenizer", "unk_token": added("</s>", normalized=True),
 }  # fmt: skip
 BLOOM_KIND = TokenizerKind(r" ?[^(\s|[.,!?…。，、।۔،])]+", ("<unk>", "<s>", "</s>", "<pad>"), unk=None)
 BLOOM = {

@@ -26,8 +26,3 @@ def added(content: str, **flags: bool) -> dict[str, Any]:
     """A special token as tokenizer_config.json spells it out."""
     rest = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False) | flags
     return {"__type": "AddedToken", "content": content, **rest}
-
-
-def named(content: str) -> dict[str, Any]:
-    """A special token as special_tokens_map.json spells it out."""
-    return {"content": content, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
