@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 from transformers.utils import logging
 
 from tests.families.catalog import FAMILIES
-from tests.families.walk import STEPS, walk
+from tests.families.walk import STEPS, walk, wrong
 
 
 def table(names: list[str]) -> str:
@@ -24,6 +24,8 @@ def table(names: list[str]) -> str:
         shown = [cell if cell.startswith("ok") else cell.split()[0].rstrip(":") for cell in cells.values()]
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
         print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+        for line in wrong(FAMILIES[name], cells):
+            print(f"  {line}", file=sys.stderr, flush=True)
     texts = [f"- {note.splitlines()[0] if len(note) > 900 else ' '.join(note.split())} (first at: {step})" for note, step in notes.items()]
     return "\n".join([*lines, "", *texts, ""])
 

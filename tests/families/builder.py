@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from drafters.models.architecture import find_class
 from tests.families.family import Family, Published
@@ -47,6 +47,7 @@ def write(model: Published, folder: Path, teacher: PreTrainedModel | None) -> Pr
     rows = max(numbers.values()) + 1 + model.padding
     config = resolved({**model.config, "_name_or_path": model.id, "torch_dtype": model.dtype}, numbers)
     (config["text_config"] if "text_config" in config else config)["vocab_size"] = rows
+    _write_tokenizer(model, folder)
     weights = _weights(config, folder, model, teacher)
     _write(folder, "config.json", config)
     if model.generation is None:
@@ -54,7 +55,6 @@ def write(model: Published, folder: Path, teacher: PreTrainedModel | None) -> Pr
     else:
         note = {"_from_model_config": True, "transformers_version": "4.46.0"}
         _write(folder, "generation_config.json", resolved({**note, **model.generation}, numbers))
-    _write_tokenizer(model, folder)
     return weights
 
 
@@ -91,7 +91,7 @@ def _weights(
         _imitate(built, teacher)
     built.to(getattr(torch, model.dtype)).float().eval()
     if teacher is None:
-        _end(built, model)
+        _end(built, model, folder)
     built.to(getattr(torch, model.dtype)).save_pretrained(folder, max_shard_size=SHARD if model.sharded else "1GB")
     return built.float()
 
@@ -111,17 +111,20 @@ def _draw(model: PreTrainedModel) -> None:
             parameter.normal_(std=0.05 / getattr(model.config, "embedding_multiplier", 1.0))  # a tied head else repeats itself
         elif parameter.dim() > 1:
             parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
+    head = model.get_output_embeddings().weight
+    if head is not embedding and head.shape == embedding.shape:  # so that a drafter whose head is tied says the same
+        head.copy_(embedding)
 
 
 @torch.no_grad()
-def _end(target: PreTrainedModel, model: Published) -> None:
+def _end(target: PreTrainedModel, model: Published, folder: Path) -> None:
     """Let greedy decoding of `PLAIN` end with the last of the ends of text that the family names.
 
     The rows of that token and of one that comes up late are exchanged: nothing before it changes.
     """
     numbers = ids(model.kind)
     ends = resolved({"eos_token_id": (model.generation or {}).get("eos_token_id", model.config.get("eos_token_id"))}, numbers)
-    prompt = Tokenizer.from_str(make(model.kind)).encode(PLAIN).ids
+    prompt = AutoTokenizer.from_pretrained(folder).encode(PLAIN)
     start = torch.tensor([prompt])
     options = {"attention_mask": torch.ones_like(start), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     said = target.generate(start, max_new_tokens=LATEST, **options)[0].tolist()

@@ -21,6 +21,7 @@ class TokenizerKind:
     prefix: bool = False  # SentencePiece: a space is put before every text, as in Llama 2; Gemma's has none
     ignore_merges: bool = False
     unk: str | None = None
+    learnt: int = 220  # tokens beside the bytes and those that are named
     rstrip: bool = False  # special tokens swallow the space after them, as Phi-3's
 
 

@@ -1,29 +1,17 @@
 """Every family that people draft with goes from doctor to export, or is refused by name."""
 
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from drafters.engine.cache import cached_model
 from tests.families.catalog import FAMILIES
-from tests.families.family import Family
-from tests.families.walk import walk
+from tests.families.walk import walk, wrong
 
 ALL = [
     pytest.param(name, marks=[] if family.quick else pytest.mark.slow("45 families, some 5 s each"))
     for name, family in FAMILIES.items()
 ]
-
-
-def wrong(family: Family, cells: dict[str, str]) -> list[str]:
-    """The steps that did not go as the row says."""
-    found = []
-    for step, cell in cells.items():
-        texts = [text for pattern, text in family.expected.items() if fnmatch(step, pattern)]
-        as_said = cell.startswith("refused: ") and texts[0] in cell if texts else cell.startswith("ok")
-        found += [] if as_said else [f"{step}: {cell}"]
-    return found
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -11,7 +11,6 @@ from tests.families.family import TokenizerKind
 
 TEXT = Path(__file__).resolve().parents[2] / "LICENSE"  # English that never changes
 MORE = "Ünïcode, 漢字 and 😀: 2026-11-28 = 3.14159\n\tdef f(x):\n        return x\n\n"
-LEARNT = 220  # tokens beside the 256 bytes
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 SPACE = "▁"
 
@@ -33,7 +32,7 @@ def ids(kind: TokenizerKind) -> dict[str, int]:
 
 
 def _learn(kind: TokenizerKind, tokenizer: Tokenizer, first: tuple[str, ...], alphabet: list[str]) -> dict[str, Any]:
-    size = len(first) + len(alphabet) + LEARNT
+    size = len(first) + len(alphabet) + kind.learnt
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(first), initial_alphabet=alphabet, show_progress=False
     )

@@ -83,6 +83,16 @@ FAMILIES = (
         Published("google/gemma-3-1b-it", GEMMA3_TEXT, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, -1, files=SENTENCEPIECE),
     ),
     Family(
+        "gemma-3-4b",
+        Published("google/gemma-3-27b-it", GEMMA3, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, 63, sharded=True, files=SENTENCEPIECE),
+        Published("google/gemma-3-4b-it", GEMMA3, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, 63, files=SENTENCEPIECE),
+    ),
+    Family(
+        "gemma-3-1b",
+        Published("google/gemma-3-1b-it", GEMMA3_TEXT, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, -1, sharded=True, files=SENTENCEPIECE),
+        Published("google/gemma-3-270m", {**GEMMA3_TEXT, **IDS, "use_bidirectional_attention": False}, GEMMA3_KIND, GEMMA3_TOKENIZER, {**IDS, **SAMPLED}, None, -1, files=SENTENCEPIECE),
+    ),
+    Family(
         "gemma-3n",
         Published("google/gemma-3n-E4B-it", GEMMA3N, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, files=SENTENCEPIECE),
         Published("google/gemma-3n-E2B-it", GEMMA3N, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, files=SENTENCEPIECE),

@@ -120,7 +120,7 @@ FAMILIES = (
         "internlm2.5",
         Published("internlm/internlm2_5-7b-chat", INTERN2, INTERN_KIND, INTERN_TOKENIZER, {"eos_token_id": ["</s>", TURN]}, CHATML, files=SENTENCEPIECE),
         Published("internlm/internlm2_5-1_8b-chat", INTERN2, INTERN_KIND, INTERN_TOKENIZER, {"eos_token_id": ["</s>", TURN]}, CHATML, files=SENTENCEPIECE),
-        expected={"doctor": "internlm2"}, quick=True,
+        expected={"*": "model_type internlm2. transformers itself does not implement this type"}, quick=True,
     ),
     Family(
         "internlm3",
