@@ -177,7 +177,9 @@ def spelling(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Spelling:
             break
         token[token_id] = string
         text[token_id] = None if token_id in special else how.text(string) or None
-    fallback = (i for i, s in known if i < vocabulary and how.byte_fallback and i not in special and FALLBACK.fullmatch(s))
+    fallback = (
+        i for i, s in known if i < vocabulary and how.byte_fallback and i not in special and FALLBACK.fullmatch(s)
+    )
     ids = frozenset(token_id for token_id in added if token_id < vocabulary)
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     silent = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, eos, bos}

@@ -26,7 +26,10 @@ def table(names: list[str]) -> str:
         print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
         for line in wrong(FAMILIES[name], cells):
             print(f"  {line}", file=sys.stderr, flush=True)
-    texts = [f"- {note.splitlines()[0] if len(note) > 900 else ' '.join(note.split())} (first at: {step})" for note, step in notes.items()]
+    texts = [
+        f"- {note.splitlines()[0] if len(note) > 900 else ' '.join(note.split())} (first at: {step})"
+        for note, step in notes.items()
+    ]
     return "\n".join([*lines, "", *texts, ""])
 
 

@@ -46,7 +46,7 @@ def write(model: Published, folder: Path, teacher: PreTrainedModel | None) -> Pr
     numbers = ids(model.kind)
     rows = max(numbers.values()) + 1 + model.padding
     config = resolved({**model.config, "_name_or_path": model.id, "torch_dtype": model.dtype}, numbers)
-    (config["text_config"] if "text_config" in config else config)["vocab_size"] = rows
+    config.get("text_config", config)["vocab_size"] = rows
     _write_tokenizer(model, folder)
     weights = _weights(config, folder, model, teacher)
     _write(folder, "config.json", config)
@@ -108,7 +108,9 @@ def _draw(model: PreTrainedModel) -> None:
     embedding = model.get_input_embeddings().weight
     for parameter in model.parameters():
         if parameter is embedding:
-            parameter.normal_(std=0.05 / getattr(model.config, "embedding_multiplier", 1.0))  # a tied head else repeats itself
+            parameter.normal_(
+                std=0.05 / getattr(model.config, "embedding_multiplier", 1.0)
+            )  # a tied head else repeats itself
         elif parameter.dim() > 1:
             parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
     head = model.get_output_embeddings().weight
@@ -123,7 +125,9 @@ def _end(target: PreTrainedModel, model: Published, folder: Path) -> None:
     The rows of that token and of one that comes up late are exchanged: nothing before it changes.
     """
     numbers = ids(model.kind)
-    ends = resolved({"eos_token_id": (model.generation or {}).get("eos_token_id", model.config.get("eos_token_id"))}, numbers)
+    ends = resolved(
+        {"eos_token_id": (model.generation or {}).get("eos_token_id", model.config.get("eos_token_id"))}, numbers
+    )
     prompt = AutoTokenizer.from_pretrained(folder).encode(PLAIN)
     start = torch.tensor([prompt])
     options = {"attention_mask": torch.ones_like(start), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
@@ -132,7 +136,10 @@ def _end(target: PreTrainedModel, model: Published, folder: Path) -> None:
     if late is None:  # it repeats itself: the walk says so where it decodes
         return
     end = ends["eos_token_id"][-1] if isinstance(ends["eos_token_id"], list) else ends["eos_token_id"]
-    for rows in {target.get_input_embeddings().weight, target.get_output_embeddings().weight}:  # one where they are tied
+    for rows in {
+        target.get_input_embeddings().weight,
+        target.get_output_embeddings().weight,
+    }:  # one where they are tied
         rows.data = rows.clone().index_copy(0, torch.tensor([late, end]), rows[[end, late]])
 
 
@@ -166,6 +173,9 @@ def _write_tokenizer(model: Published, folder: Path) -> None:
         settings["chat_template"] = model.template
     _write(folder, "tokenizer_config.json", settings)
     roles = {key: model.tokenizer[key] for key in ROLES if model.tokenizer.get(key)}
-    plain = {key: {flag: value[flag] for flag in value if flag != "__type"} if isinstance(value, dict) else value for key, value in roles.items()}
+    plain = {
+        key: {flag: value[flag] for flag in value if flag != "__type"} if isinstance(value, dict) else value
+        for key, value in roles.items()
+    }
     if plain:
         _write(folder, "special_tokens_map.json", plain)

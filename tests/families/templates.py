@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - names of tokens are written as they are published
 """Chat templates in the turn formats of the families, written for these tests."""
 
 

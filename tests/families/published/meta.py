@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - names of tokens are written as they are published
 """Llama 2, 3.x and the text part of Llama 4; and the models that share their tokenizers."""
 
 from tests.families.family import Family, Published, TokenizerKind
@@ -22,7 +23,13 @@ LLAMA3_TOKENIZER = {
     "bos_token": BEGIN, "clean_up_tokenization_spaces": True, "model_input_names": ["input_ids", "attention_mask"],
     "model_max_length": 131072, "tokenizer_class": "PreTrainedTokenizerFast",
 }  # fmt: skip
-ROPE = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}
+ROPE = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}
 ENDS = [END, "<|eom_id|>", TURN]
 LLAMA31 = {
     **LLAMA, "bos_token_id": BEGIN, "eos_token_id": ENDS, "max_position_embeddings": 131072, "mlp_bias": False,
@@ -36,7 +43,11 @@ LLAMA32_INSTRUCT = Published(
 
 # The distilled one gives new names to ids of Llama's: one vocabulary under other names.
 R1_BEGIN, R1_END = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-R1_NAMES = {BEGIN: R1_BEGIN, END: R1_END, **dict(zip(RESERVED, ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"), strict=False))}
+R1_NAMES = {
+    BEGIN: R1_BEGIN,
+    END: R1_END,
+    **dict(zip(RESERVED, ("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"), strict=False)),
+}
 R1_KIND = TokenizerKind(
     GPT4_SPLIT, last=tuple(R1_NAMES.get(name, name) for name in LLAMA3_SPECIALS), ordinary=tuple(R1_NAMES.values())[2:],
     template=(R1_BEGIN, "$A"), ignore_merges=True,
@@ -50,11 +61,14 @@ R1_GENERATION = {"bos_token_id": R1_BEGIN, "eos_token_id": R1_END, "do_sample": 
 
 CHUNKED = {
     **LLAMA, "architectures": ["Llama4ForCausalLM"], "model_type": "llama4_text", "attention_chunk_size": 8192,
-    "attn_scale": 0.1, "attn_temperature_tuning": True, "bos_token_id": BEGIN, "eos_token_id": [END, "<|eom|>", "<|eot|>"],
-    "floor_scale": 8192, "for_llm_compressor": False, "head_dim": 8, "interleave_moe_layer_step": 1, "intermediate_size_mlp": 64,
+    "attn_scale": 0.1, "attn_temperature_tuning": True, "bos_token_id": BEGIN,
+    "eos_token_id": [END, "<|eom|>", "<|eot|>"],
+    "floor_scale": 8192, "for_llm_compressor": False, "head_dim": 8, "interleave_moe_layer_step": 1,
+    "intermediate_size_mlp": 64,
     "layer_types": ["chunked_attention", "full_attention"], "max_position_embeddings": 10485760, "moe_layers": [0, 1],
     "no_rope_layers": [1, 0], "num_experts_per_tok": 1, "num_local_experts": 2, "output_router_logits": False,
-    "rope_scaling": {**ROPE, "factor": 16.0}, "rope_theta": 500000.0, "router_aux_loss_coef": 0.001, "router_jitter_noise": 0.0,
+    "rope_scaling": {**ROPE, "factor": 16.0}, "rope_theta": 500000.0, "router_aux_loss_coef": 0.001,
+    "router_jitter_noise": 0.0,
     "tie_word_embeddings": False, "use_qk_norm": True,
 }  # fmt: skip
 LLAMA4_KIND = TokenizerKind(
@@ -68,30 +82,37 @@ FAMILIES = (
         "llama-2",
         Published(
             "meta-llama/Llama-2-13b-chat-hf", LLAMA2, LLAMA2_KIND, LLAMA2_TOKENIZER,
-            {"bos_token_id": "<s>", "eos_token_id": "</s>", "do_sample": True, "max_length": 4096, "temperature": 0.6, "top_p": 0.9},
+            {"bos_token_id": "<s>", "eos_token_id": "</s>", "do_sample": True, "max_length": 4096, "temperature": 0.6,
+                "top_p": 0.9},
             INST, dtype="float16", sharded=True, decoder=False, files=SENTENCEPIECE,
         ),
         Published(
-            "TinyLlama/TinyLlama-1.1B-Chat-v1.0", {**LLAMA2, "max_position_embeddings": 2048, "rope_theta": 10000.0, "tie_word_embeddings": False},
-            LLAMA2_KIND, {**LLAMA2_TOKENIZER, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>", "use_default_system_prompt": False},
-            {"bos_token_id": "<s>", "eos_token_id": "</s>", "max_length": 2048, "pad_token_id": "<unk>"}, ZEPHYR, files=SENTENCEPIECE,
+            "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+            {**LLAMA2, "max_position_embeddings": 2048, "rope_theta": 10000.0, "tie_word_embeddings": False},
+            LLAMA2_KIND, {**LLAMA2_TOKENIZER, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>",
+                "use_default_system_prompt": False},
+            {"bos_token_id": "<s>", "eos_token_id": "</s>", "max_length": 2048, "pad_token_id": "<unk>"}, ZEPHYR,
+            files=SENTENCEPIECE,
         ),
         quick=True,
     ),
     Family(
         "llama-3.x",
         Published(
-            "meta-llama/Llama-3.1-8B-Instruct", LLAMA31, LLAMA3_KIND, {**LLAMA3_TOKENIZER, "eos_token": TURN}, SAMPLED, LLAMA3, sharded=True
+            "meta-llama/Llama-3.1-8B-Instruct", LLAMA31, LLAMA3_KIND, {**LLAMA3_TOKENIZER, "eos_token": TURN}, SAMPLED, LLAMA3,
+            sharded=True
         ),
         Published(
-            "meta-llama/Llama-3.2-1B", {**LLAMA32, "eos_token_id": END}, LLAMA3_KIND, {**LLAMA3_TOKENIZER, "eos_token": END},
+            "meta-llama/Llama-3.2-1B", {**LLAMA32, "eos_token_id": END}, LLAMA3_KIND,
+            {**LLAMA3_TOKENIZER, "eos_token": END},
             {**SAMPLED, "_from_model_config": True, "eos_token_id": END},
         ),
         quick=True,
     ),
     Family(
         "llama-4-text",
-        Published("meta-llama/Llama-4-Scout-17B-16E-Instruct", CHUNKED, LLAMA4_KIND, LLAMA4_TOKENIZER, None, LLAMA4, sharded=True),
+        Published("meta-llama/Llama-4-Scout-17B-16E-Instruct", CHUNKED, LLAMA4_KIND, LLAMA4_TOKENIZER, None, LLAMA4,
+            sharded=True),
         Published("meta-llama/Llama-4-Scout-17B-16E", CHUNKED, LLAMA4_KIND, LLAMA4_TOKENIZER),
         expected=dict.fromkeys(("doctor", "generate"), "layer types ['chunked_attention'] cannot be rolled back"),
     ),
