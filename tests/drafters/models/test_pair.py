@@ -310,7 +310,9 @@ def test_an_added_token_without_a_row_is_counted_out_unless_the_template_writes_
     assert (len(counts.counts), counts.tokens > 0) == (512, True)
     template = "{% for message in messages %}<image>{{ message['content'] }}{% endfor %}"
     edit(folder / "tokenizer_config.json", chat_template=template)
-    with pytest.raises(PairError, match=r"chat template of the drafter .* writes '<image>', id 512, but .* 512 embedding rows"):
+    with pytest.raises(
+        PairError, match=r"chat template of the drafter .* writes '<image>', id 512, but .* 512 embedding rows"
+    ):
         checkpoint(folder)
 
 
