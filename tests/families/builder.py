@@ -77,15 +77,18 @@ def _weights(
     """Save the weights in the family's dtype and shards."""
     notes = ("auto_map", "quantization_config")
     _write(folder, "config.json", {key: value for key, value in published.items() if key not in notes})
+    torch.manual_seed(0)
     try:
         config = AutoConfig.from_pretrained(folder)
-    except ValueError:  # a family that transformers lacks: some weights, which nobody will open
+        kind = find_class(config)
+        assert kind is not None, config
+        built = kind(config)
+    except (
+        ValueError,
+        ImportError,
+    ):  # transformers lacks the family, or a library for it: weights that nobody will open
         _save(nn.Linear(4, 4), folder)
         return None
-    kind = find_class(config)
-    assert kind is not None, config
-    torch.manual_seed(0)
-    built: PreTrainedModel = kind(config)
     _draw(built)
     if teacher is not None:
         _imitate(built, teacher)

@@ -51,4 +51,4 @@ class Family:
     drafter: Published
     expected: Mapping[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()  # settings of the target's generation config that doctor asks to unset
-    quick: bool = False  # walked in the ordinary suite too
+    lacks: str = ""  # a library whose absence the refusal is about

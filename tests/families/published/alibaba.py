@@ -46,7 +46,8 @@ QWEN3_GENERATION = {**GENERATION, "temperature": 0.6, "top_p": 0.95, "repetition
 HYBRID = {
     "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5", "image_token_id": "<|image_pad|>",
     "text_config": {
-        **SIZES, "model_type": "qwen3_5_text", "attn_output_gate": True, "eos_token_id": TEXT, "full_attention_interval": 2,
+        **SIZES, "model_type": "qwen3_5_text", "attn_output_gate": True, "eos_token_id": TEXT,
+        "full_attention_interval": 2,
         "head_dim": 16,
         "layer_types": ["linear_attention", "full_attention"], "linear_conv_kernel_dim": 4, "linear_key_head_dim": 8,
         "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_value_head_dim": 8,
@@ -84,17 +85,19 @@ FAMILIES = (
         Published("Qwen/Qwen2.5-7B-Instruct", QWEN2, QWEN25_KIND, TOKENIZER, GENERATION, CHATML, 40, sharded=True,
             files=FILES),
         Published(
-            "Qwen/Qwen2.5-0.5B-Instruct", SMALL, QWEN25_KIND, TOKENIZER, {**GENERATION, "repetition_penalty": 1.1}, CHATML, 16,
+            "Qwen/Qwen2.5-0.5B-Instruct", SMALL, QWEN25_KIND, TOKENIZER, {**GENERATION, "repetition_penalty": 1.1}, CHATML,
+            16,
             files=FILES
         ),
-        unset=("repetition_penalty",), quick=True,
+        unset=("repetition_penalty",),
     ),
     Family(
         "qwen3",
         Published("Qwen/Qwen3-8B", QWEN3, QWEN3_KIND, TOKENIZER, QWEN3_GENERATION, CHATML, 8, sharded=True,
             files=FILES),
         Published(
-            "Qwen/Qwen3-0.6B-Base", {**QWEN3, "eos_token_id": TEXT, "max_window_layers": 28, "tie_word_embeddings": True},
+            "Qwen/Qwen3-0.6B-Base",
+            {**QWEN3, "eos_token_id": TEXT, "max_window_layers": 28, "tie_word_embeddings": True},
             QWEN3_KIND,
             BASE_TOKENIZER, BASE_GENERATION, None, 8, files=FILES,
         ),

@@ -1,5 +1,7 @@
 """SmolLM 2 and 3, StarCoder and StarCoder2."""
 
+from dataclasses import replace
+
 from tests.families.family import Family, Published, TokenizerKind
 from tests.families.published.alibaba import FILES
 from tests.families.published.meta import BEGIN, END, LLAMA3_KIND, LLAMA3_TOKENIZER
@@ -20,7 +22,8 @@ SMOLLM2 = {
 SMOL_TOKENIZER = {
     "add_prefix_space": False, "additional_special_tokens": [START, TURN], "bos_token": START,
     "clean_up_tokenization_spaces": False,
-    "eos_token": TURN, "model_max_length": 8192, "pad_token": TURN, "tokenizer_class": "GPT2Tokenizer", "unk_token": TEXT,
+    "eos_token": TURN, "model_max_length": 8192, "pad_token": TURN, "tokenizer_class": "GPT2Tokenizer",
+    "unk_token": TEXT,
     "vocab_size": 49152,
 }  # fmt: skip
 SMOL_BASE = {**SMOLLM2, "bos_token_id": TEXT, "eos_token_id": TEXT, "is_llama_config": True}
@@ -34,22 +37,31 @@ BASE_TOKENIZER = {
 BASE_TOKENIZER.pop("pad_token")
 SMOLLM3 = {
     **LLAMA, "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "bos_token_id": None,
-    "eos_token_id": "<|eot_id|>",
-    "pad_token_id": "<|finetune_right_pad_id|>", "layer_types": ["full_attention"] * 2, "max_position_embeddings": 65536,
+    "eos_token_id": TURN,
+    "pad_token_id": "<|finetune_right_pad_id|>", "layer_types": ["full_attention"] * 2,
+    "max_position_embeddings": 65536,
     "max_window_layers": 28,
-    "mlp_bias": False, "no_rope_layer_interval": 4, "no_rope_layers": [1, 0], "pretraining_tp": 2, "rms_norm_eps": 1e-06,
+    "mlp_bias": False, "no_rope_layer_interval": 4, "no_rope_layers": [1, 0], "pretraining_tp": 2,
+    "rms_norm_eps": 1e-06,
     "rope_scaling": None,
     "rope_theta": 5000000.0, "sliding_window": None, "tie_word_embeddings": True, "use_sliding_window": False,
     "transformers_version": "4.54.0.dev0",
 }  # fmt: skip
+SMOLLM3_NAMES = dict(
+    zip(
+        (f"<|reserved_special_token_{number}|>" for number in (0, 1, 3, 4)),
+        ("<think>", "</think>", START, TURN),
+        strict=True,
+    )
+)
+SMOLLM3_KIND = replace(LLAMA3_KIND, last=tuple(SMOLLM3_NAMES.get(name, name) for name in LLAMA3_KIND.last), template=())
 SMOLLM3_TOKENIZER = {
     **LLAMA3_TOKENIZER,
     "bos_token": None,
-    "eos_token": "<|eot_id|>",
+    "eos_token": TURN,
     "fast": False,
     "add_bos_token": False,
 }
-SMOLLM3_TEMPLATE = CHATML.replace(START, "<|start_header_id|>").replace(TURN, "<|eot_id|>")
 FIM = (
     "<fim_prefix>",
     "<fim_middle>",
@@ -103,17 +115,16 @@ FAMILIES = (
             {"bos_token_id": START, "eos_token_id": TURN, "pad_token_id": TURN}, CHATML, files=FILES,
         ),
         Published("HuggingFaceTB/SmolLM2-135M", SMOL_BASE, SMOL_KIND, BASE_TOKENIZER, END_ONLY, files=FILES),
-        quick=True,
     ),
     Family(
         "smollm3",
         Published(
-            "HuggingFaceTB/SmolLM3-3B", SMOLLM3, LLAMA3_KIND, SMOLLM3_TOKENIZER,
-            {"do_sample": True, "bos_token_id": BEGIN, "eos_token_id": "<|eot_id|>", "temperature": 0.6, "top_p": 0.95},
-            SMOLLM3_TEMPLATE, sharded=True,
+            "HuggingFaceTB/SmolLM3-3B", SMOLLM3, SMOLLM3_KIND, SMOLLM3_TOKENIZER,
+            {"do_sample": True, "bos_token_id": BEGIN, "eos_token_id": TURN, "temperature": 0.6, "top_p": 0.95},
+            CHATML, sharded=True,
         ),
         Published(
-            "HuggingFaceTB/SmolLM3-3B-Base", {**SMOLLM3, "bos_token_id": BEGIN, "eos_token_id": END}, LLAMA3_KIND,
+            "HuggingFaceTB/SmolLM3-3B-Base", {**SMOLLM3, "bos_token_id": BEGIN, "eos_token_id": END}, SMOLLM3_KIND,
             {**SMOLLM3_TOKENIZER, "bos_token": BEGIN, "eos_token": END}, {"bos_token_id": BEGIN, "eos_token_id": END},
         ),
     ),
@@ -123,13 +134,14 @@ FAMILIES = (
             files=FILES),
         Published("bigcode/starcoderbase-1b", BIGCODE, STAR_KIND, STAR_TOKENIZER, END_ONLY, dtype="float32",
             files=FILES),
-        quick=True,
     ),
     Family(
         "starcoder2",
-        Published("bigcode/starcoder2-15b", STARCODER2, STAR_KIND, STAR_TOKENIZER, END_ONLY, dtype="float32", sharded=True,
+        Published("bigcode/starcoder2-15b", STARCODER2, STAR_KIND, STAR_TOKENIZER, END_ONLY, dtype="float32",
+            sharded=True,
             files=FILES),
-        Published("bigcode/starcoder2-3b", {**STARCODER2, "torch_dtype": "bfloat16"}, STAR_KIND, STAR_TOKENIZER, END_ONLY,
+        Published("bigcode/starcoder2-3b", {**STARCODER2, "torch_dtype": "bfloat16"}, STAR_KIND, STAR_TOKENIZER,
+            END_ONLY,
             files=FILES),
     ),
 )  # fmt: skip

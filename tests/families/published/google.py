@@ -87,6 +87,14 @@ GEMMA3N = {
     "rope_scaling": None, "rope_theta": 1000000.0, "sliding_window": 8, "transformers_version": "4.53.0.dev0",
     "vocab_size_per_layer_input": 300,
 }  # fmt: skip
+GEMMA3N_WHOLE = {
+    "architectures": ["Gemma3nForConditionalGeneration"], "model_type": "gemma3n",
+    "audio_config": {"model_type": "gemma3n_audio"},
+    "audio_soft_tokens_per_image": 188, "eos_token_id": ["<eos>", END], "image_token_id": "<image_soft_token>",
+    "initializer_range": 0.02, "text_config": {key: value for key, value in GEMMA3N.items() if key != "architectures"},
+    "transformers_version": "4.53.0.dev0", "vision_soft_tokens_per_image": 256,
+    "vision_config": {"architecture": "mobilenetv5_300m_enc", "do_pooling": False, "model_type": "gemma3n_vision"},
+}  # fmt: skip
 SAMPLED = {"cache_implementation": "hybrid", "do_sample": True, "top_k": 64, "top_p": 0.95}
 
 FAMILIES = (
@@ -98,17 +106,18 @@ FAMILIES = (
     ),
     Family(
         "gemma-2",
-        Published("google/gemma-2-9b-it", GEMMA2, GEMMA_KIND, TOKENIZER, {**CHAT_IDS, "cache_implementation": "hybrid"}, GEMMA,
+        Published("google/gemma-2-9b-it", GEMMA2, GEMMA_KIND, TOKENIZER, {**CHAT_IDS, "cache_implementation": "hybrid"},
+            GEMMA,
             sharded=True, files=SENTENCEPIECE),
         Published("google/gemma-2-2b", GEMMA2, GEMMA_KIND, TOKENIZER, {**IDS, "cache_implementation": "hybrid"},
             files=SENTENCEPIECE),
-        quick=True,
     ),
     Family(
         "gemma-3",
         Published("google/gemma-3-4b-it", GEMMA3, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, 63,
             sharded=True, files=SENTENCEPIECE),
-        Published("google/gemma-3-1b-it", GEMMA3_TEXT, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, -1,
+        Published("google/gemma-3-1b-it", GEMMA3_TEXT, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA,
+            -1,
             files=SENTENCEPIECE),
     ),
     Family(
@@ -120,10 +129,19 @@ FAMILIES = (
     ),
     Family(
         "gemma-3-1b",
-        Published("google/gemma-3-1b-it", GEMMA3_TEXT, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA, -1,
+        Published("google/gemma-3-1b-it", GEMMA3_TEXT, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA,
+            -1,
             sharded=True, files=SENTENCEPIECE),
         Published("google/gemma-3-270m", {**GEMMA3_TEXT, **IDS, "use_bidirectional_attention": False}, GEMMA3_KIND,
             GEMMA3_TOKENIZER, {**IDS, **SAMPLED}, None, -1, files=SENTENCEPIECE),
+    ),
+    Family(
+        "gemma-3n-whole",
+        Published("google/gemma-3n-E4B-it", GEMMA3N_WHOLE, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA,
+            files=SENTENCEPIECE),
+        Published("google/gemma-3n-E2B-it", GEMMA3N_WHOLE, GEMMA3_KIND, GEMMA3_TOKENIZER, {**CHAT_IDS, **SAMPLED}, GEMMA,
+            files=SENTENCEPIECE),
+        expected={"*": "expected timm, which transformers builds a gemma3n with, got no timm. pip install timm"}, lacks="timm",
     ),
     Family(
         "gemma-3n",

@@ -89,17 +89,18 @@ FAMILIES = (
         Published(
             "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
             {**LLAMA2, "max_position_embeddings": 2048, "rope_theta": 10000.0, "tie_word_embeddings": False},
-            LLAMA2_KIND, {**LLAMA2_TOKENIZER, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>",
+            LLAMA2_KIND, {**LLAMA2_TOKENIZER, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+                "pad_token": "</s>",
                 "use_default_system_prompt": False},
             {"bos_token_id": "<s>", "eos_token_id": "</s>", "max_length": 2048, "pad_token_id": "<unk>"}, ZEPHYR,
             files=SENTENCEPIECE,
         ),
-        quick=True,
     ),
     Family(
         "llama-3.x",
         Published(
-            "meta-llama/Llama-3.1-8B-Instruct", LLAMA31, LLAMA3_KIND, {**LLAMA3_TOKENIZER, "eos_token": TURN}, SAMPLED, LLAMA3,
+            "meta-llama/Llama-3.1-8B-Instruct", LLAMA31, LLAMA3_KIND, {**LLAMA3_TOKENIZER, "eos_token": TURN}, SAMPLED,
+            LLAMA3,
             sharded=True
         ),
         Published(
@@ -107,7 +108,6 @@ FAMILIES = (
             {**LLAMA3_TOKENIZER, "eos_token": END},
             {**SAMPLED, "_from_model_config": True, "eos_token_id": END},
         ),
-        quick=True,
     ),
     Family(
         "llama-4-text",

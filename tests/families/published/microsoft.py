@@ -75,15 +75,16 @@ MINI_GENERATION = {"bos_token_id": TEXT, "eos_token_id": ["<|end|>", TEXT], "pad
 FAMILIES = (
     Family(
         "phi-3",
-        Published("microsoft/Phi-3-medium-4k-instruct", PHI3_CONFIG, PHI3_KIND, {**PHI3_TOKENIZER, "bos_token": added("<s>")},
+        Published("microsoft/Phi-3-medium-4k-instruct", PHI3_CONFIG, PHI3_KIND,
+            {**PHI3_TOKENIZER, "bos_token": added("<s>")},
             PHI3_GENERATION, PHI3, 21, sharded=True, files=SENTENCEPIECE),
         Published("microsoft/Phi-3-mini-4k-instruct", PHI3_CONFIG, PHI3_KIND, PHI3_TOKENIZER, PHI3_GENERATION, PHI3, 21,
             files=SENTENCEPIECE),
-        quick=True,
     ),
     Family(
         "phi-3.5",
-        Published("microsoft/Phi-3-medium-128k-instruct", PHI35_CONFIG, PHI3_KIND, PHI3_TOKENIZER, PHI3_GENERATION, PHI3, 21,
+        Published("microsoft/Phi-3-medium-128k-instruct", PHI35_CONFIG, PHI3_KIND, PHI3_TOKENIZER, PHI3_GENERATION, PHI3,
+            21,
             sharded=True, files=SENTENCEPIECE),
         Published("microsoft/Phi-3.5-mini-instruct", PHI35_CONFIG, PHI3_KIND, PHI3_TOKENIZER, PHI3_GENERATION, PHI3, 21,
             files=SENTENCEPIECE),

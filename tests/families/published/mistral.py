@@ -16,7 +16,8 @@ CONTROL = (
     "[/TOOL_RESULTS]",
 )
 V3_KIND = TokenizerKind(
-    None, ("<unk>", "<s>", "</s>", *CONTROL, *(f"[control_{number}]" for number in range(8, 12))), template=("<s>", "$A"),
+    None, ("<unk>", "<s>", "</s>", *CONTROL, *(f"[control_{number}]" for number in range(8, 12))),
+    template=("<s>", "$A"),
     prefix=True, unk="<unk>"
 )  # fmt: skip
 TEKKEN_SPECIALS = (
@@ -92,11 +93,11 @@ FAMILIES = (
         Published("mistralai/Mistral-7B-Instruct-v0.1", V1, LLAMA2_KIND, V1_TOKENIZER, GENERATION, INST, sharded=True,
             files=SENTENCEPIECE),
         Published("mistralai/Mistral-7B-v0.1", V1, LLAMA2_KIND, V1_TOKENIZER, GENERATION, files=SENTENCEPIECE),
-        quick=True,
     ),
     Family(
         "mistral-v0.3",
-        Published("mistralai/Mistral-7B-Instruct-v0.3", V3, V3_KIND, {**V1_TOKENIZER, "legacy": False}, GENERATION, INST,
+        Published("mistralai/Mistral-7B-Instruct-v0.3", V3, V3_KIND, {**V1_TOKENIZER, "legacy": False}, GENERATION,
+            INST,
             sharded=True, files=SENTENCEPIECE),
         Published("mistralai/Mistral-7B-v0.3", V3, V3_KIND, {**V1_TOKENIZER, "legacy": False}, GENERATION,
             files=SENTENCEPIECE),
@@ -115,7 +116,8 @@ FAMILIES = (
     ),
     Family(
         "mistral-small-3.1",
-        Published("mistralai/Mistral-Small-3.1-24B-Instruct-2503", SMALL31, TEKKEN_KIND, SMALL3_TOKENIZER, GENERATION, INST,
+        Published("mistralai/Mistral-Small-3.1-24B-Instruct-2503", SMALL31, TEKKEN_KIND, SMALL3_TOKENIZER, GENERATION,
+            INST,
             sharded=True),
         Published("alamios/Mistral-Small-3.1-DRAFT-0.5B", DRAFT, TEKKEN_KIND, SMALL3_TOKENIZER, GENERATION, INST),
     ),

@@ -26,7 +26,8 @@ NEOX_KIND = TokenizerKind(
     nfc=True,
 )
 NEOX = {
-    **SIZES, "architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "bos_token_id": TEXT, "eos_token_id": TEXT,
+    **SIZES, "architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "bos_token_id": TEXT,
+    "eos_token_id": TEXT,
     "hidden_act": "gelu",
     "initializer_range": 0.02, "layer_norm_eps": 1e-05, "max_position_embeddings": 2048, "rotary_emb_base": 10000,
     "rotary_pct": 0.25,
@@ -40,9 +41,11 @@ NEOX_TOKENIZER = {
 }  # fmt: skip
 OPT_KIND = TokenizerKind("gpt2", ("<s>", "<pad>", "</s>", "<unk>"), template=("</s>", "$A"))
 OPT = {
-    "architectures": ["OPTForCausalLM"], "model_type": "opt", "_remove_final_layer_norm": False, "activation_dropout": 0.0,
+    "architectures": ["OPTForCausalLM"], "model_type": "opt", "_remove_final_layer_norm": False,
+    "activation_dropout": 0.0,
     "activation_function": "relu",
-    "attention_dropout": 0.0, "bos_token_id": "</s>", "do_layer_norm_before": True, "dropout": 0.1, "eos_token_id": "</s>",
+    "attention_dropout": 0.0, "bos_token_id": "</s>", "do_layer_norm_before": True, "dropout": 0.1,
+    "eos_token_id": "</s>",
     "ffn_dim": 64,
     "hidden_size": 32, "init_std": 0.02, "layerdrop": 0.0, "max_position_embeddings": 512, "num_attention_heads": 4,
     "num_hidden_layers": 2,
@@ -80,15 +83,17 @@ ENDS = {"_from_model_config": True, "bos_token_id": TEXT, "eos_token_id": TEXT}
 FAMILIES = (
     Family(
         "gpt2",
-        Published("openai-community/gpt2-xl", GPT2, GPT2_KIND, {"model_max_length": 512}, ENDS, dtype="float32", decoder=False,
+        Published("openai-community/gpt2-xl", GPT2, GPT2_KIND, {"model_max_length": 512}, ENDS, dtype="float32",
+            decoder=False,
             files=FILES),
-        Published("distilbert/distilgpt2", DISTIL, GPT2_KIND, {"model_max_length": 512}, ENDS, dtype="float32", decoder=False,
+        Published("distilbert/distilgpt2", DISTIL, GPT2_KIND, {"model_max_length": 512}, ENDS, dtype="float32",
+            decoder=False,
             files=FILES),
-        quick=True,
     ),
     Family(
         "pythia",
-        Published("EleutherAI/pythia-6.9b", NEOX, NEOX_KIND, NEOX_TOKENIZER, ENDS, padding=40, dtype="float16", sharded=True,
+        Published("EleutherAI/pythia-6.9b", NEOX, NEOX_KIND, NEOX_TOKENIZER, ENDS, padding=40, dtype="float16",
+            sharded=True,
             decoder=False),
         Published("EleutherAI/pythia-70m", NEOX, NEOX_KIND, NEOX_TOKENIZER, ENDS, padding=24, dtype="float16",
             decoder=False),
@@ -96,20 +101,23 @@ FAMILIES = (
     Family(
         "opt",
         Published("facebook/opt-6.7b", OPT, OPT_KIND, OPT_TOKENIZER,
-            {"bos_token_id": "</s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=7, dtype="float16", sharded=True,
+            {"bos_token_id": "</s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=7, dtype="float16",
+            sharded=True,
             decoder=False, files=FILES[1:]),
         Published("facebook/opt-350m", SMALL_OPT, OPT_KIND, OPT_TOKENIZER,
-            {"bos_token_id": "</s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=7, dtype="float16", decoder=False,
+            {"bos_token_id": "</s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=7, dtype="float16",
+            decoder=False,
             files=FILES[1:]),
     ),
     Family(
         "bloom",
         Published("bigscience/bloom-7b1", BLOOM, BLOOM_KIND, BLOOM_TOKENIZER,
-            {"bos_token_id": "<s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=64, dtype="float16", sharded=True,
+            {"bos_token_id": "<s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=64, dtype="float16",
+            sharded=True,
             decoder=False),
         Published("bigscience/bloom-560m", BLOOM, BLOOM_KIND, BLOOM_TOKENIZER,
             {"bos_token_id": "<s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}, padding=64, dtype="float16",
             decoder=False),
-        expected=dict.fromkeys(("doctor", "generate"), "bloom: takes no position_ids"), quick=True,
+        expected=dict.fromkeys(("doctor", "generate"), "bloom: takes no position_ids"),
     ),
 )  # fmt: skip

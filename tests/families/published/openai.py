@@ -26,7 +26,8 @@ CONFIG = {
     "layer_types": ["sliding_attention", "full_attention"], "max_position_embeddings": 131072, "num_experts_per_tok": 2,
     "num_local_experts": 4,
     "output_router_logits": False, "pad_token_id": TEXT, "rms_norm_eps": 1e-05, "rope_scaling": {
-        "beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096, "rope_type": "yarn",
+        "beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096,
+        "rope_type": "yarn",
         "truncate": False
     }, "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 8, "swiglu_limit": 7.0,
     "tie_word_embeddings": False,
@@ -34,7 +35,8 @@ CONFIG = {
 }  # fmt: skip
 PACKED = {
     **CONFIG, "quantization_config": {
-        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
+            "lm_head"],
         "quant_method": "mxfp4"
     },
 }  # fmt: skip
