@@ -10,8 +10,8 @@ from tests.families.catalog import FAMILIES
 from tests.families.walk import walk, wrong
 
 SLOW = pytest.mark.slow("40 families, some 5 s each")
-# An instruct target with its base; a padded head and a setting to unset; a composite whose drafter lacks a row; the folder
-# as transformers saves it; half the width and no tokenizer.json; two vocabularies; a family that transformers lacks.
+# An instruct target with its base; a padded head and a setting to unset; a composite whose drafter lacks a row; notes of
+# makers; a head narrower than the hidden state, no tokenizer.json; two vocabularies; a family that transformers lacks.
 QUICK = {"llama-3.x", "qwen2.5", "gemma-3", "smollm2", "opt", "phi-4", "internlm2.5"}
 ALL = [pytest.param(name, marks=[] if name in QUICK else [SLOW]) for name in FAMILIES]
 

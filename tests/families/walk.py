@@ -22,6 +22,7 @@ from drafters.export.catalog import FORMATS
 from drafters.io.hub import local_source
 from drafters.models.architecture import attention, model_class, open_config
 from drafters.models.model_folder import open_tokenizer
+from drafters.rounding import excess, logits_bound
 from drafters.samplers.lossy_settings import LossyError
 from pipeline.config import hydra_config
 from pipeline.doctor.before_run import before_run
@@ -89,6 +90,11 @@ class Walk:
 
     def _load(self) -> str:
         package = drafters.load(self._made(), device="cpu")
+        ids = torch.tensor([open_tokenizer(local_source(self.drafter, "drafter"), "").encode(PLAIN)])
+        self.logits = _open(self.drafter)(ids).logits
+        off = excess(package.drafter(ids).logits, self.logits[..., package.kept], logits_bound(package.drafter, ids))
+        assert off <= 1, f"logits are {off:.3g} times off what rounding explains"
+        self.ids = ids
         return f"{len(package.kept)} of {package.description['drafter']['vocabulary']}"
 
     def _made(self) -> Path:
@@ -97,7 +103,7 @@ class Walk:
         return self.package
 
     def _generate(self) -> str:
-        package, target = drafters.load(self._made(), device="cpu"), self._open()
+        package, target = drafters.load(self._made(), device="cpu"), _open(self.target)
         drafted = accepted = 0
         for name in self.family.unset:
             _refuses(target, package, name)
@@ -111,12 +117,6 @@ class Walk:
                 drafted, accepted = drafted + int(done.drafted), accepted + int(done.accepted)
             assert number or len(expected) < NEW, f"the text does not end: {expected}"
         return f"{accepted} of {drafted} accepted"
-
-    def _open(self) -> PreTrainedModel:
-        """The target as a user opens it."""
-        config = open_config(local_source(self.target, "target"), "")
-        kind = model_class(config)
-        return kind.from_pretrained(self.target, dtype=torch.float32, attn_implementation=attention(config)).eval()
 
     def _prompts(self) -> Iterator[torch.Tensor]:
         tokenizer = open_tokenizer(local_source(self.target, "target"), "")
@@ -134,6 +134,9 @@ class Walk:
         if name.endswith("/padded"):
             for file in self.family.drafter.files:
                 assert (folder / file).read_bytes() == (self.drafter / file).read_bytes(), file
+            model, rows = _open(folder), slice(self.logits.shape[-1])
+            got, bound = model(self.ids).logits[..., rows], logits_bound(model, self.ids)[..., rows]
+            assert excess(got, self.logits[..., : got.shape[-1]], bound) <= 1
         if (config := folder / "config.json").exists():
             assert json.loads(config.read_text(encoding="utf-8"))["dtype"] == self.family.drafter.dtype
         return ""
@@ -158,6 +161,13 @@ def _configuration(folder: Path, target: Path, drafter: Path) -> DictConfig:
     }.items():  # fmt: skip
         OmegaConf.update(cfg, key, value)
     return cfg
+
+
+def _open(folder: Path) -> PreTrainedModel:
+    """The model as a user opens it."""
+    config = open_config(local_source(folder, "model"), "")
+    options = {"dtype": torch.float32, "attn_implementation": attention(config)}
+    return model_class(config).from_pretrained(folder, **options).eval().requires_grad_(False)
 
 
 def _stock(target: PreTrainedModel, prompt: torch.Tensor) -> list[int]:
