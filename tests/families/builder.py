@@ -16,6 +16,7 @@ from tests.families.tokenizer import ids, make
 
 NOISE = 0.02  # of the drafter's weights beside the target's: most of its tokens are accepted
 SHARD = "60KB"
+SEEDS = 20  # tried for weights whose greedy text does not repeat itself
 PLAIN = "You may reproduce and distribute copies of the Work"
 EARLIEST, LATEST = 12, 30  # new tokens after which its greedy continuation ends
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
@@ -77,7 +78,6 @@ def _weights(
     """Save the weights in the family's dtype and shards."""
     notes = ("auto_map", "quantization_config")
     _write(folder, "config.json", {key: value for key, value in published.items() if key not in notes})
-    torch.manual_seed(0)
     try:
         config = AutoConfig.from_pretrained(folder)
         kind = find_class(config)
@@ -89,13 +89,16 @@ def _weights(
     ):  # transformers lacks the family, or a library for it: weights that nobody will open
         _save(nn.Linear(4, 4), folder)
         return None
-    _draw(built)
-    if teacher is not None:
-        _imitate(built, teacher)
-    built.to(getattr(torch, model.dtype)).float().eval()
-    if teacher is None:
-        _end(built, model, folder)
-    built.to(getattr(torch, model.dtype)).save_pretrained(folder, max_shard_size=SHARD if model.sharded else "1GB")
+    dtype = getattr(torch, model.dtype)
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        _draw(built.float())
+        if teacher is not None:
+            _imitate(built, teacher)
+        built.to(dtype).float().eval()  # as they will be read
+        if teacher is not None or _end(built, model, folder):
+            break
+    built.to(dtype).save_pretrained(folder, max_shard_size=SHARD if model.sharded else "1GB")
     return built.float()
 
 
@@ -122,10 +125,10 @@ def _draw(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def _end(target: PreTrainedModel, model: Published, folder: Path) -> None:
+def _end(target: PreTrainedModel, model: Published, folder: Path) -> bool:
     """Let greedy decoding of `PLAIN` end with the last of the ends of text that the family names.
 
-    The rows of that token and of one that comes up late are exchanged: nothing before it changes.
+    The rows of that token and of one that comes up late are exchanged: nothing before it changes. False where none does.
     """
     numbers = ids(model.kind)
     ends = resolved(
@@ -136,14 +139,15 @@ def _end(target: PreTrainedModel, model: Published, folder: Path) -> None:
     options = {"attention_mask": torch.ones_like(start), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     said = target.generate(start, max_new_tokens=LATEST, **options)[0].tolist()
     late = next((said[at] for at in range(len(prompt) + EARLIEST, len(said)) if said[at] not in said[:at]), None)
-    if late is None:  # it repeats itself: the walk says so where it decodes
-        return
+    if late is None:
+        return False
     end = ends["eos_token_id"][-1] if isinstance(ends["eos_token_id"], list) else ends["eos_token_id"]
     for rows in {
         target.get_input_embeddings().weight,
         target.get_output_embeddings().weight,
     }:  # one where they are tied
         rows.data = rows.clone().index_copy(0, torch.tensor([late, end]), rows[[end, late]])
+    return True
 
 
 @torch.no_grad()
