@@ -17,6 +17,7 @@ from drafters.models.architecture import open_config
 from drafters.models.model_folder import check_model_folder, open_model, quiet
 from drafters.models.tying import write_tied_flag
 from drafters.rounding import excess, logits_bound
+from drafters.vocab.spelling import check_rows, without_row
 
 PROBE = 8  # tokens of the load check
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -37,7 +38,8 @@ def write_full(request: ExportRequest, placeholder: bool) -> str:
         SurgeryError: its tokenizer cannot be reduced. PackageError: ``request.drafter`` is another model.
     """
     package = request.package
-    small = shrink(package.tokenizer, package.kept.tolist(), placeholder)
+    rows = package.description["drafter"]["vocabulary"]
+    small = shrink(package.tokenizer, package.kept.tolist(), placeholder, rows)
     full = None
     if small.placeholder or len(small.ids) > len(package.kept):
         full = _open(request.drafter(), torch.float32)
@@ -52,8 +54,7 @@ def write_full(request: ExportRequest, placeholder: bool) -> str:
     added = len(small.ids) - len(package.kept)
     parts = [f"{len(package.kept):,} kept", f"{added:,} that those are spelled with"]
     parts += ["1 for all others"] * small.placeholder
-    rows = f"{len(tokenizer):,} of {package.description['drafter']['vocabulary']:,} rows"
-    return f"{rows}: {', '.join(parts)}; logits equal to the package's within rounding"
+    return f"{len(tokenizer):,} of {rows:,} rows: {', '.join(parts)}; logits equal to the package's within rounding"
 
 
 def write_padded(request: ExportRequest) -> str:
@@ -72,7 +73,9 @@ def write_padded(request: ExportRequest) -> str:
     stored = stored_dtype(check_model_folder(source))
     full = _open(source, stored)
     before, target = full.config.get_text_config().vocab_size, package.description["target"]["vocabulary"]
-    model = padded_model(full, target, max(package.tokenizer.get_vocab().values()) + 1)
+    out = without_row(package.tokenizer, before)
+    used = max(token_id for token_id in package.tokenizer.get_vocab().values() if token_id not in out) + 1
+    model = padded_model(full, target, used)
     for name in TOKENIZER_FILES:
         if (source.folder / name).exists():
             shutil.copyfile(locate(source.folder, name, source.root), request.out / name)
@@ -121,8 +124,7 @@ def _reopen(request: ExportRequest, stored: torch.dtype) -> tuple[PreTrainedMode
     if found != stored:
         raise RuntimeError(f"expected weights in {stored}, got {found}")
     size = model.config.get_text_config().vocab_size
-    if len(tokenizer) > size:
-        raise RuntimeError(f"expected at most {size} tokens, the written tokenizer has {len(tokenizer)}")
+    check_rows(tokenizer, size)
     start = torch.arange(min(4, size)).unsqueeze(0)
     with torch.inference_mode():
         model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=PROBE, do_sample=False)

@@ -40,13 +40,15 @@ class SmallTokenizer:
     placeholder: bool  # row n stands for all tokens that are gone: what a reader feeds for a token it does not find
 
 
-def shrink(tokenizer: PreTrainedTokenizerBase, kept: Iterable[int], placeholder: bool = True) -> SmallTokenizer:
+def shrink(
+    tokenizer: PreTrainedTokenizerBase, kept: Iterable[int], placeholder: bool = True, rows: int | None = None
+) -> SmallTokenizer:
     """The tokenizer reduced to ``kept`` and whatever it cannot do without.
 
     Always kept besides: derivations of byte-pair tokens, the 256 byte tokens (as an alphabet or as ``<0x00>`` to
     ``<0xFF>``), unk, and every special and added token. Without an unk of its own (or where unk is the end of text,
     which a reader would feed in the middle of one) the result has `PLACEHOLDER` as its last id, unless ``placeholder``
-    is False: then its tokens are a subset of the full tokenizer's.
+    is False: then its tokens are a subset of the full tokenizer's. Added tokens beyond the model's ``rows`` are left out.
 
     Raises:
         SurgeryError: no fast tokenizer, or a model type or affix rule that is not supported.
@@ -55,6 +57,7 @@ def shrink(tokenizer: PreTrainedTokenizerBase, kept: Iterable[int], placeholder:
     if backend is None:
         raise SurgeryError(f"{tokenizer.name_or_path!r} has no tokenizer.json: save it once as a fast tokenizer")
     data = json.loads(backend.to_str())
+    data["added_tokens"] = [entry for entry in data["added_tokens"] if rows is None or entry["id"] < rows]
     vocabulary = _vocabulary(data["model"], tokenizer)
     ids = _closure(data, vocabulary, set(kept), tokenizer)
     new = {old: row for row, old in enumerate(ids)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,6 +104,11 @@ def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     try:
         with torch.device("meta"):
             return model_class(config)(config)
+    except ImportError as error:  # of parts that no text model reads too: Gemma 3n's eyes are another library's
+        named = re.search(r"pip install ([\w-]+)", str(error))
+        library = named[1] if named else error.name or str(error).strip()
+        expected, fix = f"{library}, which transformers builds a {config.model_type} with", f"pip install {library}"
+        raise PackageError(CONFIG, "model", expected, f"no {library}", fix) from error
     except Exception as error:  # each family checks its own sizes and names, and raises what it likes
         raise PackageError(CONFIG, "model", f"a {config.model_type} that can be built", str(error), DAMAGED) from error
 

@@ -29,6 +29,8 @@ from drafters.samplers.lossy_settings import check_acceptance, check_processors,
 from drafters.vocab.alignment import VocabMap
 from drafters.vocab.feed import FeedTable
 from drafters.vocab.matching import VocabularyMatch, foreign_prompt, match_tokenizers
+from drafters.vocab.protected import template_tokens
+from drafters.vocab.spelling import without_row
 
 FIELDS = ("name", "target", "drafter", "target_revision", "drafter_revision", "foreign", "unset")
 
@@ -176,14 +178,25 @@ def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
     if role == "drafter":
         quantised.check_drafter(config)
     tokenizer = open_tokenizer(source, fix)
-    used, rows = max(tokenizer.get_vocab().values(), default=-1) + 1, vocabulary_size(config)
+    _check_rows(role, source, tokenizer, vocabulary_size(config))
+    eos = eos_ids(config, open_generation_config(source), tokenizer)
+    return Checkpoint(source, config, tokenizer, eos, tensors, folder_notes(source, config))
+
+
+def _check_rows(role: str, source: Source, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Added tokens may lack a row, unless the chat template writes them; no other id may."""
+    out = without_row(tokenizer, rows)
+    used = max((token_id for token_id in tokenizer.get_vocab().values() if token_id not in out), default=-1) + 1
     if used > rows:
         raise PairError(
             f"the tokenizer of the {role} {source.id} uses ids up to {used - 1}, but the model has {rows} embedding "
             f"rows: the two do not belong together; check pair.{role}"
         )
-    eos = eos_ids(config, open_generation_config(source), tokenizer)
-    return Checkpoint(source, config, tokenizer, eos, tensors, folder_notes(source, config))
+    if said := sorted(template_tokens(tokenizer) & set(out)):
+        raise PairError(
+            f"the chat template of the {role} {source.id} writes {out[said[0]]!r}, id {said[0]}, but the model has {rows} "
+            "embedding rows: resize its embeddings (model.resize_token_embeddings), or remove the template"
+        )
 
 
 def check_generation_config(target: Checkpoint, unset: Sequence[str] | None) -> None:

@@ -199,11 +199,12 @@ def read_slots(
     """The optional components: each one that the manifest lists, the others None. Raises PackageError."""
     files, folder, root = manifest.files, source.folder, source.root
     drafter, target = description["drafter"]["vocabulary"], description["target"]["vocabulary"]
-    hidden = config.get_text_config().hidden_size
     if TAIL in files and description["foreign"]:
         raise PackageError(TAIL, "file", "no tail where the tokenizers differ", "one", DAMAGED)
+    # What the head reads, which OPT 350M projects to half its hidden size.
+    width = skeleton(config).get_output_embeddings().in_features if TAIL in files else 0
     return {
         "affinity": load_affinity(folder, len(kept), target, root) if AFFINITY in files else None,
-        "tail": load_tail(folder, kept, drafter, hidden, root) if TAIL in files else None,
+        "tail": load_tail(folder, kept, drafter, width, root) if TAIL in files else None,
         "stop": load_stop(folder, root) if STOP_CONFIG in files else None,
     }

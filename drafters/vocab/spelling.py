@@ -173,19 +173,31 @@ def spelling(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Spelling:
     token: list[str | None] = [None] * vocabulary
     text: list[bytes | None] = [None] * vocabulary
     for token_id, string in known:
+        if token_id >= vocabulary:  # see `without_row`
+            break
         token[token_id] = string
         text[token_id] = None if token_id in special else how.text(string) or None
-    fallback = (i for i, s in known if how.byte_fallback and i not in special and FALLBACK.fullmatch(s))
+    fallback = (
+        i for i, s in known if i < vocabulary and how.byte_fallback and i not in special and FALLBACK.fullmatch(s)
+    )
+    ids = frozenset(token_id for token_id in added if token_id < vocabulary)
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     silent = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, eos, bos}
-    return Spelling(tuple(token), tuple(text), frozenset(fallback), bos, eos, frozenset(added), frozenset(silent))
+    return Spelling(tuple(token), tuple(text), frozenset(fallback), bos, eos, ids, frozenset(silent))
 
 
 def check_rows(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
-    """Raise TokenizerMismatch unless every id of the tokenizer has one of the model's ``vocabulary`` rows."""
-    used = max(tokenizer.get_vocab().values(), default=-1) + 1
+    """Raise TokenizerMismatch unless every id of the tokenizer, but those of `without_row`, has one of the model's rows."""
+    out = without_row(tokenizer, vocabulary)
+    used = max((token_id for token_id in tokenizer.get_vocab().values() if token_id not in out), default=-1) + 1
     if used > vocabulary:
         raise TokenizerMismatch(
             f"the tokenizer {tokenizer.name_or_path!r} uses ids up to {used - 1:,}, expected all below the model's "
             f"vocabulary of {vocabulary:,} rows. It belongs to another model: check pair.target and pair.drafter"
         )
+
+
+def without_row(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> dict[int, str]:
+    """Added tokens, id to name, that the model has no row for (Gemma 3 1B's for images): no ordinary text reaches them."""
+    added = tokenizer.added_tokens_decoder
+    return {token_id: token.content for token_id, token in sorted(added.items()) if token_id >= vocabulary}

@@ -22,7 +22,7 @@ from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import Pair, pair_of
 from drafters.io.paths import ZOO
-from drafters.models.pair import load_pair
+from drafters.models.pair import load_pair, vocabulary_size
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
@@ -145,7 +145,7 @@ def _embedded(requests: int) -> tuple[Pair, list[torch.Tensor]]:
 
 
 def _size(pair: Pair) -> int:
-    return int(pair.target.config.vocab_size)  # type: ignore[attr-defined]
+    return vocabulary_size(pair.target.config)
 
 
 def _coins(rows: int) -> KeyedCoins:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from drafters.models.forms import tail_form
 from drafters.models.heads import PrunedHead
+from drafters.models.pair import vocabulary_size
 from drafters.models.tail import Moments, Spectrum, Tail, factorise
 from drafters.probs import Sampling, warp
 from eval.stats.bootstrap import interval
@@ -86,7 +87,8 @@ def acceptances(
 def _columns(p: Tensor, drafter: PreTrainedModel) -> Tensor:
     """The target's distribution (n, V) on what the drafter's columns stand for."""
     head: Any = drafter.get_output_embeddings()
-    return p[:, head.kept] if isinstance(head, PrunedHead) and not head.scatter else p[:, : drafter.config.vocab_size]
+    kept = head.kept if isinstance(head, PrunedHead) and not head.scatter else slice(vocabulary_size(drafter.config))
+    return p[:, kept]
 
 
 def mean(rows: Tensor) -> float:

@@ -49,8 +49,9 @@ def closure(module: str, root: Path = REPOSITORY, packages: Collection[str] = PA
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = locate(name, root)
-        if path is None or name in found or name in PLUMBING or name.partition(".")[0] not in packages:
+        if name in found or name in PLUMBING or name.partition(".")[0] not in packages:
+            continue
+        if (path := locate(name, root)) is None:
             continue
         found.add(name)
         parents = name.split(".")[:-1]

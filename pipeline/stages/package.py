@@ -117,7 +117,7 @@ def build(pair: Mapping[str, Any], name: str, own: PackageConfig, parts: Parts, 
         description=description,
         licence=text,
         affinity=prior_of(parts.affinity, vocab),
-        tail=tail_of(folder, maps["kept"], target.vocabulary, model.config.get_text_config().hidden_size),
+        tail=tail_of(folder, maps["kept"], target.vocabulary, model.get_output_embeddings().weight.shape[1]),
         stop=None if parts.stop is None else load_stop(parts.stop),
     )
 

@@ -65,13 +65,14 @@ def count_tokens(
     Args:
         tokenizer: a ``transformers`` tokenizer or a ``tokenizers.Tokenizer``. It is not changed.
         texts: (domain, text) pairs; read once, never held together. Lone surrogates count as U+FFFD.
-        vocabulary: V, number of counts; default: one past the tokenizer's largest id.
+        vocabulary: V, number of counts; default: one past the tokenizer's largest id. Added tokens beyond it are not
+            counted.
         workers: processes, this one included; default: all cores.
         fanout: makes the other processes; those of this machine unless another is given.
         on_bytes: called with the UTF-8 bytes of each batch of texts that was handed out.
 
     Raises:
-        ValueError: the tokenizer has ids outside `vocabulary`, or `workers` is not positive.
+        ValueError: the tokenizer has ordinary ids outside `vocabulary`, or `workers` is not positive.
         RuntimeError: a worker process died.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None and hasattr(os, "sched_getaffinity") else workers
@@ -89,8 +90,8 @@ def count_tokens(
         )
     else:
         counts, method, reason = _count(backend, meter, size, workers, fanout)
-    domains = {name: torch.from_numpy(counts[name]) for name in sorted(counts)}
-    total = sum(domains.values(), torch.zeros(size, dtype=torch.int64))
+    domains = {name: torch.from_numpy(counts[name])[:vocabulary] for name in sorted(counts)}
+    total = sum(domains.values(), torch.zeros(size if vocabulary is None else vocabulary, dtype=torch.int64))
     return TokenCounts(total, domains, meter.documents, meter.bytes, method, reason)
 
 
@@ -135,13 +136,17 @@ class _Meter:
 
 
 def _vocabulary(tokenizer: AnyTokenizer, vocabulary: int | None) -> int:
-    largest = max(dict(tokenizer.get_vocab()).values(), default=-1)
-    size = largest + 1 if vocabulary is None else vocabulary
-    if largest >= size:
+    """Rows to count in: V, or more where added tokens lie beyond it."""
+    ids = set(dict(tokenizer.get_vocab()).values())
+    if vocabulary is None:
+        return max(ids, default=-1) + 1
+    raw = isinstance(tokenizer, Tokenizer)
+    added = tokenizer.get_added_tokens_decoder() if raw else tokenizer.added_tokens_decoder
+    if (largest := max(ids - set(added), default=-1)) >= vocabulary:
         raise ValueError(
-            f"the tokenizer has id {largest}, but the vocabulary has {size} tokens: is this the model's own tokenizer?"
+            f"the tokenizer has id {largest}, but the vocabulary has {vocabulary} tokens: is this the model's own tokenizer?"
         )
-    return size
+    return max(vocabulary, max(ids, default=-1) + 1)
 
 
 def _count(backend: Tokenizer, meter: _Meter, size: int, workers: int, fanout: MakeFanout) -> tuple[Counts, str, str]:

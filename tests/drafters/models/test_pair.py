@@ -20,6 +20,7 @@ from drafters.rng.coins import KeyedCoins
 from drafters.rounding import excess, logits_bound
 from drafters.samplers.catalog import build
 from drafters.stop import catalog as stops
+from drafters.vocab.counting.counts import count_tokens
 from tests.data import DATA, needs
 
 MODELS = DATA / "models"
@@ -292,6 +293,26 @@ def test_a_tokenizer_larger_than_the_embedding(folder):
     shutil.copyfile(FOREIGN / "config.json", folder / "config.json")
     shutil.copyfile(FOREIGN / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(PairError, match=r"uses ids up to 511, but the model has 105 embedding rows.*pair\.drafter"):
+        checkpoint(folder)
+
+
+def test_an_added_token_without_a_row_is_counted_out_unless_the_template_writes_it(folder):
+    """As Gemma 3 1B's token for images."""
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    data["added_tokens"].append({"id": 512, "content": "<image>", **flags})
+    path.write_text(json.dumps(data))
+    pair = load_pair(target=TARGET, drafter=folder, device="cpu")
+    assert (pair.vocab, pair.foreign) == (None, False)
+    found = checkpoint(folder)
+    counts = count_tokens(found.tokenizer, [("d", "a <image> b")], vocabulary=found.vocabulary, workers=1)
+    assert (len(counts.counts), counts.tokens > 0) == (512, True)
+    template = "{% for message in messages %}<image>{{ message['content'] }}{% endfor %}"
+    edit(folder / "tokenizer_config.json", chat_template=template)
+    with pytest.raises(
+        PairError, match=r"chat template of the drafter .* writes '<image>', id 512, but .* 512 embedding rows"
+    ):
         checkpoint(folder)
 
 
