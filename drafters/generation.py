@@ -163,7 +163,7 @@ class _Call:
         tokenizer: PreTrainedTokenizerBase | None,
         compile: bool,
     ) -> _Call:
-        """Raises as `generate` does."""
+        """A call with its arguments checked and its pair, sampler and stop policy built. Raises as `generate` does."""
         check_target(target, package)
         check_supported(target)
         check_settings(target, package.drafter)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
 from eval.report.row import ReportRow, RowRounds
-from eval.report.schema import SCHEMA, Prices, Report, definitions, required
+from eval.report.schema import SCHEMA, ForwardCosts, Report, definitions, required
 
 INTRODUCTION = (
     "`make eval` writes `report.json` and, of its rows, `report.csv`. Fields with the endings `_low` and `_high` are the ends of a 95 % "
@@ -18,7 +18,7 @@ INTRODUCTION = (
 
 def page() -> str:
     """The whole page."""
-    parts = (("report", Report), ("`costs`", Prices), ("each of `rows`", ReportRow))
+    parts = (("report", Report), ("`costs`", ForwardCosts), ("each of `rows`", ReportRow))
     return as_page(
         "Fields of the report",
         INTRODUCTION,
@@ -30,7 +30,7 @@ def page() -> str:
         "## The report",
         _defined(Report),
         "## Costs",
-        _defined(Prices),
+        _defined(ForwardCosts),
         "## Each row",
         _defined(ReportRow),
         "## Round by round",

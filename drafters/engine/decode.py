@@ -159,7 +159,7 @@ class _Run:
         limits: Limits,
         batch: int | None = None,
     ) -> _Run:
-        """Read the prompts."""
+        """The run of these prompts, each read once by both models; those beyond `batch` wait for a free row."""
         every = [Row(tokens=prompt.tolist(), prompt=prompt.shape[0]) for prompt in prompts]
         check_requests(pair, every, limits)
         size = len(every) if batch is None else check_batch(batch, len(every))

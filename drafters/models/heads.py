@@ -1,7 +1,8 @@
-"""Output heads of a drafter that predicts a part of its vocabulary."""
+"""Output heads of a drafter that predicts a part of its vocabulary, and the rows of its input embedding."""
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from drafters.errors import DraftersError
 from drafters.models.tail import Tail
@@ -102,3 +103,25 @@ def check_kept(kept: Tensor, vocabulary: int) -> None:
         raise PruneError(f"kept ids must be strictly ascending, got {int(kept[row])} after {int(kept[row - 1])}")
     if int(kept[0]) < 0 or int(kept[-1]) >= vocabulary:
         raise PruneError(f"kept ids must lie in [0, {vocabulary}), got [{int(kept[0])}, {int(kept[-1])}]")
+
+
+def grow_embedding(model: PreTrainedModel, rows: int) -> PreTrainedModel:
+    """Give the input embedding at least ``rows`` rows, in place, zeros behind the others; the model is also returned.
+
+    Of two models with one vocabulary the one padded less then reads whatever id the other says. The head stays as it is.
+    """
+    embedding = model.get_input_embeddings()
+    return model if len(embedding.weight) >= rows else resize_embedding(model, rows)
+
+
+def resize_embedding(model: PreTrainedModel, rows: int) -> PreTrainedModel:
+    """Give the input embedding exactly ``rows`` rows, in place: zeros are added, or rows cut off; a tied head is untied."""
+    embedding = model.get_input_embeddings()  # the module stays: some families scale in it (Gemma 3)
+    old = embedding.weight
+    weight = old.new_zeros(rows, old.shape[1])
+    shared = min(rows, len(old))
+    with torch.no_grad():
+        weight[:shared] = old[:shared]
+    embedding.weight = nn.Parameter(weight, requires_grad=old.requires_grad)
+    embedding.num_embeddings = rows
+    return model

@@ -16,7 +16,7 @@ from drafters.io.safe_load import TensorInfo
 from drafters.models import quantised
 from drafters.models.architecture import open_config
 from drafters.models.devices import choose_device, choose_dtype, must_shard
-from drafters.models.embeddings import grow_embedding
+from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import (
     PATTERNS,
     check_model_folder,

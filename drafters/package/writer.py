@@ -16,8 +16,7 @@ from drafters.affinity.prior import AffinityPrior
 from drafters.io.json_rules import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.io.manifest import content_hash, file_sha256, list_files, write_manifest
 from drafters.io.model_json import FORBIDDEN
-from drafters.models.embeddings import resize_embedding
-from drafters.models.heads import PrunedHead
+from drafters.models.heads import PrunedHead, resize_embedding
 from drafters.models.model_folder import quiet
 from drafters.models.prune import save_pruned
 from drafters.models.tail import Tail

@@ -13,7 +13,7 @@ BISECTIONS = 60
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MonteCarloMean:
     """A Monte Carlo mean and its standard error, float64 (...,) each."""
 
     mean: Tensor
@@ -63,7 +63,7 @@ def acceptance_kseq(p: Tensor, q: Tensor, num_drafts: int) -> tuple[Tensor, Tens
 
 def estimate_rrs_without_replacement(
     p: Tensor, q: Tensor, num_drafts: int, samples: int, generator: torch.Generator
-) -> Estimate:
+) -> MonteCarloMean:
     """Recursive rejection sampling of drafts without replacement (RSD, Jeon et al. 2024), by sampling.
 
     Only the draws are sampled, given that all before were rejected; the rejections enter by their probability. That is
@@ -80,7 +80,7 @@ def estimate_rrs_without_replacement(
         return each_row(lambda a, b: _sampled_row(a, b, num_drafts, samples, generator), p, q, 2)
 
     mean, error = by_rows(rows, *law_pair(p, q)).unbind(-1)
-    return Estimate(mean, error)
+    return MonteCarloMean(mean, error)
 
 
 def residual(target: Tensor, q: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from drafters.distributed.executor import Distributed, MakeCluster
 from drafters.distributed.plan import Plan, servers_needed
 from drafters.engine.decode import autoregressive, speculative
 from drafters.engine.limits import Limits
-from drafters.engine.transformers_pair import Pair, pair_of
+from drafters.engine.transformers_pair import TransformersPair, pair_of
 from drafters.io.paths import ZOO
 from drafters.models.pair import load_pair, vocabulary_size
 from drafters.probs import Sampling
@@ -90,7 +90,9 @@ def sleeping(clusters: MakeCluster, scale: float, requests: int) -> float:
     return worst
 
 
-def check_identity(pair: Pair, prompts: list[torch.Tensor], clusters: MakeCluster, new: int, sampler: str) -> int:
+def check_identity(
+    pair: TransformersPair, prompts: list[torch.Tensor], clusters: MakeCluster, new: int, sampler: str
+) -> int:
     """Print how many requests gave other tokens than the sequential executor; returns that number."""
     made, limits = build(sampler, identity(_size(pair))), Limits(new)
     started, different = time.perf_counter(), 0
@@ -136,7 +138,7 @@ def _clusters(backend: DrillBackend) -> Iterator[MakeCluster]:
         clusters.close()
 
 
-def _embedded(requests: int) -> tuple[Pair, list[torch.Tensor]]:
+def _embedded(requests: int) -> tuple[TransformersPair, list[torch.Tensor]]:
     """The embedded pair, and prompts: beginnings of its suite's."""
     models = load_pair(target=ZOO / "target", drafter=ZOO / "drafter", device="cpu", dtype="fp32")
     found = suite.load(suite.PYCODE, models.target_tokenizer, None, 0)
@@ -144,7 +146,7 @@ def _embedded(requests: int) -> tuple[Pair, list[torch.Tensor]]:
     return pair_of(models), [ids[number % len(ids)] for number in range(requests)]
 
 
-def _size(pair: Pair) -> int:
+def _size(pair: TransformersPair) -> int:
     return vocabulary_size(pair.target.config)
 
 

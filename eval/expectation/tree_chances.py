@@ -168,7 +168,7 @@ class _Traversed:
         self.p, self.q, self.tokens, self.goes_on, self.levels = p, q, tokens, goes_on, levels
 
     def survival(self) -> Tensor:
-        """See `tree_survival`."""
+        """The chances of `tree_survival` for this tree, fp64 (n, depth + 1)."""
         n = len(self.tokens)
         one = self.p.new_ones(n)
         survival, nodes = [one], [(one, one)]  # (visited, mass) of each node of the level above

@@ -130,7 +130,7 @@ class _Renamed(Table):
         object.__setattr__(self, "old", order.argsort())
 
     def entry(self, tokens: Tensor, place: Tensor) -> Tensor:
-        """See Table.entry."""
+        """The entry of the renumbered table at `place`, asked for by the old ids (`Table.entry`)."""
         return super().entry(self.old[tokens.clamp(min=0)], place)  # type: ignore[attr-defined]
 
 

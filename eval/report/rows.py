@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.costs.forwards import Costs
 from eval.report.row import ReportRow
-from eval.report.schema import DraftPrice, FailedOutput, GreedyIdentity, Prices, VerifyPrice
+from eval.report.schema import DraftPrice, FailedOutput, ForwardCosts, GreedyIdentity, VerifyPrice
 from eval.run.metrics import COUNTS, Samples, acceptance_rate, block_efficiency, collect, speedup
 from eval.run.records import AUTOREGRESSIVE, DIFFERENT, IDENTICAL, PACKAGE, TIE, UNPRUNED, Configuration, Record
 from eval.stats.bootstrap import interval
@@ -90,10 +90,10 @@ def greedy_identity(records: Iterable[Record], exact: bool) -> GreedyIdentity:
     )
 
 
-def prices(costs: Costs) -> Prices:
+def prices(costs: Costs) -> ForwardCosts:
     """The report's entry `costs`: medians in seconds, with quartiles for each number of tokens and each drafter."""
     full, pruned = costs.drafters[UNPRUNED], costs.drafters[PACKAGE]
-    return Prices(
+    return ForwardCosts(
         t=costs.t,
         d_full=full.median,
         d_pruned=pruned.median,

@@ -47,8 +47,8 @@ class DraftPrice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prices:
-    """Seconds of forwards."""
+class ForwardCosts:
+    """Seconds that the forwards of both models take, with what a draft costs of a target forward."""
 
     t: Amount
     """seconds of a target forward of one token"""
@@ -100,7 +100,7 @@ class ModelId:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What was continued."""
+    """The suite whose prompts were continued, and how many of them."""
 
     suite: str
     count: Count
@@ -153,7 +153,7 @@ class Report:
     kept: Count
     coverage: Share
     """share of the target's tokens of the counted text that can be proposed"""
-    costs: Prices
+    costs: ForwardCosts
     rows: tuple[ReportRow, ...]
     drafter_vocabulary: Count
     threads: Count

@@ -154,7 +154,7 @@ class Span(TypedDict):
 
 
 class TimelineLane(TypedDict):
-    """What one machine did."""
+    """The intervals in which one machine was at work."""
 
     label: str
     spans: list[Span]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drafters.engine.transformers_pair import full_map, pair_of
 from drafters.models.devices import choose_device, choose_dtype
-from drafters.models.embeddings import grow_embedding
+from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import open_model
 from drafters.models.pair import ModelPair, match_vocabularies, open_checkpoint, vocabulary_size
 from drafters.package.reader import Package

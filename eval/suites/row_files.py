@@ -33,7 +33,7 @@ class Skipped:
     first: str = ""
 
     def add(self, what: str) -> None:
-        """Count one more."""
+        """Count one more broken row, and keep what the first one was."""
         self.count += 1
         self.first = self.first or what
 
@@ -47,7 +47,7 @@ class Strict(Skipped):
     """Takes no broken row: the first one ends the reading."""
 
     def add(self, what: str) -> None:
-        """Raise DataError."""
+        """Raise DataError with what the row is."""
         raise DataError(what)
 
 

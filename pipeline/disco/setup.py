@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from drafters.engine.transformers_pair import TransformersPair, pair_of
 from drafters.errors import DraftersError
-from drafters.models.embeddings import grow_embedding
+from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair
 from drafters.models.prune import VOCAB_FILE, load_pruned

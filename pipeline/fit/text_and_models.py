@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
-from drafters.models.embeddings import grow_embedding
 from drafters.models.forms import short_form
+from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.prune import VOCAB_FILE, load_pruned

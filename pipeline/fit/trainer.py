@@ -151,7 +151,7 @@ class _Steps(L.Callback):
         self.advance = advance
 
     def on_train_batch_end(self, *arguments: Any, **more: Any) -> None:
-        """One step further."""
+        """Move the progress on by one step."""
         self.advance(1)
 
 

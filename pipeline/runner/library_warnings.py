@@ -13,7 +13,7 @@ WARNINGS = "py.warnings"  # the logger of what `warnings.warn` says
 
 
 class LibraryWarnings(logging.Handler):
-    """Says every warning once."""
+    """A handler that prints each library's warning once, in one line."""
 
     def __init__(self, console: Console):
         super().__init__(logging.WARNING)

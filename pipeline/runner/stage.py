@@ -106,9 +106,8 @@ class Workspace(Protocol):
     out: Path
     console: Console
 
-    def progress(
-        self, description: str, total: float | None, unit: str = ""
-    ) -> contextlib.AbstractContextManager[Bar]: ...
+    def progress(self, description: str, total: float | None, unit: str = "") -> contextlib.AbstractContextManager[Bar]:
+        """A bar or lines that tell how far the work is; see `Context.progress`."""
 
 
 @dataclass

@@ -22,8 +22,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from drafters.io.atomic import write_atomic, write_json
-from drafters.models.embeddings import grow_embedding, resize_embedding
 from drafters.models.forms import short_form
+from drafters.models.heads import grow_embedding, resize_embedding
 from drafters.models.model_folder import quiet
 from drafters.models.prune import load_pruned, save_pruned
 from pipeline.config import text_settings as texts

@@ -24,8 +24,8 @@ from drafters.affinity.prior import Statistics
 from drafters.engine.transformers_pair import TransformersPair
 from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
-from drafters.models.embeddings import grow_embedding
 from drafters.models.forms import pruned_form, tail_form
+from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.tail import Moments, Tail

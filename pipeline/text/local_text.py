@@ -23,7 +23,7 @@ PIECE_CHARACTERS = {"text": 20_000, "python": 1_000_000}
 
 @dataclass(frozen=True)
 class Reader:
-    """How rows become documents."""
+    """The way in which the rows of files become documents."""
 
     name: str  # of the corpus
     text: str | None  # column; None: found by itself

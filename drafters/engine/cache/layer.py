@@ -67,5 +67,5 @@ class IndexedLayer(CacheLayerMixin):
         return self.place.used
 
     def get_max_length(self) -> int:
-        """Slots allocated."""
+        """The number of slots that are allocated."""
         return self.place.allocated

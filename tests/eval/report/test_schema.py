@@ -8,13 +8,13 @@ import json
 import pytest
 
 from eval.report.row import ReportRow, RowRounds
-from eval.report.schema import Prices, Report, definitions, required, to_csv, to_json
+from eval.report.schema import ForwardCosts, Report, definitions, required, to_csv, to_json
 from tests.eval.report.conftest import changed_row
 
 
 def test_what_readers_rely_on_comes_first_and_is_there(report):
     written = json.loads(to_json(report))
-    for kind, found in ((Report, written), (ReportRow, written["rows"][3]), (Prices, written["costs"])):
+    for kind, found in ((Report, written), (ReportRow, written["rows"][3]), (ForwardCosts, written["costs"])):
         assert tuple(found)[: len(required(kind))] == required(kind)
     assert required(Report)[:9] == (
         "schema", "device", "dtype", "pair", "vocabulary", "kept", "coverage", "costs", "rows",
@@ -37,7 +37,7 @@ def test_what_is_no_number_is_refused(report, value):
 
 
 def test_definitions_are_those_of_fields():
-    for kind in (Report, Prices, ReportRow, RowRounds):
+    for kind in (Report, ForwardCosts, ReportRow, RowRounds):
         found = definitions(kind)
         assert set(found) <= {field.name for field in dataclasses.fields(kind)}
         assert all(text and "\n" not in text for text in found.values())

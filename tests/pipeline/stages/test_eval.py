@@ -15,7 +15,7 @@ from drafters.samplers.draft import Sampler, Verdict
 from drafters.samplers.proposal.tli import TLI
 from drafters.samplers.verify.rejection import Rejection
 from eval.report.row import ReportRow
-from eval.report.schema import Prices, Report, required
+from eval.report.schema import ForwardCosts, Report, required
 from eval.run.records import parse
 from eval.suites.dataset_rows import DataError
 from pipeline.config.hydra_config import load
@@ -109,7 +109,7 @@ def test_report_and_records(done):
     assert tuple(report)[: len(required(Report))] == required(Report)
     assert (report["schema"], report["device"], report["dtype"], report["pair"]) == (1, "cpu", "fp32", "local")
     assert (report["vocabulary"], report["kept"], report["coverage"]) == (13, 6, 1.0)
-    assert all(report["costs"][name] for name in required(Prices))
+    assert all(report["costs"][name] for name in required(ForwardCosts))
     assert report["models"]["target"]["id"] == "target"
     assert str(out.parents[2]) not in (out / "report.json").read_text()
     found = {(row["drafter"], row["sampler"], row["kept"], row["temperature"]) for row in report["rows"]}

@@ -12,7 +12,7 @@ from eval.report.html.charts import Bar, Mark, bars
 from eval.report.html.parts import Figure, HtmlTable, Missing, Part, Section, dots, named, number, words
 from eval.report.row import Key, ReportRow
 from eval.report.row_names import drafters, label, temperatures
-from eval.report.schema import Prices, Report
+from eval.report.schema import ForwardCosts, Report
 
 DRAFTING, VERIFYING, OTHER = 0, 1, 5
 
@@ -31,7 +31,7 @@ class Cycle:
         return self.measured - self.drafting - self.verifying
 
 
-def cycle(row: ReportRow, drafter_forwards: int | None, costs: Prices) -> Cycle | None:
+def cycle(row: ReportRow, drafter_forwards: int | None, costs: ForwardCosts) -> Cycle | None:
     """The row's mean round; None where drafter forwards were not counted or nothing was timed.
 
     t(n) is taken at the mean number of drafts, linear between the measured n; None beyond the longest measured forward.

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from drafters.package.recommendation.choices import Choice, Speedup, Use
 from eval.report.row import ReportRow
-from eval.report.schema import CoveredDomain, GreedyIdentity, Prices, PromptSet, Report
+from eval.report.schema import CoveredDomain, ForwardCosts, GreedyIdentity, PromptSet, Report
 from eval.report.terminal.table import lines, main, show
 
 ROW = ReportRow(
@@ -24,7 +24,7 @@ PLAIN = ReportRow(
 )  # fmt: skip
 REPORT = Report(
     schema=1, pair="pycode", device="cpu", dtype="fp32", vocabulary=151936, kept=4096, drafter_vocabulary=16384,
-    coverage=0.9786, threads=1, definitions={}, costs=Prices(t=0.0123, d_full=0.003, d_pruned=0.0011, c=0.0894, t_n=(), d=()),
+    coverage=0.9786, threads=1, definitions={}, costs=ForwardCosts(t=0.0123, d_full=0.003, d_pruned=0.0011, c=0.0894, t_n=(), d=()),
     greedy_identity=GreedyIdentity(outputs=8, identical=7, ties=1, different=0), prompts=PromptSet("pycode", 8, 48, 1),
     rows=(replace(PLAIN, temperature=0.0), replace(ROW, temperature=0.0), PLAIN, ROW),
 )  # fmt: skip
