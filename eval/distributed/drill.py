@@ -145,7 +145,7 @@ def _embedded(requests: int) -> tuple[Pair, list[torch.Tensor]]:
 
 
 def _size(pair: Pair) -> int:
-    return vocabulary_size(pair.target.config)
+    return vocabulary_size(pair.target.config)  # type: ignore[attr-defined]
 
 
 def _coins(rows: int) -> KeyedCoins:

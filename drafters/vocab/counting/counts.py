@@ -140,9 +140,11 @@ def _vocabulary(tokenizer: AnyTokenizer, vocabulary: int | None) -> int:
     ids = set(dict(tokenizer.get_vocab()).values())
     if vocabulary is None:
         return max(ids, default=-1) + 1
-    raw = isinstance(tokenizer, Tokenizer)
-    added = tokenizer.get_added_tokens_decoder() if raw else tokenizer.added_tokens_decoder
-    if (largest := max(ids - set(added), default=-1)) >= vocabulary:
+    if isinstance(tokenizer, Tokenizer):
+        added = set(tokenizer.get_added_tokens_decoder())
+    else:
+        added = set(tokenizer.added_tokens_decoder)
+    if (largest := max(ids - added, default=-1)) >= vocabulary:
         raise ValueError(
             f"the tokenizer has id {largest}, but the vocabulary has {vocabulary} tokens: is this the model's own tokenizer?"
         )
