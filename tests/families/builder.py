@@ -95,7 +95,8 @@ def _weights(
         _draw(built.float())
         if teacher is not None:
             _imitate(built, teacher)
-        built.to(dtype).float().eval()  # as they will be read
+        for parameter in built.eval().parameters():  # as they will be read; buffers stay exact
+            parameter.data = parameter.data.to(dtype).float()
         if teacher is not None or _end(built, model, folder):
             break
     built.to(dtype).save_pretrained(folder, max_shard_size=SHARD if model.sharded else "1GB")
@@ -125,9 +126,9 @@ def _draw(model: PreTrainedModel) -> None:
 
 
 def plain(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """`PLAIN` as a user lets it go on: without the separator that ModernBERT's tokenizer puts behind a text."""
-    ids = tokenizer.encode(PLAIN)
-    return ids[:-1] if ids[-1] == tokenizer.sep_token_id else ids
+    """`PLAIN` without ends of text: OPT's tokenizer begins with one, ModernBERT's puts its separator behind."""
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+    return [token for token in tokenizer.encode(PLAIN) if token not in ends]
 
 
 @torch.no_grad()
@@ -145,13 +146,11 @@ def _end(target: PreTrainedModel, model: Published, folder: Path) -> bool:
     options = {"attention_mask": torch.ones_like(start), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     said = target.generate(start, max_new_tokens=LATEST, **options)[0].tolist()
     late = next((said[at] for at in range(len(prompt) + EARLIEST, len(said)) if said[at] not in said[:at]), None)
-    if late is None:
-        return False
     end = ends["eos_token_id"][-1] if isinstance(ends["eos_token_id"], list) else ends["eos_token_id"]
-    for rows in {
-        target.get_input_embeddings().weight,
-        target.get_output_embeddings().weight,
-    }:  # one where they are tied
+    if late is None or end in said[: said.index(late)]:
+        return False
+    # One where they are tied.
+    for rows in {target.get_input_embeddings().weight, target.get_output_embeddings().weight}:
         rows.data = rows.clone().index_copy(0, torch.tensor([late, end]), rows[[end, late]])
     return True
 
