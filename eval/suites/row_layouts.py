@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
+from drafters.errors import DraftersError
 from eval.suites.dataset_rows import DataError, Row
 
 Message = dict[str, Any]  # "role": system | user | assistant | tool, "content": str, and what else a template may read
@@ -25,7 +26,7 @@ ROLES = {
 }  # fmt: skip
 
 
-class RowError(ValueError):
+class RowError(DraftersError):
     """A row that does not hold what its layout says; the message says why."""
 
 

@@ -29,7 +29,7 @@ class LibraryWarnings(logging.Handler):
             library = record.name.partition(".")[0]
         if text not in self._said:
             self._said.add(text)
-            say(self._console, f"note: {library}: {text}")
+            say(self._console, f"note: {library}: {text}", whole=True)
 
 
 def show_library_warnings(console: Console) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.models.architecture import find_class
 from tests.families.family import Family, Published
@@ -95,7 +95,8 @@ def _weights(
         _draw(built.float())
         if teacher is not None:
             _imitate(built, teacher)
-        built.to(dtype).float().eval()  # as they will be read
+        for parameter in built.eval().parameters():  # as they will be read; buffers stay exact
+            parameter.data = parameter.data.to(dtype).float()
         if teacher is not None or _end(built, model, folder):
             break
     built.to(dtype).save_pretrained(folder, max_shard_size=SHARD if model.sharded else "1GB")
@@ -124,6 +125,12 @@ def _draw(model: PreTrainedModel) -> None:
         head.copy_(embedding)
 
 
+def plain(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """`PLAIN` without ends of text: OPT's tokenizer begins with one, ModernBERT's puts its separator behind."""
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+    return [token for token in tokenizer.encode(PLAIN) if token not in ends]
+
+
 @torch.no_grad()
 def _end(target: PreTrainedModel, model: Published, folder: Path) -> bool:
     """Let greedy decoding of `PLAIN` end with the last of the ends of text that the family names.
@@ -134,18 +141,16 @@ def _end(target: PreTrainedModel, model: Published, folder: Path) -> bool:
     ends = resolved(
         {"eos_token_id": (model.generation or {}).get("eos_token_id", model.config.get("eos_token_id"))}, numbers
     )
-    prompt = AutoTokenizer.from_pretrained(folder).encode(PLAIN)
+    prompt = plain(AutoTokenizer.from_pretrained(folder))
     start = torch.tensor([prompt])
     options = {"attention_mask": torch.ones_like(start), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     said = target.generate(start, max_new_tokens=LATEST, **options)[0].tolist()
     late = next((said[at] for at in range(len(prompt) + EARLIEST, len(said)) if said[at] not in said[:at]), None)
-    if late is None:
-        return False
     end = ends["eos_token_id"][-1] if isinstance(ends["eos_token_id"], list) else ends["eos_token_id"]
-    for rows in {
-        target.get_input_embeddings().weight,
-        target.get_output_embeddings().weight,
-    }:  # one where they are tied
+    if late is None or end in said[: said.index(late)]:
+        return False
+    # One where they are tied.
+    for rows in {target.get_input_embeddings().weight, target.get_output_embeddings().weight}:
         rows.data = rows.clone().index_copy(0, torch.tensor([late, end]), rows[[end, late]])
     return True
 

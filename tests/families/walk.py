@@ -32,7 +32,7 @@ from pipeline.doctor.model_checks import model_findings
 from pipeline.errors import PipelineError
 from pipeline.runner import content_key
 from pipeline.runner.runner import Runner
-from tests.families.builder import PLAIN, write_pair
+from tests.families.builder import PLAIN, plain, write_pair
 from tests.families.family import Family
 from tests.families.tokenizer import MORE, TEXT
 
@@ -97,7 +97,7 @@ class Walk:
 
     def _load(self) -> str:
         package = drafters.load(self._made(), device="cpu")
-        ids = torch.tensor([open_tokenizer(local_source(self.drafter, "drafter"), "").encode(PLAIN)])
+        ids = torch.tensor([plain(open_tokenizer(local_source(self.drafter, "drafter"), ""))])
         self.logits = _open(self.drafter)(ids).logits
         off = excess(package.drafter(ids).logits, self.logits[..., package.kept], logits_bound(package.drafter, ids))
         assert off <= 1, f"logits are {off:.3g} times off what rounding explains"
@@ -127,7 +127,9 @@ class Walk:
 
     def _prompts(self) -> Iterator[torch.Tensor]:
         tokenizer = open_tokenizer(local_source(self.target, "target"), "")
-        yield torch.tensor(tokenizer.encode(PLAIN))
+        yield torch.tensor(plain(tokenizer))
+        if (whole := tokenizer.encode(PLAIN)) != plain(tokenizer):
+            yield torch.tensor(whole)
         if tokenizer.chat_template is not None:
             text = tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
             yield torch.tensor(tokenizer.encode(text, add_special_tokens=False))

@@ -48,7 +48,7 @@ def test_all_refuse_it_with_the_same_words(pair, monkeypatch):
     for name in ("load", "check_target"):
         monkeypatch.setattr(setup, name, lambda *a, **k: None)
     with pytest.raises(LossyError, match=SAID):
-        setup.opened(eval_stage._asked(load(["stage=eval", "device=cpu", *pair])), Path("no package"))
+        setup.opened(eval_stage._asked(load(["stage=eval", "suite=pycode", "device=cpu", *pair])), Path("no package"))
     found = findings(pair)["target settings"]
     assert found.state == FAIL
     assert "pair.unset=[no_repeat_ngram_size,repetition_penalty]" in found.fix

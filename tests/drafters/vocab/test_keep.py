@@ -6,6 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from drafters.errors import DraftersError
 from drafters.vocab.keep import (
     BelowProtected,
     CountMismatch,
@@ -127,7 +128,7 @@ def test_a_selection_that_cannot_be_made_says_why(arguments, error, message):
     arguments = {"counts": COUNTS, "protected": NONE} | arguments
     with pytest.raises(error, match=message) as raised:
         select(arguments.pop("counts"), arguments.pop("protected"), **arguments)
-    assert isinstance(raised.value, ValueError)
+    assert isinstance(raised.value, DraftersError)
 
 
 counts_lists = st.lists(st.integers(0, 50), min_size=2, max_size=24).filter(any)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from eval.suites.dataset_rows import DataError
 from pipeline.config.hydra_config import load
 from pipeline.runner.discovery import load_stage
 
@@ -11,6 +12,9 @@ def test_the_settings_of_the_paper_compose(name):
     cfg = load(["stage=train-disco", f"experiment={name}", "device=cpu"])
     assert cfg.stage == "train-disco"
     assert (cfg.traces.prompts, cfg.traces.validation, cfg.traces.test) == ("suite", 80, 80)
+    with pytest.raises(DataError, match=r"suite.revision=None: expected a commit"):  # before anything runs
+        load_stage("traces")[0].check(cfg)
+    cfg.suite.revision = "0" * 40
     for stage in ("traces", "train-disco"):
         load_stage(stage)[0].check(cfg)
     assert 0.0 in cfg.traces.temperatures

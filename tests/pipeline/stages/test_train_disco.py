@@ -98,7 +98,7 @@ def test_the_report_and_the_component(trained):
     out, said = trained
     report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
     assert {(part["suite"], part["temperature"]) for part in report["replayed"]} == {
-        (suite, t) for suite in ("held-out traces", "pycode") for t in (0.0, 1.0)
+        (suite, t) for suite in ("held-out traces", "local") for t in (0.0, 1.0)
     }
     names = {row["policy"] for row in report["replayed"][0]["rows"]}
     assert {"static_tuned", "heuristic", "svip", "disco", "specdecpp", "cost_aware", "laws known", "oracle"} <= names
