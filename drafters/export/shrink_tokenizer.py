@@ -9,7 +9,7 @@ and every other candidate was a worse one before.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -83,7 +83,7 @@ def derivation(token: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     return seen
 
 
-def _vocabulary(model: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def _vocabulary(model: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Token -> id of the model proper, added tokens aside."""
     kind = model.get("type") or ("BPE" if "merges" in model else None)  # GPT-2's old file names no type
     if kind == "BPE" and (model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")):
@@ -127,12 +127,12 @@ def _closure(
     return sorted(stay)
 
 
-def _byte_level(data: dict[str, Any]) -> bool:
+def _byte_level(data: Mapping[str, Any]) -> bool:
     """Whether token strings are written in the byte-level alphabet."""
     return any('"ByteLevel"' in json.dumps(data.get(part)) for part in ("pre_tokenizer", "decoder"))
 
 
-def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
+def _merges(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
     return [(left, right) for left, right in pairs]
 

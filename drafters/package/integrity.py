@@ -3,6 +3,7 @@ before."""
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from drafters.io.hub import Source
@@ -81,7 +82,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     return Manifest(**{field: value for field, value in data.items() if field in known})
 
 
-def _check_names(source: Source, files: dict[str, Any]) -> None:
+def _check_names(source: Source, files: Mapping[str, object]) -> None:
     allowed = {*REQUIRED, *OPTIONAL}
     if unknown := sorted(set(files) - allowed):
         raise PackageError(NAME, f"files.{unknown[0]}", "only files of the package format", "another file", UNSAFE)

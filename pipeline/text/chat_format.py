@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -127,5 +126,5 @@ def _without_system(messages: list[Message]) -> list[Message] | None:
     if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
         return None
     system, user, *rest = messages
-    both: dict[str, Any] = {**user, "content": f"{system['content']}\n\n{user['content']}"}
+    both: Message = {**user, "content": f"{system['content']}\n\n{user['content']}"}
     return [both, *rest]
