@@ -198,8 +198,10 @@ class Report:
 
     def command(self, stage: str, *options: str) -> str:
         """What makes `stage` for this report's pair, and for eval on its prompts."""
-        pair = ["pair=local", "pair.target=DIR", "pair.drafter=DIR"] if self.pair == "local" else [f"pair={self.pair}"]
-        suite = [f"suite={self.prompts.suite}"] if stage == "eval" else []
+        own = ["pair=local", "pair.target=DIR", "pair.drafter=DIR", "corpus.path=FILE"]
+        pair = own if self.pair == "local" else [f"pair={self.pair}"]
+        named = "suite.path=FILE" if self.prompts.suite == "local" else f"suite={self.prompts.suite}"
+        suite = [named] if stage == "eval" else []
         return f'make {stage} ARGS="{" ".join([*pair, *suite, *options])}"'
 
 

@@ -48,4 +48,4 @@ def test_commands_name_the_pair_and_its_prompts(report):
     assert report.command("eval", "eval.positions=9") == 'make eval ARGS="pair=pycode suite=pycode eval.positions=9"'
     assert report.command("sweep") == 'make sweep ARGS="pair=pycode"'
     own = dataclasses.replace(report, pair="local")
-    assert own.command("sweep") == 'make sweep ARGS="pair=local pair.target=DIR pair.drafter=DIR"'
+    assert own.command("sweep") == 'make sweep ARGS="pair=local pair.target=DIR pair.drafter=DIR corpus.path=FILE"'
