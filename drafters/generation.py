@@ -168,7 +168,9 @@ class _Call:
         check_supported(target)
         check_settings(target, package.drafter)
         pads = _pad_ids(target, package, tokenizer)
-        prompts = read_prompts(*given, lambda: tokenizer or _tokenizer_of(target), vocabulary_size(target.config), pads)
+        prompts = read_prompts(
+            *given, lambda: tokenizer or _tokenizer_of(target), vocabulary_size(target.config), *pads
+        )
         if tokenizer is None and (package.foreign or stop_strings):
             tokenizer = _tokenizer_of(target)
         device = target.get_input_embeddings().weight.device
@@ -202,11 +204,17 @@ def _short_context(pair: TransformersPair, prompts: list[Tensor], new: int) -> s
     )
 
 
-def _pad_ids(target: PreTrainedModel, package: Package, tokenizer: PreTrainedTokenizerBase | None) -> set[int]:
-    """Ids that a tokenizer may have padded with: its own pad token, the models', and ends of text, which often stand in for it."""
+def _pad_ids(
+    target: PreTrainedModel, package: Package, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[set[int], set[int]]:
+    """Ids that a tokenizer may have padded with, and those of them that only pad.
+
+    They are its own pad token, the models', and ends of text, which often stand in for it.
+    """
     ours = target.config.get_text_config(), target.generation_config, tokenizer
-    found = {getattr(source, "pad_token_id", None) for source in ours} | {*package.description["eos"]}
-    return {token for token in found if token is not None}
+    pads, opens = ({getattr(source, f"{role}_token_id", None) for source in ours} - {None} for role in ("pad", "bos"))
+    ends = {*package.description["eos"], *eos_ids(target.config, target.generation_config, tokenizer)}
+    return pads | ends, pads - ends - opens
 
 
 def check_target(target: PreTrainedModel, package: Package) -> None:

@@ -19,13 +19,19 @@ Tokenizer = Callable[[], PreTrainedTokenizerBase]  # asked for where there is te
 
 
 def read_prompts(
-    given: Prompts, mask: Tensor | Sequence[Any] | None, tokenizer: Tokenizer, vocabulary: int, pads: Iterable[int]
+    given: Prompts,
+    mask: Tensor | Sequence[Any] | None,
+    tokenizer: Tokenizer,
+    vocabulary: int,
+    pads: Iterable[int],
+    never_text: Iterable[int] = (),
 ) -> list[Tensor]:
     """The prompts as int64 (n,) each, without padding.
 
     Args:
         mask: 1 for tokens, 0 for padding, at the left or right of a row; of the shape of ``given``. None: no padding.
         vocabulary: ids lie below it. pads: ids that padding may be made of, looked for where there is no mask.
+        never_text: of those, ids with no other role, which no prompt begins with.
 
     Raises ValueError for another shape or type, an id out of range, a mask with holes, and for padding without a mask.
     """
@@ -39,7 +45,7 @@ def read_prompts(
     rows = [_checked(row, vocabulary) for row in _rows(given, tokenizer)]
     if mask is not None:
         return _unpadded(rows, mask)
-    _check_padding(rows, set(pads))
+    _check_padding(rows, set(pads), set(never_text))
     return rows
 
 
@@ -120,15 +126,24 @@ def _unpadded(rows: list[Tensor], mask: Any) -> list[Tensor]:
     return found
 
 
-def _check_padding(rows: list[Tensor], pads: set[int]) -> None:
-    """Rows of equal length that begin or end with unequally many pad ids are padded: read as text they would be another prompt."""
+def _check_padding(rows: list[Tensor], pads: set[int], never_text: set[int]) -> None:
+    """Rows of equal length that begin or end with unequally many pad ids are padded: read as text they would be another prompt.
+
+    So is a row that begins with an id that only pads; transformers' generate masks it unasked.
+    """
+    if padded := sum(row.numel() > 0 and int(row[0]) in never_text for row in rows):
+        raise _unmasked(padded, len(rows), "begin")
     if len(rows) < 2 or len({len(row) for row in rows}) != 1:
         return
     lists = [row.tolist() for row in rows]
     for where, ordered in (("begin", lists), ("end", [ids[::-1] for ids in lists])):
         runs = [next((at for at, token in enumerate(ids) if token not in pads), len(ids)) for ids in ordered]
         if len(set(runs)) > 1:
-            raise ValueError(
-                f"input_ids: {sum(run > min(runs) for run in runs)} of {len(rows)} rows {where} with pad ids, which would be "
-                "read as text: give attention_mask= as the tokenizer returned it (ones where they are text), or a list of prompts"
-            )
+            raise _unmasked(sum(run > min(runs) for run in runs), len(rows), where)
+
+
+def _unmasked(padded: int, rows: int, where: str) -> ValueError:
+    return ValueError(
+        f"input_ids: {padded} of {rows} rows {where} with pad ids, which would be "
+        "read as text: give attention_mask= as the tokenizer returned it (ones where they are text), or a list of prompts"
+    )

@@ -42,6 +42,7 @@ PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER, TOKENIZER_CONFIG, GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
 CHECKED_JSON = (CONFIG, GENERATION, TOKENIZER_CONFIG, "special_tokens_map.json", "chat_template.json")
+VOCABULARIES = (TOKENIZER, "*.model", "vocab*", "*.tiktoken", "*.txt")  # of any kind that transformers opens
 TEMPLATES = "additional_chat_templates"
 READ = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # what transformers may open of a folder beside its weights
 
@@ -205,6 +206,8 @@ def open_tokenizer(source: Source, fix: str) -> PreTrainedTokenizerBase:
         PackageError: none there, or one that transformers cannot build without the author's code.
     """
     folder, settings = source.folder, {}
+    if not any(any(folder.glob(pattern)) for pattern in VOCABULARIES):
+        raise PackageError(TOKENIZER, "file", f"a tokenizer beside {CONFIG}", f"no {TOKENIZER}", fix)
     if (folder / TOKENIZER).exists():
         check_patterns(read_json(folder, TOKENIZER, MAX_TOKENIZER_BYTES, source.root))
     if (folder / TOKENIZER_CONFIG).exists():

@@ -53,7 +53,7 @@ def check_target(config: PreTrainedConfig, device: torch.device) -> None:
     needed = PACKAGES[found]
     if missing := [name for name in needed if importlib.util.find_spec(name.replace("-", "_")) is None]:
         fix = f"pip install {' '.join(missing)}  # or give an unquantised target"
-        raise PackageError(CONFIG, FIELD, f"{' and '.join(needed)}, which open {found} models", f"no {missing[0]}", fix)
+        raise PackageError(CONFIG, FIELD, f"{' and '.join(needed)} to open {found} models", f"no {missing[0]}", fix)
     try:
         quantiser = AutoHfQuantizer.from_config(copy.deepcopy(_settings(config)), pre_quantized=True)
         quantiser.validate_environment(device_map={"": device}, weights_only=True)

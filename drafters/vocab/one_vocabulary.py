@@ -48,16 +48,24 @@ def differences(target: Spelling, drafter: Spelling) -> str:
     size = max(len(target.token), len(drafter.token))
     entries = [(i, _entry(target, i), _entry(drafter, i)) for i in range(size)]
     if wrong:
-        said.append(f"{len(wrong):,} ids spell other text, {_first(min(wrong), target, drafter)}")
+        said.append(f"{_many(len(wrong), 'id spells', 'ids spell')} other text, {_first(min(wrong), target, drafter)}")
     for role, ours, theirs in (("eos", target.eos, drafter.eos), ("bos", target.bos, drafter.bos)):
         if ours != theirs:
             said.append(f"{role} is {_named(target, ours)} of the target, {_named(drafter, theirs)} of the drafter")
     if renamed := [i for i, a, b in entries if i not in wrong and a.token and b.token and a.token != b.token]:
-        said.append(f"{len(renamed):,} specials have two names, {_first(renamed[0], target, drafter)}")
+        said.append(
+            f"{_many(len(renamed), 'special has', 'specials have')} two names, {_first(renamed[0], target, drafter)}"
+        )
     for who, mine, other in (("target", target, drafter), ("drafter", drafter, target)):
         if only := [i for i, token in enumerate(mine.token) if token is not None and _entry(other, i).token is None]:
-            said.append(f"{len(only):,} tokens are the {who}'s alone, first {_named(mine, only[0])}")
+            said.append(
+                f"{_many(len(only), 'token is', 'tokens are')} the {who}'s alone, first {_named(mine, only[0])}"
+            )
     return "; ".join(said)
+
+
+def _many(n: int, one: str, more: str) -> str:
+    return f"{n:,} {one if n == 1 else more}"
 
 
 def _first(i: int, target: Spelling, drafter: Spelling) -> str:

@@ -16,6 +16,7 @@ CHATS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialo
 QUESTIONS = ("prompt", "instruction", "question", "query")
 ANSWERS = ("completion", "response", "output", "answer", "chosen")
 TEXTS = ("text", "content", "document", "body", "code")
+CONTENTS = ("content", "value", "text")  # of a message
 OBVIOUS = 5  # times as long as any other column of strings
 ROLES = {
     "system": "system", "developer": "system",
@@ -116,15 +117,28 @@ def read_row(row: Row, layout: Layout, option: str) -> str | list[Message]:
     if _is_chat(value):
         system = row.get("system")
         begin = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
-        return begin + [message(item) for item in value]
+        return begin + _messages(value)
     shown = json.dumps(value, default=str)[:80]
     raise RowError(f"{option}={layout.columns[0]}: expected a column of strings or of lists of messages, got {shown}")
 
 
 def _as_messages(parts: Sequence[Any], role: str) -> list[Message]:
     if _is_chat(parts[0]):
-        return [message(item) for item in parts[0]]
+        return _messages(parts[0])
     return [{"role": role, "content": "\n\n".join(str(part) for part in parts if part)}]
+
+
+def _messages(items: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """The messages of a chat; a system's without content, as tables with a column for it hold, is none."""
+    return [
+        message(item)
+        for item in items
+        if any(item.get(name) is not None for name in CONTENTS) or ROLES.get(_role(item).lower()) != "system"
+    ]
+
+
+def _role(item: Mapping[str, Any]) -> str:
+    return str(item.get("role") or item.get("from"))
 
 
 def message(item: Mapping[str, Any]) -> Message:
@@ -135,16 +149,18 @@ def message(item: Mapping[str, Any]) -> Message:
     Raises:
         RowError: an unknown role, or neither content nor a tool call.
     """
-    named = item.get("role") or item.get("from")
-    role = ROLES.get(str(named).lower())
+    named = _role(item)
+    role = ROLES.get(named.lower())
+    if not (item.get("role") or item.get("from")):
+        raise RowError(f"a message without role or from; it has: {', '.join(map(str, item)) or 'nothing'}")
     if role is None:
         raise RowError(f"unknown role {named!r}; known are: {', '.join(ROLES)}")
-    value = next((item[name] for name in ("content", "value", "text") if item.get(name) is not None), None)
+    value = next((item[name] for name in CONTENTS if item.get(name) is not None), None)
     called: Any = item.get("tool_calls")
     calls = [_call(call) for call in called or ()]
     if value is None and not calls:
         raise RowError(f"a message of {named} without content")
-    known = ("role", "from", "content", "value", "text", "tool_calls")
+    known = ("role", "from", *CONTENTS, "tool_calls")
     rest = {name: more for name, more in item.items() if name not in known and more is not None}
     return {"role": role, "content": _content(value), **rest, **({"tool_calls": calls} if calls else {})}
 

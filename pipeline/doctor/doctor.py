@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from drafters.errors import DraftersError
 from pipeline.config import hydra_config
@@ -18,6 +19,7 @@ from pipeline.doctor.finding import FAIL, WARN, Finding, fail
 from pipeline.doctor.machine_checks import machine_findings
 from pipeline.doctor.model_checks import model_findings
 from pipeline.errors import redact
+from pipeline.runner.library_warnings import show_library_warnings
 
 STAGE = "stage=eval"  # any stage composes the whole configuration
 
@@ -40,6 +42,7 @@ def findings(overrides: list[str]) -> Iterator[Finding]:
 
 def main(overrides: list[str]) -> int:
     """Print every finding as it is made; returns the exit status."""
+    show_library_warnings(Console(soft_wrap=True))
     failed = warned = 0
     for finding in findings(overrides):
         print(redact(f"{finding.state:<5} {finding.check:<14} {finding.text}"), flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
@@ -22,8 +23,11 @@ class LibraryWarnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say a record's text in one line, behind the library's name."""
-        text = " ".join(record.getMessage().split())
-        if record.name == WARNINGS:  # "file.py:12: UserWarning: text source line"
+        message = record.getMessage()
+        if record.name == WARNINGS:  # "file.py:12: UserWarning: text\n  source line\n", the last not always there
+            message = re.sub(r"\n  \S[^\n]*\n?\Z", "", message)
+        text = " ".join(message.split())
+        if record.name == WARNINGS:
             library, text = "Python", text.partition("Warning: ")[2] or text
         else:
             library = record.name.partition(".")[0]

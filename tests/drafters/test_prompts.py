@@ -29,8 +29,8 @@ def tokenizer():
     )  # fmt: skip
 
 
-def read(given, mask=None, tokenizer=None, pads=(1,)):
-    return [row.tolist() for row in read_prompts(given, mask, lambda: tokenizer, V, pads)]
+def read(given, mask=None, tokenizer=None, pads=(1,), never_text=()):
+    return [row.tolist() for row in read_prompts(given, mask, lambda: tokenizer, V, pads, never_text)]
 
 
 LONG, SHORT = [0, 4, 5, 6], [0, 7]  # "a b c" and "d"
@@ -101,6 +101,13 @@ def test_padding_without_its_mask_is_refused(rows, said):
 @pytest.mark.parametrize("rows", [[[1, 4, 5], [1, 6, 7]], [[1, 1, 4]], [[1, 4], [5]], [[4, 1, 5], [4, 5, 1, 6]]])
 def test_an_opening_token_that_is_also_the_pad_is_text(rows):
     assert read(rows) == rows
+
+
+@pytest.mark.parametrize("rows", [[[1, 1, 4]], [[1, 4, 5], [1, 6, 7]], [[4, 5], [1, 6, 7]]])
+def test_an_opening_token_that_only_pads_is_padding_of_one_row_and_of_equally_padded_ones(rows):
+    with pytest.raises(ValueError, match=rf"{sum(row[0] == 1 for row in rows)} of {len(rows)} rows begin with pad ids"):
+        read(rows, never_text=(1,))
+    assert read([[4, 1, 1], [5, 6, 7]], pads=(), never_text=(1,)) == [[4, 1, 1], [5, 6, 7]]  # beginnings alone
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ def test_what_differs_is_said_in_one_line():
     drafter = spelled(["a", "b", "ab", "<go>", "</s>", None, None, "<mine>"], bos=None)
     assert differences(target, drafter) == (
         "eos is id 5 '<|end|>' of the target, id 4 '</s>' of the drafter; bos is id 3 '<s>' of the target, none of the "
-        "drafter; 1 specials have two names, first id 3: '<s>' of the target, '<go>' of the drafter; 2 tokens are the "
-        "target's alone, first id 5 '<|end|>'; 1 tokens are the drafter's alone, first id 7 '<mine>'"
+        "drafter; 1 special has two names, first id 3: '<s>' of the target, '<go>' of the drafter; 2 tokens are the "
+        "target's alone, first id 5 '<|end|>'; 1 token is the drafter's alone, first id 7 '<mine>'"
     )
     assert differences(target, target) == ""
     other = spelled(["b", "a", "ab", "<s>", "</s>"])

@@ -124,6 +124,12 @@ def test_tool_calls_become_objects(tmp_path):
     assert document.text == "1<|im_end|>"
 
 
+def test_a_system_column_without_content_is_no_message(tmp_path):
+    row = {"messages": [{"role": "system", "content": None}, *CHAT]}
+    [[mine], [plain]] = read(tmp_path, [row], turns="all"), read(tmp_path, [{"messages": CHAT}], turns="all")
+    assert mine.text == plain.text
+
+
 def test_users_do_not_decide_what_is_counted(tmp_path):
     rows = [{"messages": [{"role": "user", "content": "\u03b1\u03b2\u03b3"}, {"role": "assistant", "content": "zinc"}]}]
     assert [item.text for item in read(tmp_path, rows)] == ["zinc<|im_end|>"]
@@ -165,6 +171,7 @@ def test_broken_rows_are_left_out_and_counted(tmp_path, broken, why):
     ("chat", "why"),
     [
         ([{"role": "wizard", "content": "x"}], "unknown role 'wizard'"),
+        ([{"human": "x", "assistant": "y"}], "a message without role or from; it has: human, assistant"),
         ([{"role": "user", "content": "x"}], "the assistant says nothing"),
         ([{"role": "user"}, {"role": "assistant", "content": "x"}], "a message of user without content"),
     ],
