@@ -211,8 +211,9 @@ def _pad_ids(
 
     They are its own pad token, the models', and ends of text, which often stand in for it.
     """
-    ours = target.config.get_text_config(), target.generation_config, tokenizer
-    pads, opens = ({getattr(source, f"{role}_token_id", None) for source in ours} - {None} for role in ("pad", "bos"))
+    ours: tuple[object, ...] = (target.config.get_text_config(), target.generation_config, tokenizer)
+    said = {role: [getattr(source, f"{role}_token_id", None) for source in ours] for role in ("pad", "bos")}
+    pads, opens = ({token for token in ids if isinstance(token, int)} for ids in said.values())
     ends = {*package.description["eos"], *eos_ids(target.config, target.generation_config, tokenizer)}
     return pads | ends, pads - ends - opens
 
