@@ -116,7 +116,8 @@ def _measured(bench: Bench, records: Sequence[Record], costs: Costs, harness: Ha
 def absent(package: Package, inputs: Mapping[str, Path], made: Report) -> list[str]:
     """What the package lacks and why, with the command that makes what was switched off."""
     lacking = [name for name, part in (("affinity", package.affinity), ("tail", package.tailed)) if part is None]
-    said, off = [], [name for name in lacking if name not in inputs]
+    # Two vocabularies have neither, whatever is switched on.
+    said, off = [], [name for name in lacking if name not in inputs and not package.foreign]
     if off:
         parts = " and ".join(f"no {OPTIONAL[name][1]} (rows of {OPTIONAL[name][2]})" for name in off)
         command = made.command("eval", *(f"{name}.enabled=true" for name in off))

@@ -84,7 +84,7 @@ def external_hash(label: str, where: str) -> str:
     if match := _HUB.fullmatch(where):
         return f"{match['name']}@{match['revision']}"
     raise ConfigError(
-        f"{label}: expected an existing local path, or a Hub name with a pinned revision (org/name@<40 hex digits>), "
+        f"{label}: expected an existing local path, or a name on the Hub (org/name, pinned by @<40 hex digits>), "
         f"got {where!r}"
     )
 

@@ -25,7 +25,10 @@ def test_stop_policies_of_other_models_are_not_shown(revisions, shown):
 
 
 def test_what_the_package_lacks_is_said_with_the_command_or_the_reason(tmp_path):
-    bare, whole = SimpleNamespace(affinity=None, tailed=None), SimpleNamespace(affinity="prior", tailed="tail")
+    bare, whole, two = (
+        SimpleNamespace(affinity=prior, tailed=tail, foreign=foreign)
+        for prior, tail, foreign in ((None, None, False), ("prior", "tail", False), (None, None, True))
+    )
     (said,) = absent(bare, {}, small())
     assert said == (
         "this package has no prior (rows of rdk) and no tail (rows of tail): switched off; with it: "
@@ -35,4 +38,4 @@ def test_what_the_package_lacks_is_said_with_the_command_or_the_reason(tmp_path)
     prior, tail = absent(bare, {"tail": tmp_path}, small())
     assert "no prior (rows of rdk): switched off" in prior
     assert tail == "this package has no tail (rows of tail): nothing was pruned"
-    assert absent(whole, {}, small()) == []
+    assert absent(whole, {}, small()) == absent(two, {}, small()) == []  # no switch gives a prior to two vocabularies

@@ -67,7 +67,7 @@ def test_external_content_counts_and_its_place_and_age_do_not(toys: Any) -> None
 
 @pytest.mark.parametrize("where", ["org/name", "org/name@main", f"org/name@{REVISION[:-1]}", "no/such/folder", ""])
 def test_unpinned_or_absent_external_is_refused(toys: Any, where: str) -> None:
-    with pytest.raises(ConfigError, match=r"seeds: expected an existing local path, or a Hub name with a pinned"):
+    with pytest.raises(ConfigError, match=r"seeds: expected an existing local path, or a name on the Hub"):
         external_hash("seeds", where)
 
 
