@@ -24,7 +24,7 @@ from pipeline.config.revisions import pin
 from pipeline.config.settings import CONF, hardware_of, stand_ins
 from pipeline.doctor.before_run import before_run
 from pipeline.errors import redact
-from pipeline.runner.discovery import suggest
+from pipeline.runner.discovery import stage_names, suggest
 from pipeline.runner.library_warnings import show_library_warnings
 from pipeline.runner.runner import Runner
 from pipeline.runner.stage import say
@@ -46,7 +46,8 @@ def main() -> int:
     if name in COMMANDS:
         return _reported(lambda: import_module(COMMANDS[name]).main(words))
     if name and "=" not in name and not name.startswith("-"):
-        return _fail(f"error: {name}: expected stage=<name>, or a command; {suggest(name, COMMANDS)}", 2)
+        hint = f"stage={name}" if name in stage_names() else f"stage=<name>, or a command; {suggest(name, COMMANDS)}"
+        return _fail(f"error: {name}: expected {hint}", 2)
     return _reported(_compose)
 
 

@@ -34,6 +34,10 @@ IGNORED = re.compile(
     r"\.gitattributes|README\.md|(certificate|draft_token_map|recommended)\.json|(eval|\.eval_results|\.cache)/.*"
 )
 PATTERNS = [NAME, *REQUIRED, *OPTIONAL, RECOMMENDED]  # what is downloaded from the Hub
+NO_PACKAGE = (
+    "Give the directory that `python -m pipeline stage=package` wrote; of a model folder it makes one: "
+    "pair=local pair.target=DIR pair.drafter=DIR."
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,6 +48,8 @@ def verify(source: Source) -> Manifest:
         PackageError: no or a malformed manifest, a newer format, another kind of directory, or a file that is missing,
             additional, misplaced, of another size or of another content.
     """
+    if not (source.folder / NAME).exists():
+        raise PackageError(NAME, "file", f"a package at {source.folder}", "a folder without it", NO_PACKAGE)
     data = read_json(source.folder, NAME, MAX_MANIFEST_BYTES, source.root)
     version = data.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -52,8 +58,7 @@ def verify(source: Source) -> Manifest:
         fix = "Upgrade drafters: pip install --upgrade drafters."
         raise PackageError(NAME, "format_version", f"at most {FORMAT_VERSION}", version, fix)
     if data.get("kind") != "package":
-        fix = "Give the directory that `python -m pipeline stage=package` wrote."
-        raise PackageError(NAME, "kind", "package", data.get("kind"), fix)
+        raise PackageError(NAME, "kind", "package", data.get("kind"), NO_PACKAGE)
     manifest = _manifest(data)
     _check_names(source, manifest.files)
     for name, entry in manifest.files.items():

@@ -6,6 +6,7 @@ Work that an earlier, killed run had done counts as done and never as speed.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_right
@@ -63,6 +64,7 @@ class Lines:
     unit: str = ""  # behind the numbers; "bytes" are shown as MB
     quiet: Callable[[], bool] = lambda: False  # someone else speaks at present
     last: bool = True  # say at the end what it came to
+    most: float = math.inf  # seconds after which the work ends, done or not
     tally: Tally = field(init=False)
     _since: float = field(init=False)  # nobody has said anything from then on
     _spoke: bool = field(init=False, default=False)
@@ -84,8 +86,9 @@ class Lines:
             return
         left = self.tally.left(now)
         self._since, self._spoke = now, True
-        rest = "" if left is None else f", about {duration(left)} left"
-        self.say(f"{self.what}: {self._amount()}{duration(now - self.tally.start)} so far{rest}")
+        passed = now - self.tally.start
+        rest = "" if left is None else f", about {duration(max(0.0, min(left, self.most - passed)))} left"
+        self.say(f"{self.what}: {self._amount()}{duration(passed)} so far{rest}")
 
     def close(self) -> None:
         """Say what it came to, if anything was said before."""
@@ -95,7 +98,8 @@ class Lines:
     def _amount(self) -> str:
         if self.total is None and not self.tally.done:
             return ""
-        parts = [self.tally.done] if self.total is None else [self.tally.done, self.total]
+        known = self.total is not None and self.tally.done <= self.total  # totals may be estimates
+        parts = [self.tally.done, self.total or 0.0] if known else [self.tally.done]
         if self.unit == "bytes":
             return f"{' of '.join(map(megabytes, parts))} MB, "
         return f"{' of '.join(f'{part:,.0f}' for part in parts)}{f' {self.unit}' if self.unit else ''}, "

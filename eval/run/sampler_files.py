@@ -46,7 +46,7 @@ def parse(settings: Mapping[str, Mapping[str, Any]], chosen: Collection[str] | N
     """
     for label in chosen or ():
         if label not in settings:
-            raise ValueError(f"{label}: no such sampler")
+            raise ValueError(f"{label}: no such sampler; choose from {', '.join(settings)}")
     every = [_preset(label, values) for label, values in settings.items()]  # a wrong one is told, chosen or not
     found = [preset for preset in every if chosen is None or preset.label in chosen]
     names = list(CATALOG)

@@ -50,7 +50,7 @@ def find_layout(rows: Sequence[Row], column: str | None, option: str) -> Layout:
         DataError: no row has the column, or none or several columns may be meant.
     """
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
-    have = f"the rows have: {', '.join(sorted(names))}"
+    have = f"the rows have: {', '.join(sorted(names)) or 'no columns'}"
     if column is not None:
         if rows and column not in names:
             raise DataError(f"{option}={column}: no such column; {have}")

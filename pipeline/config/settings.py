@@ -160,12 +160,16 @@ def stand_ins(cfg: DictConfig) -> list[str]:
     return said
 
 
-def look(cfg: DictConfig, kind: str) -> None:
-    """Read the beginning of the ``corpus``, or the ``suite``, of one's own. Raises DataError or ConfigError for what is wrong there."""
-    if kind == "suite":
-        suites.look(suite_of(cfg))
-    else:
-        corpus.look(corpus_of(cfg))
+def look(cfg: DictConfig, kind: str) -> str:
+    """What the ``corpus``, or the ``suite``, of one's own begins with, in words; empty where nothing is said of it.
+
+    Raises:
+        DataError, ConfigError: what is wrong there.
+    """
+    if kind == "corpus":
+        return corpus.look(corpus_of(cfg))
+    suites.look(suite_of(cfg))
+    return ""
 
 
 def suite_key(suite: SuiteConfig) -> dict[str, object]:

@@ -21,12 +21,12 @@ def text_findings(cfg: DictConfig) -> Iterator[Finding]:
     """The corpus and the suite: given, and their first rows readable; stand-ins are named."""
     for kind in ("corpus", "suite"):
         try:
-            shared.look(cfg, kind)
+            held = shared.look(cfg, kind)
         except DraftersError as error:
             yield warn(kind, str(error), option(f"{kind}=local {kind}.path=FILE"))
             continue
         said = [line for line in shared.stand_ins(cfg) if line.startswith(kind)]
-        name = str(cfg[kind].name)
+        name = f"{cfg[kind].name}{held and f': {held}'}"
         yield warn(kind, said[0], option(f"{kind}=local {kind}.path=FILE")) if said else ok(kind, name)
 
 

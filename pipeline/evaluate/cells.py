@@ -109,7 +109,7 @@ def records(
     def late() -> bool:
         return there >= min(2, len(tasks)) and time.monotonic() - begin > limit
 
-    with work.progress("Evaluating", len(every) * configurations, "runs") as bar:
+    with work.progress("Evaluating", len(every) * configurations, "runs", limit) as bar:
         bar.advance(there * configurations, kept=True)
         for index, found in make(missing, bar.advance, late):
             lines = "".join(f"{item.to_json()}\n" for item in found)

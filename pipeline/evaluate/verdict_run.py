@@ -143,7 +143,7 @@ def _by_the_clock(
     records: list[Record] = []
     warm = False
     begin, limit = time.monotonic(), 60 * bench.asked.settings.confirm_minutes
-    with work.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every)) as bar:
+    with work.progress(f"Confirming, T = {heat:g}", len(tasks) * len(every), most=limit) as bar:
         for number, task in enumerate(tasks):
             if number >= FEWEST and time.monotonic() - begin > limit:
                 break

@@ -12,6 +12,7 @@ decide what a stage writes.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -106,7 +107,9 @@ class Workspace(Protocol):
     out: Path
     console: Console
 
-    def progress(self, description: str, total: float | None, unit: str = "") -> contextlib.AbstractContextManager[Bar]:
+    def progress(
+        self, description: str, total: float | None, unit: str = "", most: float = math.inf
+    ) -> contextlib.AbstractContextManager[Bar]:
         """A bar or lines that tell how far the work is; see `Context.progress`."""
 
 
@@ -124,18 +127,19 @@ class Context:
     _open: list[Lines] = field(default_factory=list, repr=False)  # progress at work, the innermost last
 
     @contextmanager
-    def progress(self, description: str, total: float | None, unit: str = "") -> Iterator[Bar]:
+    def progress(self, description: str, total: float | None, unit: str = "", most: float = math.inf) -> Iterator[Bar]:
         """A progress bar on a terminal, elsewhere a line every 15 s and none if it ends before; ``with
         context.progress("Counting", n) as bar: bar.advance(k)``.
 
-        ``total`` None: not known. ``unit`` stands behind the numbers of the lines; "bytes" are shown as MB. What is found
-        finished is counted by ``bar.advance(k, kept=True)``, so that the time left rests on this run's work alone.
+        ``total`` None: not known. ``unit`` stands behind the numbers of the lines; "bytes" are shown as MB. ``most``: seconds
+        after which the work ends, done or not. What is found finished is counted by ``bar.advance(k, kept=True)``, so that
+        the time left rests on this run's work alone.
         """
         if self._shown.is_terminal:
             with _terminal_bar(self._shown, description, total) as bar:
                 yield bar
             return
-        with self._lines(Lines(description, total, self._say, self.clock, unit)) as lines:
+        with self._lines(Lines(description, total, self._say, self.clock, unit, most=most)) as lines:
             yield lines
 
     @contextmanager

@@ -204,7 +204,7 @@ def _announce(console: Console, texts: _Texts, sides: Mapping[str, Checkpoint], 
         return
     passes, held = len(sides), corpora.look(texts.corpus)
     size, processes = texts.size, workers or os.cpu_count() or 1
-    how_long = "a stream of unknown length" if size is None else f"{megabytes(size)} MB of text"
+    how_long = "a stream of unknown length" if size is None else f"{megabytes(size)} MB"
     if size is not None:
         how_long += f", about {passes * size / 1e6 / MB_PER_SECOND / processes:,.0f} s on {processes} processes"
     say(console, f"counting {how_long}" + (f"; {held}" if held else ""))

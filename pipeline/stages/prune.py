@@ -206,11 +206,17 @@ def _say(console: Console, report: Mapping[str, Any]) -> None:
     low = {"the counted text": covered} if covered < report["warn_coverage"] else {}
     if (least := report["least_covered"]) is not None:
         low[f"the domain {least['domain']}"] = least["coverage"]
+    most, ceiling = report["curve"][-1]  # with everything that can be kept
+    fix = (
+        "raise prune.size or prune.min_domain_coverage"
+        if ceiling >= report["warn_coverage"]
+        else f"all {most:,} tokens that can be kept cover {100 * ceiling:.1f} %, a drafter of the target's family more"
+    )
     for what, found in low.items():
         say(
             console,
             f"warning: {100 * found:.1f} % of {what} is covered, below prune.warn_coverage={report['warn_coverage']:g}: the rest "
-            "is never drafted; raise prune.size or prune.min_domain_coverage",
+            f"is never drafted; {fix}",
         )
     if report["uncounted"]:
         say(

@@ -109,7 +109,7 @@ def size_hint(corpus: CorpusConfig) -> int | None:
 
 
 def look(corpus: CorpusConfig) -> str:
-    """What the corpus' first file holds, in words; empty for text that is not local.
+    """What the corpus' first file with rows holds, in words; empty for text that is not local.
 
     Raises:
         DataError: no such file, none that can be read, no column of text or several, no row that is not broken.
@@ -122,9 +122,13 @@ def look(corpus: CorpusConfig) -> str:
     if not tables:
         return kinds
     skipped = Skipped()
-    rows = list(islice(file_rows(tables[0], "corpus.path", skipped), HEAD))
-    if not rows and skipped.count:
-        raise DataError(f"no row can be read: {skipped.first}")
+    heads = (list(islice(file_rows(file, "corpus.path", skipped), HEAD)) for file in tables)
+    rows = next((head for head in heads if head), [])  # of the first file that holds any
+    if not rows and len(tables) == len(files):
+        why = skipped.first or f"corpus.path={corpus.path}: empty, or nothing but a header"
+        raise DataError(f"no row can be read: {why}")
+    if not rows:
+        return kinds
     layout = find_layout(rows, corpus.text, "corpus.text")
     if layout.kind == "text":
         return f"{kinds}: {layout}"

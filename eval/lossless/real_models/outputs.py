@@ -115,7 +115,11 @@ def name_of(contender: Contender) -> str:
 
 
 def open_lab(options: LabOptions, name: str, temperature: float) -> Lab:
-    """Load everything in fp32. Raises OutputsError without a package, and as `load_pair` and `drafters.load` do."""
+    """Load everything in fp32. Raises OutputsError for an unknown sampler or no package, and as `load_pair` and `drafters.load` do."""
+    try:
+        chosen = sampler_files.read(chosen=options.samplers or None)
+    except ValueError as error:
+        raise OutputsError(f"samplers: {error}") from error
     settings = pair_settings({"name": "outputs", "target": options.target, "drafter": options.drafter})
     folder = Path(options.package) if options.package else newest(Path("runs") / "package")
     with quiet(always=True):
@@ -123,7 +127,6 @@ def open_lab(options: LabOptions, name: str, temperature: float) -> Lab:
         models = load_pair(settings, device=options.device, dtype="fp32")
         others = {"foreign": options.foreign} if options.foreign else {}
         drafters = list(lineup(settings, models, package, others, options.device, "fp32"))
-    chosen = sampler_files.read(chosen=options.samplers or None)
     if not options.compare and not options.samplers:
         chosen = [preset for preset in chosen if preset.plain]
     stops = {"static": Static(options.lookahead)}

@@ -80,7 +80,7 @@ def short_lines(report: Report) -> list[str]:
     if greedy.outputs:
         ties = f", {greedy.ties} ties" if greedy.ties else ""
         said.append(f"T = 0: {greedy.identical} of {greedy.outputs} outputs are plain greedy decoding's{ties}")
-    return said + _noise(report.rows) + _lossy(report.rows) + _absent_and_warnings(report)
+    return said + _noise(report.rows) + _lossy(report.rows) + _hidden(report) + _absent_and_warnings(report)
 
 
 def lines(report: Report) -> list[str]:
@@ -97,8 +97,7 @@ def lines(report: Report) -> list[str]:
             f"{greedy.ties} ties, {greedy.different} different"
         )
     said += _distributed(report.rows) + _proof(report)
-    if hidden := len(report.rows) - len(main(report.rows)):
-        said.append(f"{hidden} further rows (other drafters, variants of samplers) are in report.csv")
+    said += _hidden(report)
     said.append(
         f"{report.kept:,} of {report.drafter_vocabulary:,} tokens kept, {100 * report.coverage:.1f} % of the counted text covered"
         + (
@@ -108,6 +107,11 @@ def lines(report: Report) -> list[str]:
         )
     )
     return [*said, *(report.held_out_said or ()), *_absent_and_warnings(report)]
+
+
+def _hidden(report: Report) -> list[str]:
+    hidden = len(report.rows) - len(main(report.rows))
+    return [f"{hidden} further rows (other drafters, variants of samplers) are in report.csv"] if hidden else []
 
 
 def _absent_and_warnings(report: Report) -> list[str]:

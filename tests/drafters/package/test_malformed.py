@@ -41,6 +41,11 @@ def edit_tensors(path: Path, **changes) -> None:
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
 
 
+def test_a_model_folder_is_told_from_a_damaged_package(package):
+    (package / "manifest.json").unlink()
+    assert "stage=package" in refused(package, "manifest.json", "file").fix
+
+
 # --- broken on the way: the seal tells
 # ---------------------------------------------------------------------------------
 

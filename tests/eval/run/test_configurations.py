@@ -103,7 +103,7 @@ def test_settings_files_are_read_in_the_catalogs_order_and_variants_follow_their
         ({"a": {"name": "standrad"}}, None, "unknown sampler 'standrad'"),
         ({"a": {"branching": [1]}}, None, "sampler a: expected `name:`"),
         ({"a": {"name": "rrs", "wide": 3}}, None, "sampler 'rrs' has no option wide"),
-        ({"a": {"name": "rrs"}}, ["b"], "b: no such sampler"),
+        ({"a": {"name": "rrs"}}, ["b"], "b: no such sampler; choose from a"),
     ],
 )
 def test_wrong_settings_are_explained(settings, chosen, message):

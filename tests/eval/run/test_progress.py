@@ -126,13 +126,21 @@ def test_a_step_longer_than_the_window_is_judged_by_the_whole() -> None:
 def test_no_time_is_left_where_more_is_done_than_was_expected_or_nobody_knows_how_much_there_is() -> None:
     lines, clock, said = made(20)
     work(lines, clock, 15, 2)
-    assert said == ["Reading: 30 of 20, 15 s so far"]
+    assert said == ["Reading: 30, 15 s so far"]
     lines, clock, said = made(None)
     work(lines, clock, 15, 2)
     assert said == ["Reading: 30, 15 s so far"]
     lines, clock, said = made(None)
     work(lines, clock, 15, 0)
     assert said == ["Reading: 15 s so far"]
+
+
+def test_no_more_time_is_promised_than_the_work_may_take() -> None:
+    lines, clock, said = made(1000, most=20.0)
+    work(lines, clock, 30, 10)
+    assert said == [
+        "Reading: 150 of 1,000, 15 s so far, about 5 s left", "Reading: 300 of 1,000, 30 s so far, about 0 s left",
+    ]  # fmt: skip
 
 
 def test_units() -> None:

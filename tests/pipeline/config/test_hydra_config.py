@@ -53,6 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["count"], r"count: expected stage=count\n"),
         (["docter"], r"docter: expected stage=<name>, or a command; did you mean doctor\?.*inspect, track"),
         (["track"], r"folder=: expected a path, got nothing"),
         (["track", "x", "mode=onlin"], r"mode=onlin: expected one of offline, online; did you mean online\?"),

@@ -77,7 +77,7 @@ def test_counts_are_those_of_plain_encoding(tmp_path, corpus_file):
     assert report["tokens"] == tensors["counts"].sum()
     assert report["documents"] == len(train)
     assert report["bytes"] == sum(len(text.encode()) for text in train)
-    assert "counting 0.0 MB of text" in said
+    assert "counting 0.0 MB, about" in said
     assert "1 .jsonl: text of column text" in said.splitlines()[0]
     assert f"{report['tokens']:,} tokens" in said
 

@@ -145,7 +145,7 @@ def test_a_foreign_drafter_is_ranked_by_its_own_tokens(folders, tmp_path):
         "drafter_counts": torch.tensor([1, 2, 9, 40, 3, 30, 5, 10]),
         "drafter_heldout_counts": torch.tensor([0, 0, 0, 3, 0, 0, 0, 1]),
     }
-    out, report, said = run(folders, tmp_path, "foreign", tables, foreign=True, size=3)
+    out, report, said = run(folders, tmp_path, "foreign", tables, foreign=True, size=3, warn_coverage=0.995)
     vocab = load_file(out / "vocab.safetensors")
     assert vocab["kept"].tolist() == [3, 6, 7]  # e, </s>, c; "xyz" counts 30 and has no target image
     assert vocab["to_target"].tolist() == [7, 1, 5]
@@ -156,7 +156,8 @@ def test_a_foreign_drafter_is_ranked_by_its_own_tokens(folders, tmp_path):
     assert report["without_drafter_token"] == ["<|user|>", "a"]
     assert "3 of 8 tokens kept, 46.0 % of the counted text covered" in said
     assert "of the drafter's own tokens of that text, 55.0 % are kept" in said
-    assert "warning: 46.0 % of the counted text is covered" in said
+    assert "warning: 46.0 % of the counted text is covered, below prune.warn_coverage=0.995" in said
+    assert "all 7 tokens that can be kept cover 99.0 %, a drafter of the target's family more" in said
     assert "unknown to the drafter: <|user|>, a" in said
     assert report["domains"] == {"code": 44 / 97, "prose": 2 / 3}
 

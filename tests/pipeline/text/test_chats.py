@@ -247,6 +247,15 @@ def test_what_was_found_is_said_before_it_is_read(tmp_path, row, said):
     assert said in look(CorpusConfig("mine", "local", path=str(tmp_path), text=None))
 
 
+def test_a_file_without_rows_keeps_no_folder_from_being_read(tmp_path):
+    corpus = CorpusConfig("mine", "local", path=str(tmp_path), text=None)
+    (tmp_path / "a.csv").write_text("id,text\n")
+    (tmp_path / "notes.txt").write_text("words")
+    assert look(corpus) == "1 .csv, 1 .txt"
+    (tmp_path / "b.jsonl").write_text('{"story": "once upon a time"}')
+    assert look(corpus) == "1 .csv, 1 .jsonl, 1 .txt: text of column story"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -255,7 +264,9 @@ def test_what_was_found_is_said_before_it_is_read(tmp_path, row, said):
             r"corpus\.text: b or a\?; the rows have: a, b; choose with corpus\.text=COLUMN",
         ),
         ('{"a": 1}', r"no column holds text or chats; the rows have: a; choose with corpus\.text=COLUMN"),
+        ("{}", r"the rows have: no columns;"),
         ("{", "no row can be read"),
+        ("", r"no row can be read: corpus\.path=.*: empty, or nothing but a header"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_at_the_first_look(tmp_path, text, why):

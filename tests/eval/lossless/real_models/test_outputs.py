@@ -19,7 +19,7 @@ from drafters.samplers.verify.rejection import Rejection
 from drafters.stop.policies.static import Static
 from drafters.vocab.alignment import identity
 from eval.lossless.real_models import greedy_identity, likelihood, race_identity
-from eval.lossless.real_models.outputs import Lab, OutputsError, newest
+from eval.lossless.real_models.outputs import Lab, LabOptions, OutputsError, newest, open_lab
 from eval.run.configurations import Drafter, contenders
 from eval.run.records import PACKAGE, UNPRUNED
 from eval.run.sampler_files import Preset
@@ -168,3 +168,8 @@ def test_standard_scores():
 def test_without_a_package_the_command_says_how_to_make_one(tmp_path):
     with pytest.raises(OutputsError, match=r"make one .make package. or name it: package="):
         newest(tmp_path)
+
+
+def test_a_wrong_sampler_is_told_before_anything_is_opened():
+    with pytest.raises(OutputsError, match=r"samplers: tly: no such sampler; choose from block, .*tli"):
+        open_lab(LabOptions(package="nowhere", samplers=["tly"]), "identity", 0.0)
