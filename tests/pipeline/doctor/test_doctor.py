@@ -11,6 +11,7 @@ from drafters.errors import DraftersError
 from drafters.io.paths import ZOO
 from pipeline.config import hydra_config
 from pipeline.doctor import doctor, machine_checks
+from pipeline.doctor.asked_checks import text_findings
 from pipeline.doctor.finding import FAIL, OK, WARN
 from pipeline.doctor.machine_checks import machine_findings
 from pipeline.doctor.model_checks import model_findings
@@ -154,3 +155,10 @@ def test_inspect_from_the_command_line(capsys):
     assert inspect.main([]) == 2
     with pytest.raises(DraftersError, match="expected an existing folder"):
         inspect.main([str(ZOO / "nonesuch")])
+
+
+def test_what_the_corpus_holds_is_said(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"story": "once upon a time"}\n')
+    cfg = hydra_config.load(["stage=eval", "pair=local", f"corpus.path={tmp_path}", "suite=pycode"])
+    found = {item.check: item.text for item in text_findings(cfg)}
+    assert found["corpus"] == "local: 1 .jsonl: text of column story"
