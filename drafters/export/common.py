@@ -36,7 +36,11 @@ class ExportRequest:
 
     def short_of(self, beyond: str) -> tuple[str, ...]:
         """Return the limit that names the drafter's context and what its reader does ``beyond`` it; none without a limit."""
-        return () if self.context is None else (f"The drafter was built for {self.context:,} positions: {beyond}.",)
+        return (
+            ()
+            if self.context is None
+            else (f"The drafter was built for {self.context:,} positions; a target of more: {beyond}.",)
+        )
 
 
 # In a serve command: the export's folder, the target, drafted tokens per round, one more.

@@ -225,7 +225,7 @@ def test_sglang(request_for, packaged):
     _, padded = request_for("sglang", "padded")
     found = sglang_arguments(filled(padded.serve, 5, "t"))
     assert (found.speculative_algorithm, found.speculative_num_steps) == ("STANDALONE", 5)
-    assert "64 positions: SGLang refuses" in " ".join(padded.limits)
+    assert "64 positions; a target of more: SGLang refuses" in " ".join(padded.limits)
     with pytest.raises(AssertionError, match="without steps"):
         sglang_arguments(filled(padded.serve, 5, "t").replace("--speculative-num-steps 5 ", ""))
 
