@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.vocab.protected import usual_template
+
 Message = Mapping[str, Any]  # "role", "content"
 # Ids, what a tokenizer returned, one text or several, one chat or several.
 Prompts = (
@@ -85,7 +87,7 @@ def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> Tensor:
 
 def _chat(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """A chat in the target's own template; where the assistant has the last word, that is continued."""
-    if not tokenizer.chat_template:
+    if not usual_template(tokenizer):
         raise ValueError("messages: expected a tokenizer with a chat template, got one without; give texts or ids")
     answered = messages[-1].get("role") == "assistant"
     text = tokenizer.apply_chat_template(

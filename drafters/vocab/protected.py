@@ -49,9 +49,15 @@ def template_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return _added_in(tokenizer, text) | turn_markers(tokenizer)
 
 
+def usual_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The chat template that is used unasked; None without one, and of a collection that names none "default"."""
+    found: str | dict[str, str] | None = getattr(tokenizer, "chat_template", None)
+    return found.get("default") if isinstance(found, dict) else found
+
+
 def turn_markers(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of added tokens that the chat template writes around turns; none without a template."""
-    if not tokenizer.chat_template:
+    """Ids of added tokens that the chat template writes around turns; none without a usual template."""
+    if not usual_template(tokenizer):
         return set()
     return _added_in(tokenizer, "".join(_render(tokenizer, conversation) for conversation in _CONVERSATIONS))
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.vocab.protected import usual_template
 from eval.suites.dataset_rows import DataError, Row, column, hub_rows, require_pinned
 from eval.suites.own_prompts import TEXT, own_prompts
 from eval.suites.row_files import ROWS, Strict, data_files, file_rows
@@ -115,7 +116,7 @@ def encode(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, max_length: int |
     """
     if max_length is not None and max_length < 1:
         raise DataError(f"max_length must be at least 1, got {max_length}")
-    if prompt.messages is not None and getattr(tokenizer, "chat_template", None):
+    if prompt.messages is not None and usual_template(tokenizer):
         messages = [dict(message) for message in prompt.messages]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         ids, opening = _ids(tokenizer, text, False), 0

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from drafters.models.pair import Checkpoint
+from drafters.vocab.protected import usual_template
 from eval.suites.row_layouts import Message, RowError
 from pipeline.text.python_source import Document
 
@@ -36,10 +37,7 @@ class ChatFormat:
     @property
     def template(self) -> str | None:
         """The template in words of Jinja, None without one."""
-        if self.tokenizer is None or not self.tokenizer.chat_template:
-            return None
-        found: str = self.tokenizer.get_chat_template()
-        return found
+        return None if self.tokenizer is None else usual_template(self.tokenizer)
 
     def without_specials(self, text: str) -> str:
         """Rendered text without its special tokens, which another tokenizer would spell in letters."""

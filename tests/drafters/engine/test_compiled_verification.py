@@ -13,7 +13,7 @@ from drafters.engine.limits import Limits
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
 from drafters.samplers.catalog import build
-from drafters.samplers.draft import Draft, DrawnLaws, Sampler
+from drafters.samplers.draft import Draft, DrawnLaws, Sampler, Verifier
 from drafters.samplers.proposal.identity import Identity
 from drafters.samplers.proposal.rdk import RDK
 from drafters.samplers.proposal.tli import TLI
@@ -104,8 +104,8 @@ def test_the_laws_read_are_those_drawn_from(monkeypatch, pairs):
     size = vocab.to_target.shape[0]
     index = torch.arange(3).repeat(size, 1).int()
     prior = AffinityPrior(index, torch.full((size, 3), 1 / 3), torch.full((size,), 0.3))
-    drawn, read, draw, given = [], [], Rejection.draw, Verification.given
-    monkeypatch.setattr(Rejection, "draw", lambda self, q, *rest: drawn.append(q.clone()) or draw(self, q, *rest))
+    drawn, read, draw, given = [], [], Verifier.draw, Verification.given
+    monkeypatch.setattr(Verifier, "draw", lambda self, q, *rest: drawn.append(q.clone()) or draw(self, q, *rest))
 
     def noting(self, draft, key, coins):
         found = given(self, draft, key, coins)

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from drafters.vocab.protected import protected_tokens, template_tokens
+from drafters.vocab.protected import protected_tokens, template_tokens, usual_template
 
 WORDS = ["a", "b", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<tool>", "<spare>", "  "]
 
@@ -25,6 +25,15 @@ def tokens(ids) -> list[str]:
 def test_every_end_of_sequence_of_every_config_is_protected():
     assert protected_tokens(tokenizer(), [[3, 7], None, 1]).tolist() == [1, 3, 7]
     assert protected_tokens(tokenizer()).tolist() == [3]
+
+
+def test_a_collection_of_templates_without_a_usual_one_is_read_in_its_source_alone():
+    made = tokenizer()
+    made.chat_template = {"tool_use": "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}"}
+    assert usual_template(made) is None
+    assert tokens(template_tokens(made)) == ["<|user|>"]
+    made.chat_template = {**made.chat_template, "default": "{% for m in messages %}<|{{ m.role }}|>{% endfor %}"}
+    assert {"<|user|>", "<|assistant|>"} <= set(tokens(template_tokens(made)))
 
 
 def test_without_a_template_no_special_is_protected():

@@ -11,6 +11,7 @@ from pipeline.runner.library_warnings import LibraryWarnings, show_library_warni
 
 def test_each_warning_is_one_line_once(capfd):
     console = Console(file=io.StringIO(), width=40)
+    logging.captureWarnings(False)  # else it stays on, and on the hook of an earlier test
     try:
         show_library_warnings(console)
         show_library_warnings(console)  # once more, as a second run in one process
