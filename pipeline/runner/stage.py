@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -190,26 +189,6 @@ class _RichBar:
 
     def advance(self, n: float = 1, *, kept: bool = False) -> None:
         self.progress.advance(self.task, n)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary sibling of ``path`` to write to; flushed and renamed to ``path`` when the block ends without an
-    error."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` is either absent (or its old self) or whole, whatever kills the process."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def say(console: Console, text: str, whole: bool = False) -> None:
