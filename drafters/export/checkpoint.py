@@ -11,7 +11,7 @@ from drafters.export.common import ExportError, ExportRequest
 from drafters.export.older_readers import for_older_readers
 from drafters.export.shrink_model import ROLES, padded_model, small_model
 from drafters.export.shrink_tokenizer import SmallTokenizer, shrink
-from drafters.io.hub import Source
+from drafters.io.hub import Source, local_source
 from drafters.io.safe_load import TensorInfo, locate
 from drafters.models.architecture import open_config
 from drafters.models.model_folder import check_model_folder, open_model, quiet
@@ -44,7 +44,7 @@ def write_full(request: ExportRequest, placeholder: bool) -> str:
     if small.placeholder or len(small.ids) > len(package.kept):
         full = _open(request.drafter(), torch.float32)
     model = small_model(package.model, full, small.ids, small.placeholder)
-    stored = stored_dtype(check_model_folder(Source(request.folder, request.folder, request.folder.name, None)))
+    stored = stored_dtype(check_model_folder(local_source(request.folder, request.folder.name), borrowing=True))
     for parameter in model.parameters():  # copies of rows in that dtype, so that nothing but the placeholder is rounded
         parameter.data = parameter.data.to(stored)
     small.tokenizer.save_pretrained(request.out)

@@ -21,6 +21,12 @@ class Source:
     root: Path
     id: str  # as the user wrote it
     revision: str | None  # 40 hex digits for a Hub repository, None for a local folder
+    given: Path | None = None  # of a folder completed from its target: the one that it was made of
+
+    @property
+    def home(self) -> Path:
+        """The folder that the user named: its place says whose it is, where `folder` may lie in a cache."""
+        return self.given or self.folder
 
 
 def resolve(where: str | Path, revision: str | None, patterns: list[str], fix: str) -> Source:

@@ -5,6 +5,7 @@ fallback: no pickle, no YAML, no ``torch.load``, and a check that fails never le
 Nothing here runs code named by a file. (Rules: safetensors' own README, and the class of CVE-2026-4372.)
 """
 
+import hashlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -25,6 +27,7 @@ MAX_JSON_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 128 << 20
 MAX_HEADER_BYTES = 10_000_000
 MAX_DEPTH = 64
+HASHED_AT_ONCE = 1 << 20  # numbers of a tensor
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
     "F8_E8M0": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -202,6 +205,22 @@ def read_tensors(
         if tensor.is_floating_point() and not _all_finite(tensor):
             raise PackageError(name, key, "finite numbers", "NaN or infinity", DAMAGED)
     return tensors
+
+
+def tensor_sha256(folder: Path, name: str, tensor: str, root: Path | None = None) -> str:
+    """SHA-256 in hex of the bytes of one tensor, (n, ...), of a checked safetensors file, read in parts.
+
+    Raises:
+        PackageError: as `locate` does.
+    """
+    digest = hashlib.sha256()
+    with safe_open(str(locate(folder, name, root)), "pt", device="cpu") as file:
+        part = file.get_slice(tensor)
+        rows, *rest = part.get_shape()
+        step = max(1, HASHED_AT_ONCE // max(1, math.prod(rest)))
+        for start in range(0, rows, step):
+            digest.update(part[start : start + step].contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _all_finite(tensor: Tensor) -> bool:

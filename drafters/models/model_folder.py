@@ -19,6 +19,7 @@ from transformers.models.auto.tokenization_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
+from drafters.io.borrowed_json import BORROWED, read_borrowed
 from drafters.io.hub import Source
 from drafters.io.model_json import check_config_bounds, check_model_json, check_patterns, check_template, tidy
 from drafters.io.safe_load import (
@@ -47,21 +48,25 @@ TEMPLATES = "additional_chat_templates"
 READ = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # what transformers may open of a folder beside its weights
 
 
-def check_model_folder(source: Source, packaged: bool = False) -> dict[str, TensorInfo]:
+def check_model_folder(source: Source, packaged: bool = False, borrowing: bool = False) -> dict[str, TensorInfo]:
     """Check every file of a model folder that transformers would act on; returns what its weights declare.
 
     Args:
         packaged: the folder is a package, which holds no maker's notes.
+        borrowing: take a folder that lacks what its target has, with what ``borrowed.json`` declares of it.
 
     Raises:
-        PackageError: a key that reaches for code, a size out of range, or weights that are missing, not safetensors,
-            malformed, or outside the folder.
+        PackageError: a key that reaches for code, a size out of range, weights that are missing, not safetensors,
+            malformed, or outside the folder, or that lack what `drafters.models.borrowed` would put in.
     """
     folder, root = source.folder, source.root
     names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
     if CONFIG not in names:
         fix = f"Check the path: a model folder holds {CONFIG}, the tokenizer's files and *.safetensors."
         raise PackageError(CONFIG, "file", f"a model folder at {source.id}", f"no {CONFIG}", fix)
+    borrowed = read_borrowed(source) if BORROWED in names else None
+    if borrowed is not None and not borrowing:
+        raise borrowed.missing_target()
     for name in names:
         # transformers would follow an adapter to its base model, and prefer the shards of a distributed checkpoint.
         if name == "adapter_config.json" or name.startswith("shard-"):
@@ -78,7 +83,8 @@ def check_model_folder(source: Source, packaged: bool = False) -> dict[str, Tens
     extra = [path.relative_to(folder).as_posix() for path in (folder / TEMPLATES).glob("*.jinja")]
     for name in [name for name in names if name.endswith(".jinja")] + sorted(extra):
         check_template(read_text(folder, name, MAX_JSON_BYTES, root), name)
-    return _check_weights(source, names)
+    lent = {} if borrowed is None else {name: loan.info for name, loan in borrowed.tensors.items()}
+    return _check_weights(source, names) | lent
 
 
 def _checked_files(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,10 +11,12 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.errors import DraftersError
+from drafters.io.borrowed_json import borrows
 from drafters.io.hub import Source, resolve
 from drafters.io.safe_load import TensorInfo
 from drafters.models import quantised
 from drafters.models.architecture import open_config
+from drafters.models.borrowed import complete
 from drafters.models.devices import choose_device, choose_dtype, must_shard
 from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import (
@@ -164,15 +166,18 @@ class Checkpoint:
 
 
 def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
-    """The ``target`` or ``drafter`` of `pair_settings`, without its weights.
+    """The ``target`` or ``drafter`` of `pair_settings`, without its weights; a drafter that borrows of the target is completed.
 
     Raises:
-        PackageError: a folder that is not there, not safe to load or not a causal LM, a quantised drafter, or a Hub that
-            cannot be reached.
+        PackageError: a folder that is not there, not safe to load or not a causal LM, a quantised drafter, a drafter
+            that borrows of another target, or a Hub that cannot be reached.
         PairError: a tokenizer or EOS id for which the model has no row.
     """
     fix = f"Give a local model folder with pair.{role}=DIR."
     source = resolve(settings[role], settings[f"{role}_revision"], PATTERNS, fix)
+    if role == "drafter" and borrows(source) and settings.get("target"):
+        lender = resolve(settings["target"], settings["target_revision"], PATTERNS, fix.replace(role, "target"))
+        source = complete(source, lender)
     tensors = check_model_folder(source)
     config = open_config(source, fix)
     if role == "drafter":

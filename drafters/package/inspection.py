@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from drafters.io.borrowed_json import borrows, read_borrowed
 from drafters.io.hub import Source
 from drafters.io.json_rules import DESCRIPTION, check_description
 from drafters.io.manifest import NAME
@@ -109,10 +110,13 @@ def _description(findings: _Findings) -> str:
 
 def _weights_header(findings: _Findings) -> str:
     packaged = "description" in findings.values
-    header = findings.values["header"] = check_model_folder(findings.source, packaged)
+    header = findings.values["header"] = check_model_folder(findings.source, packaged, borrowing=True)
     kinds = ", ".join(sorted({info.dtype for info in header.values()}))
     numbers = sum(info.numel for info in header.values())
-    return f"{len(header)} tensors ({kinds}), {numbers / 1e6:,.2f} M numbers; no key that reaches for code"
+    said = f"{len(header)} tensors ({kinds}), {numbers / 1e6:,.2f} M numbers; no key that reaches for code"
+    if borrows(findings.source):
+        said += f"\n    borrowed: {read_borrowed(findings.source)}; compared when it is loaded with that target"
+    return said
 
 
 def _package_config(findings: _Findings) -> str:
@@ -151,7 +155,7 @@ def _parts(findings: _Findings) -> str:
 def _tokenizer(findings: _Findings) -> str:
     source = findings.source
     if not (source.folder / "tokenizer.json").exists():
-        return "no tokenizer.json"
+        return "the target's" if borrows(source) and read_borrowed(source).files else "no tokenizer.json"
     data = read_json(source.folder, "tokenizer.json", MAX_TOKENIZER_BYTES, source.root)
     check_patterns(data)
     model = data.get("model")

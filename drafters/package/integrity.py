@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from drafters.io.borrowed_json import BORROWED, FILES
 from drafters.io.hub import Source
 from drafters.io.manifest import FORMAT_VERSION, NAME, Manifest
 from drafters.io.safe_load import DAMAGED, MAX_MANIFEST_BYTES, UNSAFE, list_files, locate, read_json
@@ -16,6 +17,7 @@ OPTIONAL = (
     "NOTICE",
     "added_tokens.json",
     "affinity.safetensors",
+    BORROWED,
     "chat_template.jinja",
     "generation_config.json",
     "merges.txt",
@@ -91,7 +93,7 @@ def _check_names(source: Source, files: Mapping[str, object]) -> None:
     allowed = {*REQUIRED, *OPTIONAL}
     if unknown := sorted(set(files) - allowed):
         raise PackageError(NAME, f"files.{unknown[0]}", "only files of the package format", "another file", UNSAFE)
-    if missing := sorted(set(REQUIRED) - set(files)):
+    if missing := sorted(set(REQUIRED) - set(files) - set(FILES if BORROWED in files else ())):
         raise PackageError(NAME, f"files.{missing[0]}", "this file", "none", DAMAGED)
     if ("stop/config.json" in files) != ("stop/model.safetensors" in files):
         raise PackageError(NAME, "files.stop", "config.json and model.safetensors together", "one of them", DAMAGED)

@@ -9,15 +9,18 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from drafters.affinity.prior import AffinityPrior
+from drafters.io.borrowed_json import BORROWED, read_borrowed
 from drafters.io.hub import Source, resolve
 from drafters.io.json_rules import DESCRIPTION, check_description
 from drafters.io.manifest import Manifest
 from drafters.io.model_json import check_known_keys
 from drafters.io.safe_load import DAMAGED, TensorInfo, read_json, read_tensors
 from drafters.models.architecture import CONFIG, attention, declared_keys, model_class, open_config, skeleton
+from drafters.models.borrowed import complete
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import short_form, tail_form
 from drafters.models.heads import PruneError
+from drafters.models.model_folder import PATTERNS as MODEL_PATTERNS
 from drafters.models.model_folder import WEIGHTS, check_model_folder, open_tokenizer, quiet
 from drafters.models.prune import load_pruned
 from drafters.models.tail import Tail
@@ -90,11 +93,19 @@ class Package:
 
 
 def load(
-    path_or_hub_id: str | Path, revision: str | None = None, *, device: str = "auto", dtype: str = "auto"
+    path_or_hub_id: str | Path,
+    revision: str | None = None,
+    *,
+    target: str | Path | PreTrainedModel | None = None,
+    target_revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> Package:
     """Load a package from a local directory, or from the Hub at a pinned revision (40 hex digits).
 
     Args:
+        target: of a package that borrows (it holds ``borrowed.json``), the model that has what it lacks: a folder, a Hub
+            id with ``target_revision``, or the model as transformers loaded it. Other packages do not look at it.
         device: auto, cpu, cuda or mps. dtype: auto, fp32 or bf16; auto is fp32 but on cuda.
 
     A recommendation that is malformed or another package's is left out, with a warning.
@@ -107,6 +118,7 @@ def load(
     number = choose_dtype(dtype, where)
     source = resolve(path_or_hub_id, revision, PATTERNS, FIX)
     manifest = verify(source)
+    packaged, source = source, _completed(source, manifest, target, target_revision)
     description = read_json(source.folder, DESCRIPTION, root=source.root)
     check_description(description)
     header = check_model_folder(source, packaged=True)
@@ -125,9 +137,24 @@ def load(
         vocab=vocabulary.map,
         description=description,
         manifest=manifest,
-        recommendation=recommendation_of(source, manifest),
+        recommendation=recommendation_of(packaged, manifest),
         **slots,
     )
+
+
+def _completed(
+    source: Source, manifest: Manifest, target: str | Path | PreTrainedModel | None, revision: str | None
+) -> Source:
+    """The package with what it borrows put in; itself where it borrows nothing. Raises PackageError."""
+    if BORROWED not in manifest.files:
+        return source
+    borrowed = read_borrowed(source)
+    if isinstance(target, PreTrainedModel):
+        target, revision = target.name_or_path, getattr(target.config, "_commit_hash", None)
+    if not target:
+        raise borrowed.missing_target()
+    fix = f"Give {borrowed.lender}, of which the package borrows, as target=DIR."
+    return complete(source, resolve(target, revision, MODEL_PATTERNS, fix), manifest.files)
 
 
 def checked_config(source: Source, description: dict[str, Any]) -> PreTrainedConfig:

@@ -16,6 +16,7 @@ from drafters.affinity.prior import AffinityPrior
 from drafters.io.json_rules import DESCRIPTION, FORMAT_VERSION, check_description
 from drafters.io.manifest import content_hash, file_sha256, list_files, write_manifest
 from drafters.io.model_json import FORBIDDEN
+from drafters.models.borrowed import write_borrowed
 from drafters.models.heads import PrunedHead, resize_embedding
 from drafters.models.model_folder import quiet
 from drafters.models.prune import save_pruned
@@ -110,10 +111,12 @@ def save_package(
     affinity: AffinityPrior | None = None,
     tail: Tail | None = None,
     stop: StopModel | None = None,
+    lender: Path | None = None,
 ) -> Path:
     """Write a package directory, its manifest last; returns the directory.
 
     Args:
+        lender: the target's folder; what that has bit for bit (embedding, kept head rows, tokenizer) is left to it.
         model: the drafter, pruned to ``kept`` or still to be (in place). tokenizer: the drafter's own.
         kept: int64 (D,) ascending drafter ids. vocab: head rows <-> target ids. licence: text of the licence file.
 
@@ -140,6 +143,9 @@ def save_package(
     _save_tokenizer(tokenizer, directory)
     save_file(maps, directory / VOCAB, metadata=METADATA)
     _save_slots(directory, affinity, tail, stop)
+    if lender is not None:
+        target = description["target"]
+        write_borrowed(directory, lender, target_id=target["id"], target_revision=target["revision"])
     _write_json(directory / DESCRIPTION, description)
     (directory / "LICENSE").write_text(licence.rstrip() + "\n", encoding="utf-8")
     for path in directory.rglob("*"):

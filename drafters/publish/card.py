@@ -30,6 +30,7 @@ class CardFacts:
     report: Mapping[str, Any] | None
     certificate: Mapping[str, Any] | None
     recommendation: Recommendation | None = None
+    borrows: bool = False  # the package lacks what the target has
 
 
 def render(facts: CardFacts) -> str:
@@ -121,12 +122,19 @@ def _what(facts: CardFacts) -> str:
         f"{drafter['kept']:,} of the {drafter['vocabulary']:,} rows of its output head.{covered} {tokenizer} It cannot "
         "write text on its own; verified by the target, it changes the target's speed and not its output.\n\n"
         "Weights are safetensors, everything else is JSON; no code comes with it."
+        + (
+            " Tensors that the target has bit for bit are not in it: `borrowed.json` names them, and loading takes them "
+            "from the target after comparing their hashes."
+            if facts.borrows
+            else ""
+        )
     )
 
 
 def _use(facts: CardFacts) -> str:
     recommended, generation = facts.description["recommended"], facts.description["generation"]
     how = f'sampler="{recommended["sampler"]}", stop="{recommended["stop"]}", '
+    target = ", target=target" if facts.borrows else ""
     if facts.recommendation is not None:  # left open, so that what was measured decides
         how = ""
     return (
@@ -135,7 +143,7 @@ def _use(facts: CardFacts) -> str:
         "import drafters\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'target = AutoModelForCausalLM.from_pretrained("{facts.description["target"]["id"]}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{facts.description["target"]["id"]}")\n'
-        f'package = drafters.load("{facts.repository}", revision=COMMIT)  # 40 hex digits, see tag {facts.tag}\n'
+        f'package = drafters.load("{facts.repository}", revision=COMMIT{target})  # 40 hex digits, see tag {facts.tag}\n'
         'ids = tokenizer("...", return_tensors="pt").input_ids\n'
         f"out = drafters.generate(target, package, ids, {how}temperature={generation['temperature']:g})\n"
         "```"

@@ -17,6 +17,7 @@ from transformers.utils import logging
 from drafters.engine.decode import Decoded, autoregressive, speculative
 from drafters.engine.limits import Limits
 from drafters.engine.transformers_pair import TransformersPair, full_map, pair_of
+from drafters.io.paths import ZOO
 from drafters.models.pair import ModelPair
 from drafters.package.reader import load
 from drafters.probs import Sampling
@@ -75,9 +76,8 @@ class Setting:
     @staticmethod
     def load(options: EngineOptions) -> Setting:
         """The embedded pair on the CPU in fp32. Raises OutputsError without a package."""
-        package = load(
-            Path(options.package) if options.package else newest(Path("runs/package")), device="cpu", dtype="fp32"
-        )
+        folder = Path(options.package) if options.package else newest(Path("runs/package"))
+        package = load(folder, target=ZOO / "target", device="cpu", dtype="fp32")
         torch.set_num_threads(options.threads)
         logging.set_verbosity_error()
         models, foreign = (embedded.load_endless(torch.device("cpu"), name) for name in ("drafter", "foreign"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from drafters.errors import DraftersError
+from drafters.io.borrowed_json import BORROWED
 from drafters.io.hub import commit_of, on_hub, refusal
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.package_error import PackageError
@@ -89,10 +90,15 @@ def _cached(where: str, revision: str) -> bool:
 def _opened(role: str, cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Iterator[Finding]:
     """Everything `load_pair` checks of one model, weights not read."""
     try:
-        # Of this role alone: the other one may be missing, which is said in its own line.
-        settings = {role: str(cfg.pair[role]), f"{role}_revision": cfg.pair.get(f"{role}_revision")}
+        # Of this role alone, and what a drafter may borrow of: the other one may be missing, which is said in its own line.
+        given = {role, *checkpoints}
+        settings = {name: str(cfg.pair[name]) for name in given}
+        settings |= {f"{name}_revision": cfg.pair.get(f"{name}_revision") for name in given}
         found = checkpoints[role] = open_checkpoint(role, settings)
     except DraftersError as error:
+        if isinstance(error, PackageError) and error.file == BORROWED and "target" not in checkpoints:
+            yield warn(role, str(error), option("pair.target=DIR") + "  # once that is here, both are checked")
+            return
         yield fail(role, str(error), option(f"pair.{role}=DIR") + "  # with config.json, tokenizer.json, *.safetensors")
         return
     kind, size = found.config.model_type, found.parameters / 1e6

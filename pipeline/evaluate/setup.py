@@ -70,7 +70,8 @@ def opened(asked: Evaluation, package_folder: Path) -> Bench:
     """Load everything. Raises as `drafters.load`, `load_pair` and `check_target` do, ConfigError and LossyError."""
     settings, device, dtype = asked.settings, asked.device, asked.dtype
     with quiet(always=True):
-        package = load(package_folder, device=device, dtype=dtype)
+        where = {name: asked.pair[name] for name in ("target", "target_revision")}
+        package = load(package_folder, **where, device=device, dtype=dtype)
         models = load_pair(asked.pair, device=device, dtype=dtype)
         check_target(models.target, package)
         check_settings(models.target, models.drafter)

@@ -50,8 +50,8 @@ def run(context: Context) -> None:
     folder = context.inputs["package"]
     aside = context.out / f".export.tmp-{os.getpid()}"
     aside.mkdir()
-    package = load(folder, device="cpu", dtype="fp32")
     settings, pair = read(context.cfg.export, ExportConfig), pair_of(context.cfg)
+    package = load(folder, target=pair["target"], target_revision=pair["target_revision"], device="cpu", dtype="fp32")
     drafter = lambda: original(pair, package.description["drafter"]["revision"])  # noqa: E731
     with context.progress("Exporting and loading it again", None), quiet(always=True):
         export(ExportRequest(package, folder, drafter, aside), settings.to or "", settings.form)

@@ -18,6 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from drafters.affinity.prior import AffinityPrior
+from drafters.io.borrowed_json import BORROWED, read_borrowed
+from drafters.io.hub import local_source
 from drafters.io.manifest import NAME, list_files
 from drafters.io.paths import REPOSITORY
 from drafters.io.safe_load import read_json, read_tensors
@@ -54,6 +56,8 @@ class PackageConfig:
     top_k: int = 0  # 0: off
     top_p: float = 1.0
     lookahead: int = 5  # tokens drafted per round
+    # Leave what the target has bit for bit (embedding, kept head rows, tokenizer) to it: a package that opens with its target only
+    borrow: bool = False
 
 
 def run(context: Context) -> None:
@@ -62,10 +66,11 @@ def run(context: Context) -> None:
     parts = Parts(folder, context.inputs.get("affinity"), context.inputs.get("stop"))
     # The runner writes the directory's manifest; one written here first could be taken for it after a crash.
     aside = context.out / f".package.tmp-{os.getpid()}"
+    pair = pair_of(context.cfg)
     with context.progress("Packaging", total=2) as bar, quiet(always=True):
-        build(pair_of(context.cfg), settings.name or context.cfg.pair.name, settings, parts, aside)
+        build(pair, settings.name or context.cfg.pair.name, settings, parts, aside)
         bar.advance()
-        said = check(aside, folder)
+        said = check(aside, folder, pair)
         bar.advance()
     for name in list_files(aside):
         (context.out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +78,9 @@ def run(context: Context) -> None:
     shutil.rmtree(aside)
     size = sum((context.out / name).stat().st_size for name in list_files(context.out) if name != NAME)
     say(context.console, f"{size / 1e6:,.1f} MB on disk; {said}")
+    if settings.borrow:
+        found = read_borrowed(local_source(context.out, "package")) if (context.out / BORROWED).exists() else None
+        say(context.console, f"borrowed: {found or 'nothing, the target has no tensor of this drafter'}")
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,7 @@ def build(pair: Mapping[str, Any], name: str, own: PackageConfig, parts: Parts, 
         affinity=prior_of(parts.affinity, vocab),
         tail=tail_of(folder, maps["kept"], target.vocabulary, model.get_output_embeddings().weight.shape[1]),
         stop=None if parts.stop is None else load_stop(parts.stop),
+        lender=target.source.folder if own.borrow else None,
     )
 
 
@@ -136,13 +145,13 @@ def tail_of(folder: Path, kept: Tensor, vocabulary: int, hidden: int) -> Tail | 
     return load_tail(folder, kept, vocabulary, hidden)
 
 
-def check(package: Path, folder: Path) -> str:
+def check(package: Path, folder: Path, pair: Mapping[str, Any]) -> str:
     """Load the package as ``drafters.load`` does and compare it with the drafter it was made of; returns what was seen.
 
     Weights must be equal. Logits must be so but for rounding: the two files map them at other addresses of memory, by which a
     kernel may sum otherwise. Raises RuntimeError when a weight differs, or a logit by more than `drafters.rounding.logits_bound`.
     """
-    loaded = load(package, device="cpu", dtype="fp32")
+    loaded = load(package, target=pair["target"], target_revision=pair["target_revision"], device="cpu", dtype="fp32")
     rows = loaded.description["drafter"]
     source = load_pruned(
         folder / "model", dtype=torch.float32, attn_implementation=attention(loaded.model.config)
@@ -184,9 +193,9 @@ def origin(checkpoint: Checkpoint, licence: str | None, vocabulary: int | None =
     if source.revision is not None:
         name = source.id
     elif embedded(checkpoint):
-        name = source.folder.relative_to(REPOSITORY / "drafters").as_posix()
+        name = source.home.relative_to(REPOSITORY / "drafters").as_posix()
     else:
-        name = plain_name(source.folder.name)
+        name = plain_name(source.home.name)
     return Origin(
         id=name,
         revision=source.revision or folder_revision(source.folder),
@@ -197,7 +206,7 @@ def origin(checkpoint: Checkpoint, licence: str | None, vocabulary: int | None =
 
 def embedded(checkpoint: Checkpoint) -> bool:
     """Whether the model is one of those that Drafters itself comes with."""
-    return checkpoint.source.folder.is_relative_to(REPOSITORY / "drafters" / "zoo")
+    return checkpoint.source.home.is_relative_to(REPOSITORY / "drafters" / "zoo")
 
 
 def licence_of(drafter: Checkpoint, name: str | None, file: str | None) -> tuple[str | None, str]:

@@ -18,6 +18,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from omegaconf import DictConfig
 from rich.console import Console
 
+from drafters.io.borrowed_json import BORROWED
 from drafters.io.hub import local_source
 from drafters.io.manifest import NAME, list_files, read_manifest
 from drafters.io.safe_load import read_json
@@ -123,7 +124,17 @@ def card(
         link=settings.licence_link,
         repository=settings.repo or "",
     )
-    text = render(CardFacts(settings.repo or "org/name", description, licence, tag, report, certificate, advised))
+    facts = CardFacts(
+        settings.repo or "org/name",
+        description,
+        licence,
+        tag,
+        report,
+        certificate,
+        advised,
+        (folder / BORROWED).exists(),
+    )
+    text = render(facts)
     ModelCard(text)
     return text
 
@@ -149,7 +160,7 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     names = list_files(folder)
     size = sum((folder / name).stat().st_size for name in [*names, NAME])
     lines = [f"{len(names) + 1} files, {size / 1e6:,.1f} MB, tag {note['tag']}: {folder}"]
-    sent = note["sent"]
+    sent, target = note["sent"], ", target=TARGET" if (folder / BORROWED).exists() else ""
     if sent is None:
         lines += ["nothing was sent; read README.md there, then:", '  make publish ARGS="repo=org/name push=true"']
     elif sent["pull_request"] is not None:
@@ -159,7 +170,7 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
         ]
     else:
         seen = "public" if sent["public"] else "private"
-        lines += [f"published ({seen}): drafters.load({sent['repository']!r}, revision={sent['commit']!r})"]
+        lines += [f"published ({seen}): drafters.load({sent['repository']!r}, revision={sent['commit']!r}{target})"]
     say(console, "\n".join(lines), whole=True)
 
 

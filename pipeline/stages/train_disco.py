@@ -148,8 +148,9 @@ def _trained_on(
 
 def _revisions(models: ModelPair) -> dict[str, str]:
     """Which models these are, as a package says it: `pair.name` is `local` for all pairs of folders."""
-    found = zip(("target", "drafter"), models.ids, models.revisions, strict=True)
-    return {role: revision or folder_revision(Path(name)) for role, name, revision in found}
+    opened = (models.target.name_or_path, models.drafter.name_or_path)  # of a drafter that borrows, the complete folder
+    found = zip(("target", "drafter"), opened, models.revisions, strict=True)
+    return {role: revision or folder_revision(Path(folder)) for role, folder, revision in found}
 
 
 def _splits(folder: Path) -> Splits:

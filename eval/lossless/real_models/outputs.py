@@ -123,7 +123,7 @@ def open_lab(options: LabOptions, name: str, temperature: float) -> Lab:
     settings = pair_settings({"name": "outputs", "target": options.target, "drafter": options.drafter})
     folder = Path(options.package) if options.package else newest(Path("runs") / "package")
     with quiet(always=True):
-        package = load(folder, device=options.device, dtype="fp32")
+        package = load(folder, target=options.target, device=options.device, dtype="fp32")
         models = load_pair(settings, device=options.device, dtype="fp32")
         others = {"foreign": options.foreign} if options.foreign else {}
         drafters = list(lineup(settings, models, package, others, options.device, "fp32"))
