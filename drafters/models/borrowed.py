@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,8 +21,9 @@ from torch import Tensor
 from drafters.io.atomic import write_json
 from drafters.io.borrowed_json import BORROWED, DTYPE, FILES, MOST_USES, ROWS, Borrowed, Loan, borrows, read_borrowed
 from drafters.io.hub import Source, local_source
+from drafters.io.made_once import made_once
 from drafters.io.manifest import NAME as MANIFEST
-from drafters.io.manifest import ManifestError, content_hash, file_sha256, read_manifest, write_manifest
+from drafters.io.manifest import content_hash, file_sha256, write_manifest
 from drafters.io.paths import cache_folder
 from drafters.io.safe_load import (
     DAMAGED,
@@ -114,11 +114,13 @@ def complete(source: Source, target_source: Source, names: Iterable[str] | None 
     read = [*copied, BORROWED, WEIGHTS]  # with the hashes of the target's tensors, which borrowed.json holds
     hashes = {name: {"sha256": file_sha256(locate(source.folder, name, source.root))} for name in read}
     place = cache_folder() / "completed" / content_hash(hashes)[:32]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):
-        if not _whole(place):
-            _write(place, source, target_source, borrowed, holders, copied)
-    return replace(source, folder=place.resolve(), root=place.resolve(), given=source.folder)
+
+    def write(folder: Path) -> None:
+        _write(folder, source, target_source, borrowed, holders, copied)
+        write_manifest(folder, kind="completed", key=place.name, config={}, inputs={})
+
+    folder = made_once(place, write).resolve()
+    return replace(source, folder=folder, root=folder, given=source.folder)
 
 
 def _read_names(source: Source) -> list[str]:
@@ -156,36 +158,18 @@ def _located(source: Source) -> dict[str, tuple[str, TensorInfo]]:
     return {name: (files[name], info) for name, info in infos.items() if name in files}
 
 
-def _whole(place: Path) -> bool:
-    try:
-        read_manifest(place)
-    except ManifestError:
-        return False
-    return True
-
-
 def _write(
-    place: Path, source: Source, target: Source, borrowed: Borrowed, holders: Mapping[str, str], copied: Iterable[str]
+    folder: Path, source: Source, target: Source, borrowed: Borrowed, holders: Mapping[str, str], copied: Iterable[str]
 ) -> None:
-    """Write the complete folder aside, its manifest last, and move it into place; the caller holds the lock."""
-    for left in place.parent.glob(f".{place.name}.tmp-*"):  # of a process that was killed
-        shutil.rmtree(left)
-    aside = place.with_name(f".{place.name}.tmp-{os.getpid()}")
-    aside.mkdir()
-    try:
-        for name in copied:
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(locate(source.folder, name, source.root), aside / name)
-        for name in borrowed.files:
-            shutil.copyfile(locate(target.folder, name, target.root), aside / name)
-        tensors = load_file(locate(source.folder, WEIGHTS, source.root))
-        tensors |= {name: _lent(source, target, loan, holders) for name, loan in borrowed.tensors.items()}
-        save_file(tensors, aside / WEIGHTS, metadata=METADATA)
-        write_manifest(aside, kind="completed", key=place.name, config={}, inputs={})
-        shutil.rmtree(place, ignore_errors=True)  # one that was damaged
-        aside.rename(place)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    """Fill an empty folder with what the two give together."""
+    for name in copied:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(locate(source.folder, name, source.root), folder / name)
+    for name in borrowed.files:
+        shutil.copyfile(locate(target.folder, name, target.root), folder / name)
+    tensors = load_file(locate(source.folder, WEIGHTS, source.root))
+    tensors |= {name: _lent(source, target, loan, holders) for name, loan in borrowed.tensors.items()}
+    save_file(tensors, folder / WEIGHTS, metadata=METADATA)
 
 
 def _lent(source: Source, target: Source, loan: Loan, holders: Mapping[str, str]) -> Tensor:

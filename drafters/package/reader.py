@@ -149,10 +149,11 @@ def _completed(
     if BORROWED not in manifest.files:
         return source
     borrowed = read_borrowed(source)
-    if isinstance(target, PreTrainedModel):
-        target, revision = target.name_or_path, getattr(target.config, "_commit_hash", None)
-    if not target:
+    if target is None:
         raise borrowed.missing_target()
+    if not isinstance(target, str | Path):
+        revision = getattr(target.config, "_commit_hash", None)  # where it was loaded by a Hub id
+        target = str(target.name_or_path)
     fix = f"Give {borrowed.lender}, of which the package borrows, as target=DIR."
     return complete(source, resolve(target, revision, MODEL_PATTERNS, fix), manifest.files)
 

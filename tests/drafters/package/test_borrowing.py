@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import drafters
+from drafters.export.catalog import export
+from drafters.export.common import ExportRequest
 from drafters.io.borrowed_json import BORROWED
 from drafters.io.hub import local_source
 from drafters.models import borrowed
@@ -30,6 +32,8 @@ def write_all(folder: Path, tools, tied: bool) -> Path:
         drafter = tools.make_model(tied=tied).to(torch.bfloat16)
         for layer in drafter.model.layers.parameters():
             layer.data *= 1.5
+        drafter.save_pretrained(folder / "drafter")
+        tools.make_tokenizer().save_pretrained(folder / "drafter")
         tools.write(folder / name, model=drafter, lender=lender)
     return folder
 
@@ -141,3 +145,15 @@ def test_a_target_that_shares_nothing_leaves_the_package_complete(tmp_path, fold
     assert not (one / BORROWED).exists()
     assert (one / "manifest.json").read_bytes() == (two / "manifest.json").read_bytes()
     load(one, device="cpu")
+
+
+def test_an_export_is_complete(folder, tmp_path):
+    package = load(folder / "package", target=folder / "target", device="cpu", dtype="fp32")
+    for name in ("out", "whole"):
+        (tmp_path / name).mkdir()
+    drafter = local_source(folder / "drafter", "drafter")
+    export(ExportRequest(package, folder / "package", lambda: drafter, tmp_path / "out"), "transformers")
+    whole = load(folder / "complete", device="cpu", dtype="fp32")
+    export(ExportRequest(whole, folder / "complete", lambda: drafter, tmp_path / "whole"), "transformers")
+    assert not (tmp_path / "out" / BORROWED).exists()
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()

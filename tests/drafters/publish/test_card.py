@@ -96,6 +96,13 @@ def test_what_to_use(tools):
     assert 'sampler="tli", stop="static", temperature=1)' in render(facts())
 
 
+def test_a_package_that_borrows_is_loaded_with_its_target():
+    assert "borrowed.json" not in render(facts())
+    text = render(facts(borrows=True))
+    assert "revision=COMMIT, target=target)" in text
+    assert "`borrowed.json` names them" in text
+
+
 def test_a_domain_that_is_hardly_covered_is_a_limit():
     assert "of the domain" not in render(facts())
     description = facts().description | {"least_covered": {"domain": "greek", "coverage": 0.617}}

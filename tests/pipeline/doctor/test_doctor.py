@@ -5,10 +5,13 @@ import functools
 
 import huggingface_hub
 import pytest
+import torch
 from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from drafters.errors import DraftersError
 from drafters.io.paths import ZOO
+from drafters.models.borrowed import write_borrowed
 from pipeline.config import hydra_config
 from pipeline.doctor import doctor, machine_checks
 from pipeline.doctor.asked_checks import text_findings
@@ -57,6 +60,22 @@ def test_models_that_are_not_there():
     assert "org/name: expected its newest commit from the Hub, or from its local cache" in checks["drafter"].text
     assert "pair.drafter=DIR" in checks["drafter"].fix
     assert found(drafter="???")["drafter"].text == "not set"
+
+
+def test_a_drafter_that_borrows_is_checked_with_its_target(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAFTERS_CACHE", str(tmp_path / "cache"))
+    for name in ("target", "drafter"):  # one model as both: all of it is equal
+        model = AutoModelForCausalLM.from_pretrained(ZOO / "foreign", dtype=torch.bfloat16)
+        model.save_pretrained(tmp_path / name)
+        AutoTokenizer.from_pretrained(ZOO / "foreign").save_pretrained(tmp_path / name)
+    write_borrowed(tmp_path / "drafter", tmp_path / "target", target_id="org/target")
+    checks = found(target=str(tmp_path / "target"), drafter=str(tmp_path / "drafter"))
+    assert checks["drafter"].state == OK
+    assert "drafter weights" not in checks  # nothing is wrong with them
+    assert checks["tokenizers"].text == "the same, with equally many rows"
+    alone = found(target="org/name", drafter=str(tmp_path / "drafter"))["drafter"]
+    assert alone.state == WARN
+    assert "Give org/target as its target" in alone.text
 
 
 def test_a_pinned_model_without_a_network():

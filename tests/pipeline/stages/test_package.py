@@ -1,6 +1,7 @@
 """Stage package: from prune's output to a package that loads, on the real models; presets compose offline."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 import drafters
+from drafters.models import borrowed
+from drafters.models.borrowed import write_borrowed
 from drafters.models.pair import load_pair, pair_settings
 from drafters.models.prune import save_pruned
 from drafters.package_error import PackageError
@@ -147,6 +151,39 @@ def test_licences(pruned, tmp_path):
     cfg.package.licence = cfg.package.licence_file = None
     run(folder, cfg, tmp_path / "unknown")
     assert "Set package.licence" in (tmp_path / "unknown" / "LICENSE").read_text()
+
+
+@needs_models
+def test_what_the_target_has_is_left_to_it(tmp_path, monkeypatch):
+    """A drafter that borrows makes a package that does: the same as a complete drafter's, and it opens with the target only."""
+    monkeypatch.setenv("DRAFTERS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(borrowed, "LEAST_BYTES", 1 << 15)
+    target, drafter = tmp_path / "target", tmp_path / "drafter"
+    for folder, factor in ((target, 1.0), (drafter, 1.5)):
+        model = AutoModelForCausalLM.from_pretrained(MODELS / "stories260K", dtype=torch.bfloat16)
+        for weight in model.model.layers.parameters():
+            weight.data *= factor
+        model.save_pretrained(folder)
+        shutil.copy(MODELS / "stories260K" / "tokenizer.json", folder)
+    kept = torch.arange(0, 512, 2)
+    kept = torch.cat([kept, torch.tensor([1])]).unique()
+    vocab = restrict(identity(512), kept)
+    pair = load_pair(target=target, drafter=drafter, device="cpu", dtype="bf16")
+    save_pruned(pair.drafter, kept, tmp_path / "prune" / "model")
+    maps = {"kept": kept, "to_target": vocab.to_target.clone(), "to_drafter": vocab.to_drafter.clone()}
+    save_file(maps, tmp_path / "prune" / "vocab.safetensors")
+    (tmp_path / "prune" / "report.json").write_text(json.dumps({"coverage": 0.75}))
+    cfg = OmegaConf.create({
+        "pair": {"name": "local", "target": str(target), "drafter": str(drafter), "foreign": None},
+        "package": OmegaConf.structured(stage.PackageConfig(borrow=True)),
+    })  # fmt: skip
+    said = run(tmp_path / "prune", cfg, tmp_path / "one")
+    assert "borrowed: lm_head.weight (rows), model.embed_tokens.weight" in said
+    write_borrowed(drafter, target)
+    run(tmp_path / "prune", cfg, tmp_path / "two")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    description = json.loads((tmp_path / "one" / "drafters.json").read_text())
+    assert description["drafter"]["id"] == "drafter"  # by the user's folder, not by the one in the cache
 
 
 def test_the_last_enabled_stage_gives_the_drafter():
