@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
-STAGES := count generate prune distill affinity tail traces train-disco package eval
+STAGES := count generate cut prune distill affinity tail traces train-disco package eval
 
 # glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
 pretrain sweep: export MALLOC_MMAP_THRESHOLD_ := 4294967296

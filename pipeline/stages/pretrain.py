@@ -18,10 +18,10 @@ from omegaconf import DictConfig
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config.settings import plain, read
+from pipeline.fit.schedule import Schedule
 from pipeline.pretraining.data import CODE_PATTERN, load_or_pack, train_tokenizer
 from pipeline.pretraining.measure import bits_per_byte, ideal_speedup, mean_acceptance, step_seconds
 from pipeline.pretraining.models import Shape, build, cut, stack, widen
-from pipeline.pretraining.module import Schedule
 from pipeline.pretraining.phase import train
 from pipeline.runner.stage import Context, Stage
 from pipeline.text import python_source
