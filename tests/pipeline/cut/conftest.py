@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.cut import teacher
 from pipeline.cut.text import documents, groups
@@ -55,3 +56,17 @@ def cache(target, grouped, tmp_path_factory):
     paths = [teacher.shard_path(folder, "toy", group) for group in grouped]
     teacher.fill(paths, grouped, lambda: target, 1.0)
     return teacher.Cache(paths, grouped)
+
+
+@pytest.fixture(scope="session")
+def target_folder(target, tmp_path_factory):
+    """The target as a model folder, each token a word."""
+    folder = tmp_path_factory.mktemp("target")
+    words = {name: number for number, name in enumerate(["<pad>", "<s>", "</s>", *(f"w{n}" for n in range(3, V))])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    target.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<pad>"
+    ).save_pretrained(folder)
+    return folder
