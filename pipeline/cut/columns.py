@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Head:
     temperature: float  # > 0
 
     @classmethod
-    def of(cls, model: nn.Module, temperature: float) -> Head:
+    def of(cls, model: PreTrainedModel, temperature: float) -> Head:
         """Return the head of a causal LM of one of `pipeline.cut.layers.FAMILIES`; temperature 0 is read as 1."""
         own, config = model.get_output_embeddings(), model.config
         bias = getattr(own, "bias", None)
@@ -110,6 +111,7 @@ class Columns:
                     log_q = torch.cat([logits, rest.unsqueeze(-1)], -1).log_softmax(-1)
                 loss = divergence(log_q, p, weight) / len(student)
                 loss.backward()
+            assert hidden.grad is not None
             gradient[part] = hidden.grad
             total += float(loss.detach())
         return total, gradient

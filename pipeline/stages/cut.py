@@ -229,9 +229,9 @@ def _write(folder: Path, student: Any, checkpoint: Checkpoint) -> None:
         checkpoint.tokenizer.save_pretrained(folder)
 
 
-def _figures(rows: Tensor) -> dict[str, dict[str, float]]:
+def _figures(rows: Tensor) -> dict[str, dict[str, float | None]]:
     """Acceptance and agreement with their intervals, of `measured`'s rows."""
-    found = {}
+    found: dict[str, dict[str, float | None]] = {}
     for column, name in ((1, "acceptance"), (2, "agreement")):
         tokens, hits = rows[:, 0], rows[:, column]
         low, high = interval(lambda n, k: k / n, tokens.numpy(), hits.numpy())
@@ -239,10 +239,12 @@ def _figures(rows: Tensor) -> dict[str, dict[str, float]]:
     return found
 
 
-def _said(figures: Mapping[str, Mapping[str, float]]) -> str:
-    return ", ".join(
-        f"{name} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for name, row in figures.items()
-    )
+def _said(figures: Mapping[str, Mapping[str, float | None]]) -> str:
+    return ", ".join(f"{name} {row['mean']:.3f} ({_range(row)})" for name, row in figures.items())
+
+
+def _range(row: Mapping[str, float | None]) -> str:
+    return "of one document" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
 
 
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
