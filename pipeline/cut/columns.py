@@ -21,11 +21,13 @@ class Head:
 
     @classmethod
     def of(cls, model: PreTrainedModel, temperature: float) -> Head:
-        """Return the head of a causal LM of one of `pipeline.cut.layers.FAMILIES`; temperature 0 is read as 1."""
+        """Return the head of a causal LM of one of `pipeline.cut.layers.FAMILIES`, in fp32; temperature 0 is read as 1."""
         own, config = model.get_output_embeddings(), model.config
         bias = getattr(own, "bias", None)
         cap = getattr(config, "final_logit_softcapping", None)
-        return cls(own.weight.detach(), None if bias is None else bias.detach(), cap, temperature or 1.0)
+        return cls(
+            own.weight.detach().float(), None if bias is None else bias.detach().float(), cap, temperature or 1.0
+        )
 
     def rows(self, ids: Tensor) -> Head:
         """Return the head of the rows ``ids``, int64 (n,), alone: copies."""
@@ -34,7 +36,7 @@ class Head:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Hidden states (n, H) to logits over the temperature, fp32 (n, rows)."""
-        logits = F.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
+        logits = F.linear(hidden.float(), self.weight, self.bias)
         if self.cap is not None:
             logits = self.cap * torch.tanh(logits / self.cap)
         return logits if self.temperature == 1.0 else logits / self.temperature

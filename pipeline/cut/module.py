@@ -119,9 +119,9 @@ class Distillation(L.LightningModule):
         """One update."""
         with torch.autocast("cuda", torch.bfloat16, enabled=self.student.device.type == "cuda"):
             output = self.student.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
-            hidden = output[batch.real]
-            weight = self.schedule.tv_weight(self.progress)
-            loss, gradient = self.columns.loss(hidden, batch.hidden, batch.log_total, self._sample(), weight)
+        hidden = output[batch.real]
+        weight = self.schedule.tv_weight(self.progress)
+        loss, gradient = self.columns.loss(hidden, batch.hidden, batch.log_total, self._sample(), weight)
         hidden.backward(gradient.to(hidden.dtype))
         self._update()
         self.tokens += len(batch.hidden)

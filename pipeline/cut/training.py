@@ -55,8 +55,8 @@ def measured(
         ids, device = answers.ids, student.device
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             own = student.base_model(input_ids=ids[None].to(device), use_cache=False).last_hidden_state[0, span]
-            teacher, log_total = answers.hidden[span].to(device), answers.log_total[span].to(device)
-            rows.append([float(len(own)), *agreement(head, own, teacher, log_total)])
+        teacher, log_total = answers.hidden[span].to(device), answers.log_total[span].to(device)
+        rows.append([float(len(own)), *agreement(head, own, teacher, log_total)])
         advance(len(own))
     return torch.tensor(rows, dtype=torch.float64)
 

@@ -9,7 +9,7 @@ trained on are kept. Writes ``drafter/``, a model folder, and ``cut.json``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, open_checkpoint, vocabulary_size
 from drafters.vocab.keep import select
 from drafters.vocab.protected import protected_tokens
-from eval.stats.bootstrap import interval
 from pipeline.config.settings import pair_of, plain, read
 from pipeline.cut import teacher
 from pipeline.cut.columns import Head
+from pipeline.cut.figures import DEFINITIONS, figures, in_words
 from pipeline.cut.layers import choose_layers, cut
 from pipeline.cut.module import OPTIMIZERS
 from pipeline.cut.text import Document, documents, groups
@@ -46,7 +46,11 @@ CACHE = ".teacher"  # beside the stage's outputs: shards are named by their cont
 
 @dataclass
 class CutConfig:
-    """Which layers, what text, how it is trained. The budget ends at whichever of ``steps`` and ``minutes`` comes first."""
+    """Which layers, what text, how it is trained.
+
+    The budget ends at whichever of ``steps`` and ``minutes`` comes first. One in steps gives the same weights wherever it was
+    killed, on the same machine; one in minutes ends after as many steps as the machine made.
+    """
 
     layers: list[int] | None = None  # of the target, ascending, e.g. [0, 29]; null: the first `count`
     count: int = 2
@@ -90,7 +94,7 @@ def run(context: Context) -> None:
         "Measuring the cut", sum(len(cache.documents[n].ids) for n in parts["test"]), "tokens"
     ) as bar:
         before = measured(student, head, cache, parts["test"], bar.advance)
-    say(context.console, f"layers {layers}, untrained: {_said(_figures(before))}")
+    say(context.console, f"layers {layers}, untrained: {in_words(figures(before))}")
     with context.progress("Training", 1000) as bar:
         best, module = train(student, kept, cache, parts, _plan(cfg, settings), context.out / ".training", bar.advance)
     with context.progress(
@@ -110,8 +114,8 @@ def run(context: Context) -> None:
         "minutes": module.spent / 60,
         "best_step": best.step,
         "rows": len(kept),
-        "before": _figures(before),
-        "after": _figures(after),
+        "before": figures(before),
+        "after": figures(after),
         "history": best.history,
         "temperature": head.temperature,
         "settings": plain(cfg.cut),
@@ -119,16 +123,10 @@ def run(context: Context) -> None:
         "versions": versions(),
         "definitions": DEFINITIONS,
     }
+    if settings.start is not None and (earlier := Path(settings.start).parent / REPORT).exists():
+        report["continued_from"] = read_json(earlier.parent, REPORT)
     shutil.rmtree(context.out / ".training", ignore_errors=True)
     write_json(context.out / REPORT, report)
-
-
-DEFINITIONS = {
-    "acceptance": "mean of sum_x min(p(x), q(x)) over the tokens of answers to unseen prompts, whole vocabulary, at the temperature "
-    "given; intervals of 95 % resample documents",
-    "agreement": "share of those tokens for which target and drafter have the same likeliest token",
-    "minutes": "on a CPU those it computed, per thread",
-}
 
 
 def _read(context: Context, checkpoint: Checkpoint, texts: Sequence[Sequence[Document]]) -> list[Path]:
@@ -229,32 +227,14 @@ def _write(folder: Path, student: Any, checkpoint: Checkpoint) -> None:
         checkpoint.tokenizer.save_pretrained(folder)
 
 
-def _figures(rows: Tensor) -> dict[str, dict[str, float | None]]:
-    """Acceptance and agreement with their intervals, of `measured`'s rows."""
-    found: dict[str, dict[str, float | None]] = {}
-    for column, name in ((1, "acceptance"), (2, "agreement")):
-        tokens, hits = rows[:, 0], rows[:, column]
-        low, high = interval(lambda n, k: k / n, tokens.numpy(), hits.numpy())
-        found[name] = {"mean": float(hits.sum() / tokens.sum()), "low": low, "high": high}
-    return found
-
-
-def _said(figures: Mapping[str, Mapping[str, float | None]]) -> str:
-    return ", ".join(f"{name} {row['mean']:.3f} ({_range(row)})" for name, row in figures.items())
-
-
-def _range(row: Mapping[str, float | None]) -> str:
-    return "of one document" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-
-
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """Print what the drafter is worth, and how to use it."""
     report = read_json(directory, REPORT)
     say(
         console, f"layers {report['layers']} of {report['target']}, on unseen prompts at T = {report['temperature']:g}:"
     )
-    say(console, f"  untrained: {_said(report['before'])}")
-    say(console, f"  trained:   {_said(report['after'])}")
+    say(console, f"  untrained: {in_words(report['before'])}")
+    say(console, f"  trained:   {in_words(report['after'])}")
     say(
         console,
         f"  {report['tokens_seen']:,} tokens of {report['text_tokens']:,} in {report['minutes']:.0f} min, {report['steps']:,} steps, "

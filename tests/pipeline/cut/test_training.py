@@ -1,12 +1,13 @@
 """Training a cut: it learns, the best is kept, a kill at any step ends with the same weights."""
 
+import copy
 import dataclasses
 import itertools
 
 import pytest
 import torch
 
-from pipeline.cut import module, training
+from pipeline.cut import module, teacher, training
 from pipeline.cut.columns import Head
 from pipeline.cut.layers import cut
 from pipeline.cut.module import Batches, Distillation
@@ -149,3 +150,13 @@ def test_every_epoch_has_every_document_once_in_another_order(cache):
     assert first != [n for batch in numbers[count : 2 * count] for n in batch][: len(first)]
     for begin in (0, 3, count, count + 2):
         assert next(Batches(cache, chosen, 200, 1, begin).numbers()) == numbers[begin]
+
+
+@pytest.mark.gpu
+def test_it_learns_on_a_gpu(target, grouped, tmp_path):
+    there = copy.deepcopy(target).to("cuda", torch.bfloat16)
+    paths = [teacher.shard_path(tmp_path, "gpu", group) for group in grouped]
+    teacher.fill(paths, grouped, lambda: there, 1.0)
+    read, student = teacher.Cache(paths, grouped), damaged(target).cuda()
+    best, _ = train(student, KEPT, read, parts(read), PLAN, tmp_path / "training")
+    assert best.best["acceptance"] > best.history[0]["acceptance"] + 0.05
