@@ -7,12 +7,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
-STAGES := count generate prune distill affinity tail traces train-disco package eval
+STAGES := count generate cut prune distill affinity tail traces train-disco package eval
 
 # glibc's malloc returns and re-faults the large buffers of every training step unless told to keep them.
-pretrain sweep: export MALLOC_MMAP_THRESHOLD_ := 4294967296
-pretrain sweep: export MALLOC_TRIM_THRESHOLD_ := 8589934592
-pretrain sweep: export MALLOC_TOP_PAD_ := 268435456
+pretrain sweep cut: export MALLOC_MMAP_THRESHOLD_ := 4294967296
+pretrain sweep cut: export MALLOC_TRIM_THRESHOLD_ := 8589934592
+pretrain sweep cut: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo metrics test test-all test-floats test-exports lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep docs clean $(STAGES)
@@ -61,6 +61,7 @@ metrics: $(STAMP) ## the shape of the code in numbers, beside its aims
 
 count: $(STAMP) ## token counts of a corpus or of the target's own text
 generate: $(STAMP) ## the target's own continuations of prompts
+cut: $(STAMP) ## a drafter where none exists: some of the target's layers, trained on its own text
 prune: $(STAMP) ## the drafter with a head of the kept tokens only
 traces: $(STAMP) ## what drafts on the target's own text would have met: features and labels of stop policies
 train-disco: $(STAMP) ## the stop policies' classifier, calibrated and tuned; table of all policies

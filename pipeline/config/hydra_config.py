@@ -108,6 +108,9 @@ def finish(cfg: DictConfig, stage: str | None = None) -> DictConfig:
     with open_dict(cfg):
         cfg.stage = stage or HydraConfig.get().runtime.choices["stage"]
         cfg.pop("hydra", None)
+        if cfg.stage == "cut" and OmegaConf.is_missing(cfg.pair, "drafter"):
+            cfg.pair.drafter = cfg.pair.target  # there is none yet; what the stage reads reads the target alone
+            cfg.pair.drafter_revision = cfg.pair.target_revision
     return cfg
 
 

@@ -1,4 +1,4 @@
-"""Architectures of the embedded models and how one is grown or cut from another."""
+"""Architectures of the embedded models and how one is grown from another."""
 
 from __future__ import annotations
 
@@ -59,18 +59,6 @@ def stack(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
         repeated[name] = state[".".join(parts)]
     grown.load_state_dict(repeated)
     return grown
-
-
-def cut(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
-    """A drafter that starts from the target's embedding, final norm and first `layers` layers."""
-    config = copy.deepcopy(model.config)
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = None
-    small = LlamaForCausalLM(config)
-    state = model.state_dict()
-    small.load_state_dict({name: state[name] for name in small.state_dict()})
-    return small
 
 
 def widen(model: LlamaForCausalLM, feed_forward: int) -> LlamaForCausalLM:

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.pretraining.muon import Muon
-
-
-@dataclass
-class Schedule:
-    """Budget and step sizes of one training phase; the run ends at whichever of `steps` and `minutes` comes first."""
-
-    steps: int = 2000
-    minutes: float = 60.0  # by `budget_seconds`
-    matrix_lr: float = 0.02  # Muon (Jordan et al. 2024): update of orthogonal direction, so far above Adam's
-    table_lr: float = 0.01  # AdamW, for embeddings and norm gains
-    warmup: float = 0.02
-    decay: float = 0.45  # share of the budget over which the rate falls linearly to zero (warmup-stable-decay)
-    tv_from: float = 0.6  # distillation only: progress from which the loss moves from KL to total variation
-
-    def scale(self, progress: float) -> float:
-        """Learning-rate factor at `progress` in [0, 1]."""
-        rise = min(1.0, progress / self.warmup) if self.warmup else 1.0
-        return max(0.02, rise) * min(1.0, max(0.0, (1.0 - progress) / self.decay))
-
-
-def budget_seconds(device: torch.device) -> float:
-    """Seconds on the clock that budgets count by: on a CPU those it computed, per thread; elsewhere those that passed.
-
-    What else a CPU does meanwhile then takes nothing from the budget. The beginning is arbitrary.
-    """
-    return time.process_time() / torch.get_num_threads() if device.type == "cpu" else time.monotonic()
+from pipeline.fit.muon import Muon
+from pipeline.fit.schedule import Schedule, budget_seconds
 
 
 def logits_of(model: PreTrainedModel, tokens: Tensor) -> Tensor:
@@ -74,7 +46,7 @@ class Pretraining(L.LightningModule):
     @property
     def progress(self) -> float:
         """Share of the budget used, in [0, 1]."""
-        return min(1.0, max(self.updates / self.schedule.steps, self.spent / (60 * self.schedule.minutes)))
+        return self.schedule.progress(self.updates, self.spent)
 
     def on_fit_start(self) -> None:
         """Start the clock: only time inside fit counts, also after a resume."""
@@ -114,9 +86,7 @@ class Pretraining(L.LightningModule):
             return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()), torch.zeros(())
         with torch.no_grad():
             teacher = logits_of(self.teacher, inputs)
-        start = self.schedule.tv_from
-        weight = min(1.0, max(0.0, (self.progress - start) / max(1e-9, (1.0 - start) / 2)))
-        return distillation_loss(logits, teacher, weight)
+        return distillation_loss(logits, teacher, self.schedule.tv_weight(self.progress))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the budget used so far."""

@@ -16,8 +16,9 @@ from safetensors.torch import load_model, save_model
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from pipeline.fit.schedule import Schedule
 from pipeline.pretraining.data import Windows
-from pipeline.pretraining.module import Pretraining, Schedule
+from pipeline.pretraining.module import Pretraining
 from pipeline.runner.stage import Advance, unseen
 
 

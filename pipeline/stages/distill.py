@@ -9,19 +9,15 @@ not help leaves the drafter as it was and says so.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_file, save
-from torch import nn
 from transformers import PreTrainedModel
 
-from drafters.io.atomic import write_atomic, write_json
+from drafters.io.atomic import write_json
 from drafters.models.forms import short_form
 from drafters.models.heads import grow_embedding, resize_embedding
 from drafters.models.model_folder import quiet
@@ -31,6 +27,7 @@ from pipeline.config.settings import read
 from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
 from pipeline.fit import tail_fit
+from pipeline.fit.best import Best
 from pipeline.fit.text_and_models import Reading, carry, open_reading, open_unpruned
 from pipeline.fit.trainer import Plan, healed_parameters, train
 from pipeline.runner.stage import Advance, Context, Stage, say
@@ -107,86 +104,15 @@ def _distilled(
     grow_embedding(student, len(reading.vocab.to_drafter))
     trained = healed_parameters(student)
 
-    def acceptance() -> float:
+    def acceptance() -> dict[str, float]:
         rows = tail_fit.acceptances(reading, {"now": short_form(student)}, reading.texts["calibrate"], advance)
-        return tail_fit.mean(rows["now"])
+        return {"acceptance": tail_fit.mean(rows["now"])}
 
     best = Best(acceptance, trained, work, settings.every, settings.patience)
     windows = [ids for _, ids in reading.texts["fit"]]
     train(student, trained, reading.target, windows, plan, work, advance, [best], reading.kept)
-    weights = load_file(best.path)
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(weights[name])
+    best.restore()
     return resize_embedding(student, rows).to(reading.drafter.dtype), best  # written as wide as it was read
-
-
-class Best(L.Callback):
-    """Early stopping by what counts, measured acceptance; the best weights are kept on disk, so that a killed run loses none.
-
-    Measures before the first step and every `every` steps; ends the training after `patience` measurements without a better one.
-    """
-
-    def __init__(
-        self,
-        measure: Callable[[], float],
-        trained: Mapping[str, nn.Parameter],
-        folder: Path,
-        every: int,
-        patience: int,
-    ):
-        self.measure, self.trained, self.every, self.patience = measure, trained, every, patience
-        self.path = folder / "best.safetensors"
-        self.history: list[dict[str, float]] = []  # {"step", "acceptance"}
-
-    @property
-    def best(self) -> dict[str, float]:
-        """The first measurement of the highest acceptance."""
-        return max(self.history, key=lambda row: row["acceptance"])
-
-    @property
-    def step(self) -> int:
-        """Steps behind the best weights."""
-        return int(self.best["step"])
-
-    @property
-    def improved(self) -> bool:
-        """Whether any training was better than none."""
-        return self.step > 0
-
-    @property
-    def over(self) -> bool:
-        """Whether the last `patience` measurements were no better than one before."""
-        return len(self.history) - 1 - self.history.index(self.best) >= self.patience
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """The untrained drafter is the first candidate; a resumed run knows its own."""
-        if not self.history:
-            self._look(0)
-        trainer.should_stop = self.over
-
-    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any, **more: Any) -> None:
-        """Measure when it is time."""
-        step = trainer.global_step
-        if step % self.every == 0 and step > self.history[-1]["step"]:
-            self._look(step)
-            trainer.should_stop = trainer.should_stop or self.over
-
-    def state_dict(self) -> dict[str, list[dict[str, float]]]:
-        """What Lightning's checkpoint keeps of the callback: the measurements so far."""
-        return {"history": self.history}
-
-    def load_state_dict(self, state: dict[str, list[dict[str, float]]]) -> None:
-        """Restore the measurements from Lightning's checkpoint."""
-        self.history = [dict(row) for row in state["history"]]
-
-    def _look(self, step: int) -> None:
-        found = self.measure()
-        if not self.history or found > self.best["acceptance"]:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            tensors = {name: part.detach().cpu().contiguous() for name, part in self.trained.items()}
-            write_atomic(self.path, save(tensors))
-        self.history.append({"step": float(step), "acceptance": found})
 
 
 def _write(out: Path, report: Mapping[str, object]) -> None:

@@ -18,10 +18,11 @@ from omegaconf import DictConfig
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config.settings import plain, read
+from pipeline.cut.layers import cut
+from pipeline.fit.schedule import Schedule
 from pipeline.pretraining.data import CODE_PATTERN, load_or_pack, train_tokenizer
 from pipeline.pretraining.measure import bits_per_byte, ideal_speedup, mean_acceptance, step_seconds
-from pipeline.pretraining.models import Shape, build, cut, stack, widen
-from pipeline.pretraining.module import Schedule
+from pipeline.pretraining.models import Shape, build, stack, widen
 from pipeline.pretraining.phase import train
 from pipeline.runner.stage import Context, Stage
 from pipeline.text import python_source
@@ -101,7 +102,7 @@ def run(context: Context) -> None:
     else:
         target = _earlier(config, "target")
     phase("target", target, ids, budget.target)
-    drafter = cut(target, config.drafter_layers) if config.start is None else _earlier(config, "drafter")
+    drafter = cut(target, range(config.drafter_layers)) if config.start is None else _earlier(config, "drafter")
     drafter = widen(drafter, config.drafter_feed_forward)
     phase("drafter", drafter, ids, budget.drafter, teacher=target)
     if config.start is None:

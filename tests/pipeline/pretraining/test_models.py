@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from drafters.rounding import excess, logits_bound
-from pipeline.pretraining.models import Shape, build, cut, stack, widen
+from pipeline.pretraining.models import Shape, build, stack, widen
 
 SHAPE = Shape(2, 16, 2, 1, 24)
 
@@ -43,10 +43,3 @@ def test_stacking_repeats_the_layers(model):
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     with pytest.raises(ValueError, match="a multiple of 2 layers, got 3"):
         stack(model, 3)
-
-
-def test_cutting_takes_the_first_layers(model):
-    small = cut(model, 1)
-    assert small.config.num_hidden_layers == 1
-    assert torch.equal(small.model.layers[0].mlp.up_proj.weight, model.model.layers[0].mlp.up_proj.weight)
-    assert torch.equal(small.model.embed_tokens.weight, model.model.embed_tokens.weight)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.fit.schedule import Schedule, budget_seconds
 from pipeline.pretraining import module
 from pipeline.pretraining.models import Shape, build
-from pipeline.pretraining.module import Schedule, budget_seconds, distillation_loss
+from pipeline.pretraining.module import distillation_loss
 from pipeline.pretraining.phase import train
 
 SHAPE = Shape(1, 16, 2, 1, 24)
@@ -69,8 +70,8 @@ class Clocks:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(module.time, "monotonic", self.wall)
-        monkeypatch.setattr(module.time, "process_time", lambda: self.now / 10)
+        monkeypatch.setattr(time, "monotonic", self.wall)
+        monkeypatch.setattr(time, "process_time", lambda: self.now / 10)
 
     def wall(self):
         self.now += 1.0

@@ -19,10 +19,10 @@ from pipeline.config import hydra_config
 from pipeline.config.text_settings import source_of
 from pipeline.errors import ConfigError
 from pipeline.fit import trainer
+from pipeline.fit.best import Best
 from pipeline.fit.text_and_models import open_reading
 from pipeline.runner.stage import Context
 from pipeline.stages import affinity, distill, package, sweep, tail
-from pipeline.stages.distill import Best
 from tests.data import DATA, needs
 
 TARGET, DRAFTER = DATA / "models" / "tinystories-bit-1M", DATA / "models" / "stories260K"
@@ -279,7 +279,7 @@ def test_healing_trains_head_and_norms_alone_and_keeps_the_best(cfg, inputs, tmp
 @pytest.mark.slow("the stage twice, 3 s")
 def test_a_training_without_gain_is_stopped_and_changes_nothing(cfg, inputs, tmp_path, monkeypatch):
     series = iter([0.5, 0.4, 0.4, 0.4, 0.9])
-    monkeypatch.setattr(distill, "Best", lambda measure, *rest: Best(lambda: next(series), *rest))
+    monkeypatch.setattr(distill, "Best", lambda measure, *rest: Best(lambda: {"acceptance": next(series)}, *rest))
     said, _ = run(distill, cfg, inputs, tmp_path / "out", *HEAL)
     report = json.loads((tmp_path / "out" / "distill.json").read_text())
     assert [row["step"] for row in report["calibration"]] == [0, 6, 12, 18]  # patience 3
