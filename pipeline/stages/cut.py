@@ -20,11 +20,14 @@ from rich.console import Console
 from torch import Tensor
 
 from drafters.io.atomic import write_json
+from drafters.io.hub import Source
 from drafters.io.manifest import versions
 from drafters.io.safe_load import read_json
+from drafters.models.borrowed import write_borrowed
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, open_checkpoint, vocabulary_size
+from drafters.package.writer import plain_name
 from drafters.vocab.keep import select
 from drafters.vocab.protected import protected_tokens
 from pipeline.config.settings import pair_of, plain, read
@@ -64,10 +67,11 @@ class CutConfig:
     check_tokens: int = 6_000  # of either half that are read at a measurement
     rows: int = 5_120  # most frequent tokens that have a column of their own; all others share one
     negatives: int = 2_048  # of the others, sampled anew for every step, by which their common column is estimated
-    optimizer: str = "muon"  # muon: of matrices, Adam for norms | adam: of all
+    # adam: of all | muon: of matrices, Adam for norms; its steps take longer, which a CPU feels at small batches
+    optimizer: str = "adam"
     matrix_rate: float = 0.01  # of Muon
-    rate: float = 0.001  # of Adam
-    batch: int = 4_096  # tokens of a step, padding included
+    rate: float = 0.002  # of Adam
+    batch: int = 2_048  # tokens of a step, padding included
     steps: int = 100_000
     minutes: float = 60.0  # on a CPU those it computed, per thread; see pipeline.fit.schedule
     warmup: float = 0.02  # share of the budget over which the rate rises
@@ -75,6 +79,8 @@ class CutConfig:
     tv_from: float = 0.5  # share of the budget after which the loss goes over from KL to total variation
     every: int = 100  # steps between two measurements of acceptance
     patience: int = 10  # measurements without a better one that end the training
+    # Write the drafter without what its target has bit for bit (embedding, head, tokenizer): see borrowed.json in the docs
+    borrow: bool = False
 
 
 def run(context: Context) -> None:
@@ -102,8 +108,10 @@ def run(context: Context) -> None:
     ) as bar:
         after = measured(student, head, cache, parts["test"], bar.advance)
     _write(context.out / DRAFTER, student, checkpoint)
+    if settings.borrow:
+        write_borrowed(context.out / DRAFTER, checkpoint.source.folder, target_id=_lender(checkpoint.source))
     report = {
-        "target": checkpoint.source.id,
+        "target": _lender(checkpoint.source),
         "layers": layers,
         "parameters": sum(part.numel() for part in student.parameters()),
         "trained_parameters": sum(part.numel() for part in module.trained.values()),
@@ -203,20 +211,24 @@ def _student(context: Context, checkpoint: Checkpoint, layers: Sequence[int], st
     return student.to(device)
 
 
-def _plan(cfg: DictConfig, settings: CutConfig) -> Plan:
-    schedule = Schedule(
-        settings.steps,
-        settings.minutes,
-        settings.matrix_rate,
-        settings.rate,
-        settings.warmup,
-        settings.decay,
-        settings.tv_from,
-    )
+def _plan(cfg: DictConfig, own: CutConfig) -> Plan:
+    schedule = Schedule(own.steps, own.minutes, own.matrix_rate, own.rate, own.warmup, own.decay, own.tv_from)
     return Plan(
-        schedule, settings.optimizer, settings.batch, settings.negatives, settings.every, settings.patience, int(cfg.seed),
+        schedule,
+        own.optimizer,
+        own.batch,
+        own.negatives,
+        own.every,
+        own.patience,
+        int(cfg.seed),
         cfg.package.temperature,
-    )  # fmt: skip
+    )
+
+
+def _lender(source: Source) -> str:
+    """Name the target as the user did, without a path of this machine."""
+    public = source.revision is not None or source.id.startswith("pypi:")
+    return source.id.partition("#")[0] if public else plain_name(Path(source.id).name)
 
 
 def _write(folder: Path, student: Any, checkpoint: Checkpoint) -> None:

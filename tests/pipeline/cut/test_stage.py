@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
 from rich.console import Console
+from transformers import LlamaForCausalLM
 
 from drafters.models.pair import load_pair
 from pipeline.config import hydra_config
@@ -57,6 +59,21 @@ def test_the_drafter_is_one_of_its_target(target_folder, made):
     assert [row["step"] for row in report["history"]] == [0, 3, 6]
     assert report["tokens_seen"] == report["history"][-1]["tokens"] > 0
     assert report["before"]["acceptance"]["mean"] > 0.98  # the toy's last two layers write nothing
+
+
+def test_a_borrowing_drafter_lacks_what_its_target_has(target_folder, settings, made, tmp_path):
+    model = LlamaForCausalLM.from_pretrained(target_folder).to(torch.bfloat16)
+    model.resize_token_embeddings(32_768, mean_resizing=False)  # an embedding below a megabyte is not worth it
+    model.save_pretrained(tmp_path / "target")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(target_folder / name, tmp_path / "target" / name)
+    out = tmp_path / "cut" / "lent"
+    run(settings, out, f"pair.target={tmp_path / 'target'}", "cut.borrow=true", "cut.steps=1")
+    lent = json.loads((out / "drafter" / "borrowed.json").read_text())
+    assert lent["from"]["id"] == "target"
+    assert "model.embed_tokens.weight" in lent["tensors"]
+    pair = load_pair(target=tmp_path / "target", drafter=out / "drafter", device="cpu")
+    assert torch.equal(pair.drafter.get_input_embeddings().weight, pair.target.get_input_embeddings().weight)
 
 
 def test_another_training_reads_the_cache_and_goes_on_from_a_drafter(settings, made, tmp_path, monkeypatch):
