@@ -102,13 +102,19 @@ def speculative(
 
 
 def stream_rounds(
-    pair: Pair, sampler: Sampler | None, stop: StopPolicy | None, prompt: Tensor, coins: Coins, limits: Limits
+    pair: Pair,
+    sampler: Sampler | None,
+    stop: StopPolicy | None,
+    prompt: Tensor,
+    coins: Coins,
+    limits: Limits,
+    verifier: Verifier | None = None,
 ) -> Iterator[Round]:
-    """The rounds of `speculative` for one prompt as they end; no sampler: plainly.
+    """The rounds of `speculative` for one prompt as they end; no sampler: plainly, `verifier` as in `autoregressive`.
 
     The models' caches live as long as the iterator.
     """
-    verifier = ExactMatch() if sampler is None else sampler.verifier
+    verifier = verifier or ExactMatch() if sampler is None else sampler.verifier
     return _rounds(_Run.open(pair, sampler, verifier, stop, [prompt], coins, limits))
 
 
