@@ -32,7 +32,7 @@ def show(console: Console, lanes: Sequence[Lane], stepped: Iterable[Lane], marks
 
     Drawing stands between rounds, so that no lane's clock sees it.
     """
-    if not console.is_terminal:
+    if not redraws(console):
         return _piped(console, lanes[0], stepped, marks)
     whole, drawn = True, 0.0
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
@@ -45,6 +45,11 @@ def show(console: Console, lanes: Sequence[Lane], stepped: Iterable[Lane], marks
             whole = False
         live.update(frame(console, lanes, marks), refresh=False)
     return whole
+
+
+def redraws(console: Console) -> bool:
+    """Whether what is shown can be drawn over: a terminal that is no dumb one."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _piped(console: Console, lane: Lane, stepped: Iterable[Lane], marks: bool) -> bool:

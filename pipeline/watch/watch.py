@@ -21,7 +21,7 @@ from pipeline.watch.lane import turns
 from pipeline.watch.opened import NO_PACKAGE, Watched, opened, package_of
 from pipeline.watch.options import WatchOptions, asks_for_a_package, read_words
 from pipeline.watch.said import equality, judged, outcome
-from pipeline.watch.screen import said_in_pipe, show
+from pipeline.watch.screen import redraws, said_in_pipe, show
 
 USAGE = "usage: make watch ARGS=\"pair=NAME prompt='...' race=true\"; any setting of the pair and its package, and:"
 
@@ -51,7 +51,7 @@ def watch(watched: Watched, options: WatchOptions, console: Console, where: str)
     console.print(watched.prompt, style="dim", markup=False, highlight=False)
     lanes = watched.lanes(options.race)
     ended = show(console, lanes, turns(lanes), options.marks)
-    if not console.is_terminal:
+    if not redraws(console):
         say(console, "\n".join(["", *(line for lane in lanes for line in said_in_pipe(lane, options.marks))]))
     if options.race:
         drafting, plain = lanes
