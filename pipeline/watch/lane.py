@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from drafters.engine.rounds import Round, Writer
-from pipeline.watch.pieces import Pieces
+from pipeline.watch.transcript import Transcript
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Lane:
 
     title: str
     begin: Callable[[], Iterator[Round]]  # reads the prompt
-    pieces: Pieces
+    transcript: Transcript
     clock: Callable[[], float] = perf_counter
     text: list[tuple[str, Writer]] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Lane:
         found = next(self._running, None)
         if found is None:
             self.finished = True
-            if rest := self.pieces.rest():
+            if rest := self.transcript.rest():
                 self.text.append((rest, self._last))
             return
         self._take(found)
@@ -58,7 +58,7 @@ class Lane:
         ids = found.tokens.tolist()
         self.tokens += ids
         self.text += [
-            (text, who) for token, who in zip(ids, found.who, strict=True) if (text := self.pieces.add(token))
+            (text, who) for token, who in zip(ids, found.who, strict=True) if (text := self.transcript.add(token))
         ]
 
     @property

@@ -37,7 +37,7 @@ from pipeline.runner.runner import Runner
 from pipeline.runner.stage import pair_external
 from pipeline.watch.lane import Lane
 from pipeline.watch.options import WatchOptions
-from pipeline.watch.pieces import Pieces
+from pipeline.watch.transcript import Transcript
 
 NO_PACKAGE = "none"
 PYTHON = 'def count_words(text):\n    """Return how often each word occurs in a text."""\n'
@@ -62,7 +62,7 @@ class Watched:
 
     @property
     def sampler(self) -> Sampler:
-        """The sampler that drafts."""
+        """The sampler by which drafts are made and verified."""
         assert self.call.chosen.sampler is not None  # `opened` sees to that
         return self.call.chosen.sampler
 
@@ -73,7 +73,7 @@ class Watched:
 
     @property
     def title(self) -> str:
-        """The drafting lane's."""
+        """What the drafting lane is called: its sampler and drafter."""
         return f"{self.sampler.name}, {self.drafter}"
 
     def rounds(self, drafts: bool, ids: Tensor | None = None, tokens: int | None = None) -> Iterator[Round]:
@@ -95,7 +95,9 @@ class Watched:
                 list(self.rounds(drafts, self.ids[:4], tokens=6))
         titles = {True: self.title, False: "plain decoding"}
         tokenizer, ids = self.models.target_tokenizer, self.ids.tolist()
-        return [Lane(titles[drafts], partial(self.rounds, drafts), Pieces.behind(tokenizer, ids)) for drafts in kinds]
+        return [
+            Lane(titles[drafts], partial(self.rounds, drafts), Transcript.behind(tokenizer, ids)) for drafts in kinds
+        ]
 
 
 def opened(cfg: DictConfig, options: WatchOptions, folder: str | Path) -> Watched:

@@ -23,7 +23,7 @@ class WatchOptions:
     temperature: float = 0.0  # 0 is greedy: both texts of a race are then equal
     top_k: int = 0  # 0: off
     top_p: float = 1.0  # 1: off
-    max_new_tokens: int = 128
+    max_new_tokens: int = 128  # the text may end before, with the target's end of text
     seed: int = 0  # of the coins
     sampler: str = ""  # of the catalog; none: as the package's evaluation recommends
     stop: str = ""  # a stop policy with its usual options; none: as recommended, else static

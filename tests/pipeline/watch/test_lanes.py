@@ -10,7 +10,7 @@ from pipeline.watch.said import equality, legend, marked, outcome, status
 
 
 class Letters:
-    """Pieces of a tokenizer whose token n is the n-th letter."""
+    """Transcript of a tokenizer whose token n is the n-th letter."""
 
     def add(self, token):
         return chr(97 + token)

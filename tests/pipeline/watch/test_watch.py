@@ -1,5 +1,6 @@
 """`make watch` on the embedded pair: what a terminal, a terminal without colours and a pipe show, races, Ctrl-C."""
 
+import functools
 import io
 import json
 import os
@@ -11,12 +12,14 @@ from rich.console import Console
 
 from drafters.engine.rounds import Round, Writer
 from drafters.io.manifest import write_manifest
+from drafters.io.paths import ZOO
 from eval.command_line import OptionError
 from pipeline.__main__ import COMMANDS
 from pipeline.config import hydra_config
 from pipeline.errors import ConfigError
 from pipeline.runner.content_key import external_hash
 from pipeline.runner.stage import pair_external
+from pipeline.watch import opened as opening
 from pipeline.watch import watch as command
 from pipeline.watch.lane import Lane, turns
 from pipeline.watch.opened import newest_package, opened
@@ -29,6 +32,15 @@ PROMPT = "def add(a, b):\n"
 @pytest.fixture(scope="module")
 def cfg():
     return hydra_config.load(["stage=package", "device=cpu"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once():
+    load = opening.load_pair
+    with pytest.MonkeyPatch.context() as patch:
+        one = functools.cache(lambda: load(target=ZOO / "target", drafter=ZOO / "drafter", foreign=False, device="cpu"))
+        patch.setattr(opening, "load_pair", lambda *given, **more: one())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +113,7 @@ def test_a_pipe_gets_plain_text_and_a_summary(watched):
 
 
 def test_long_texts_show_their_ends_while_they_grow_and_are_whole_at_last():
-    lane = Lane("t", lambda: iter(()), pieces=None, text=[(f"line {n}\n", Writer.PLAIN) for n in range(50)])
+    lane = Lane("t", lambda: iter(()), transcript=None, text=[(f"line {n}\n", Writer.PLAIN) for n in range(50)])
     screen = Console(file=io.StringIO(), width=60, height=12, force_terminal=True)
     with screen.capture() as capture:
         screen.print(frame(screen, [lane], False, screen.height))

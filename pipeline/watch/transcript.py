@@ -15,7 +15,7 @@ PICTURES |= dict.fromkeys(range(127, 160), INCOMPLETE)
 
 
 @dataclass
-class Pieces:
+class Transcript:
     """A text that grows by tokens. What is no whole character yet is held until a later token completes it."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -23,7 +23,7 @@ class Pieces:
     _shown: int = 0
 
     @classmethod
-    def behind(cls, tokenizer: PreTrainedTokenizerBase, prompt: Iterable[int]) -> Pieces:
+    def behind(cls, tokenizer: PreTrainedTokenizerBase, prompt: Iterable[int]) -> Transcript:
         """The text that follows a prompt of these ids."""
         context = list(prompt)[-BEHIND:]
         return cls(tokenizer, context, len(context))

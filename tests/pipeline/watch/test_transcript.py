@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from drafters.io.paths import ZOO
-from pipeline.watch.pieces import Pieces
+from pipeline.watch.transcript import Transcript
 from tests.data import DATA, needs
 
 BYTE_LEVEL = AutoTokenizer.from_pretrained(ZOO / "target")
@@ -16,8 +16,8 @@ def split(tokenizer, text, prompt="x = 1\n"):
     """The pieces that the tokens of a text become behind a prompt, one a token, and what was left."""
     before, whole = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, prompt + text))
     assert whole[: len(before)] == before
-    pieces = Pieces.behind(tokenizer, before)
-    return [pieces.add(token) for token in whole[len(before) :]], pieces.rest()
+    transcript = Transcript.behind(tokenizer, before)
+    return [transcript.add(token) for token in whole[len(before) :]], transcript.rest()
 
 
 def test_a_character_is_shown_by_the_token_that_completes_it():
@@ -44,11 +44,11 @@ def test_words_keep_their_spaces_where_a_decoder_strips_them(name):
 
 
 def test_what_never_becomes_a_character_is_shown_at_the_end():
-    pieces = Pieces.behind(BYTE_LEVEL, [])
+    transcript = Transcript.behind(BYTE_LEVEL, [])
     token = BYTE_LEVEL("日", add_special_tokens=False)["input_ids"][0]
-    assert pieces.add(token) == ""
-    assert pieces.rest() == "\ufffd"
-    assert pieces.rest() == ""
+    assert transcript.add(token) == ""
+    assert transcript.rest() == "\ufffd"
+    assert transcript.rest() == ""
 
 
 def test_a_terminal_is_not_commanded():
@@ -57,6 +57,6 @@ def test_a_terminal_is_not_commanded():
 
 
 def test_specials_are_silent():
-    pieces = Pieces.behind(BYTE_LEVEL, [])
-    assert pieces.add(BYTE_LEVEL.eos_token_id) == ""
-    assert pieces.rest() == ""
+    transcript = Transcript.behind(BYTE_LEVEL, [])
+    assert transcript.add(BYTE_LEVEL.eos_token_id) == ""
+    assert transcript.rest() == ""
