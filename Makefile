@@ -15,7 +15,7 @@ pretrain sweep cut: export MALLOC_TRIM_THRESHOLD_ := 8589934592
 pretrain sweep cut: export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo metrics test test-all test-floats test-exports lint lossless bench report export publish inspect doctor pretrain dsi-sim test-ray sweep docs clean $(STAGES)
+.PHONY: help setup demo metrics test test-all test-floats test-exports lint lossless bench report export publish inspect doctor watch pretrain dsi-sim test-ray sweep docs clean $(STAGES)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z$$][^:]*:[^=].*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ inspect: $(STAMP) ## what a package or model folder holds and whether it is acce
 
 doctor: $(STAMP) ## check machine, models, tokenizers, licences and tokens before hours are spent
 	@$(RUN) doctor $(ARGS)
+
+watch: $(STAMP) ## an answer as it is written, coloured by who wrote what: ARGS="prompt='...' race=true"
+	@$(RUN) watch $(ARGS)
 
 pretrain: $(STAMP) ## train the embedded pair again (hours)
 	@$(RUN) stage=pretrain $(ARGS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drafters.generation import generate as generate
     from drafters.generation import stream as stream
+    from drafters.generation import stream_rounds as stream_rounds
     from drafters.models.pair import ModelPair as ModelPair
     from drafters.models.pair import load_pair as load_pair
     from drafters.package.reader import Package as Package
@@ -25,8 +26,19 @@ _HOMES = {
     "load": "drafters.package.reader",
     "load_pair": "drafters.models.pair",
     "stream": "drafters.generation",
+    "stream_rounds": "drafters.generation",
 }
-__all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "generate", "load", "load_pair", "stream"]
+__all__ = [
+    "ModelPair",
+    "Package",
+    "PackageError",
+    "VocabMap",
+    "generate",
+    "load",
+    "load_pair",
+    "stream",
+    "stream_rounds",
+]
 
 
 def __getattr__(name: str) -> Any:

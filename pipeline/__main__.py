@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "pipeline.doctor.doctor",
     "inspect": "pipeline.inspect",
     "track": "pipeline.tracking",
+    "watch": "pipeline.watch.watch",
 }
 WITHOUT_PAIR = ("pretrain", "lossless")  # stages that read no text for a pair
 

@@ -58,9 +58,9 @@ def words(command: str) -> list[str]:
 
 
 def arguments(command: str) -> list[str]:
-    """What a make command gives in ARGS."""
+    """What a make command gives in ARGS, split as the shell does that make hands it to."""
     given = [word for word in words(command) if word.startswith("ARGS=")]
-    return given[0].removeprefix("ARGS=").split() if given else []
+    return shlex.split(given[0].removeprefix("ARGS=")) if given else []
 
 
 def settings(page: str) -> list[str]:

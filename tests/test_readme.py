@@ -30,6 +30,7 @@ from pipeline import __main__ as cli
 from pipeline.config.hydra_config import check, load
 from pipeline.runner.discovery import load_stage, stage_names
 from pipeline.runner.stage import Context, Stage
+from pipeline.watch.options import read_words
 from tests import pages
 from tests.pages import PAGES, ROOT
 from tests.tiers import slow_but
@@ -125,7 +126,7 @@ def test_what_eval_is_told_it_understands(command: str) -> None:
     read_options(get_type_hints(import_module(EVAL_COMMANDS[name]).main)["options"], rest)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" in command])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" in command and " -m " in command])
 def test_help_is_printed(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     module = module_of(command)
     monkeypatch.setattr(sys, "argv", [module, "--help"])
@@ -134,6 +135,13 @@ def test_help_is_printed(command: str, monkeypatch: pytest.MonkeyPatch, capsys: 
         runpy.run_module(module, run_name="__main__")
     assert left.value.code == 0
     assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make watch")])
+def test_what_watch_is_told_it_understands(command: str) -> None:
+    _, others = read_words([word for word in pages.arguments(command) if word != "--help"])
+    assert {word.partition("=")[0] for word in others} <= {"pair"}
+    check(load(["stage=package", *others]))
 
 
 def test_the_configuration_is_printed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

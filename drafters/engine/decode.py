@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Protocol
 
 import torch
@@ -30,6 +31,7 @@ from drafters.engine.prefill import (
 )
 from drafters.engine.requests import Row
 from drafters.engine.round_result import depth, slots_above, to_host
+from drafters.engine.rounds import Round
 from drafters.engine.transformers_pair import Pair
 from drafters.probs import warp
 from drafters.rng.coins import Coins, Key
@@ -99,24 +101,30 @@ def speculative(
     return _Run.open(pair, sampler, sampler.verifier, stop, prompts, coins, limits, batch).finish()
 
 
-def stream(
-    pair: Pair, sampler: Sampler | None, stop: StopPolicy | None, prompt: Tensor, coins: Coins, limits: Limits
-) -> Iterator[Tensor]:
-    """The tokens of `speculative` for one prompt as each round commits them, int64 (n,), n >= 1; no sampler: plainly.
+def stream_rounds(
+    pair: Pair,
+    sampler: Sampler | None,
+    stop: StopPolicy | None,
+    prompt: Tensor,
+    coins: Coins,
+    limits: Limits,
+    verifier: Verifier | None = None,
+) -> Iterator[Round]:
+    """The rounds of `speculative` for one prompt as they end; no sampler: plainly, `verifier` as in `autoregressive`.
 
     The models' caches live as long as the iterator.
     """
-    verifier = ExactMatch() if sampler is None else sampler.verifier
+    verifier = verifier or ExactMatch() if sampler is None else sampler.verifier
     return _rounds(_Run.open(pair, sampler, verifier, stop, [prompt], coins, limits))
 
 
 @torch.inference_mode()
-def _rounds(run: _Run) -> Iterator[Tensor]:
+def _rounds(run: _Run) -> Iterator[Round]:
     row = run.rows[0]
     while not row.finished:
-        before = len(row.tokens)
+        before, began = len(row.tokens), perf_counter()
         run.round()
-        yield torch.tensor(row.tokens[before:], dtype=torch.int64)
+        yield Round.of(row.tokens[before:], row.rounds[-1], perf_counter() - began)
 
 
 @dataclass(frozen=True)
@@ -244,16 +252,8 @@ class _Run:
             return empty_draft(len(self.rows), self.pair.device), lambda paths, fresh: None
         room = rooms(drafting, self.limits, self.nodes)
         if drafting.spelled is not None:
-            session = StringSession(
-                drafting.spelled,
-                drafting.drafter,
-                self.rows,
-                drafting.stop,
-                drafting.sampling,
-                room,
-                key,
-                self.pair.eos,
-            )
+            own = drafting.spelled, drafting.drafter, self.rows, drafting.stop, drafting.sampling
+            session = StringSession(*own, room, key, self.pair.eos)
             return session.propose(self.coins), lambda paths, fresh: session.settle(fresh)
         propose = propose_tree if isinstance(drafting.sampler.shape, Tree) else propose_chain
         proposed = propose(drafting, room, self.coins, key)

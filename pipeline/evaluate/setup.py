@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drafters.generation import check_settings, check_target
+from drafters.decode_call import check_settings, check_target
 from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair
 from drafters.package.reader import Package, load

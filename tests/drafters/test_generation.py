@@ -13,7 +13,7 @@ import drafters
 from drafters.engine.cache.cached_model import TransformersModel
 from drafters.engine.cache.supported_models import UnsupportedModel
 from drafters.engine.prefill import RequestError
-from drafters.generation import generate, stream
+from drafters.generation import generate, stream, stream_rounds
 from drafters.models.pair import PairError, load_pair
 from drafters.package.writer import Origin, describe, save_package
 from drafters.samplers.lossy_settings import LossyError
@@ -200,6 +200,7 @@ def tiny(tmp_path_factory):
 def test_an_unpruned_drafter_uses_the_plain_rejection_sampler(tiny):
     assert drafters.generate is generate
     assert drafters.stream is stream
+    assert drafters.stream_rounds is stream_rounds
     prompt = torch.tensor([[3, 4, 5]])
     out = generate(*tiny, prompt, max_new_tokens=30)
     assert out.tokens[0].tolist() == generate(*tiny, prompt, max_new_tokens=30, sampler="standard").tokens[0].tolist()
@@ -268,6 +269,21 @@ def test_a_stream_takes_one_prompt_and_says_what_is_wrong_at_once(tiny):
         stream(*tiny, [3], sampler="tly")
     with pytest.raises(RequestError, match="exceed the target's context of 128"):
         stream(*tiny, [3], max_new_tokens=128)
+    with pytest.raises(ValueError, match="expected one prompt, got 2"):
+        stream_rounds(*tiny, [[3], [4]])
+
+
+@needs_models
+@pytest.mark.parametrize("kind", ["same", "foreign"])
+@pytest.mark.parametrize("sampler", ["tli", "slem"])
+def test_rounds_are_those_of_generate(kind, sampler, request):
+    pair, package = request.getfixturevalue(kind)
+    options = {"sampler": sampler, "max_new_tokens": 24, "seed": 5, "tokenizer": pair.target_tokenizer}
+    found = list(stream_rounds(pair.target, package, PROMPT, **options))
+    out = generate(pair.target, package, PROMPT, **options)
+    assert torch.cat([each.tokens for each in found]).tolist() == out.tokens[0].tolist()
+    assert [(each.drafted, each.verified, each.accepted) for each in found] == out.rounds[0]
+    assert sum(who == "accepted" for each in found for who in each.who) == int(out.accepted[0])
 
 
 def test_a_target_whose_attention_takes_no_masks_is_refused(tiny, monkeypatch):

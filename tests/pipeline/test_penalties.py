@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drafters.generation import check_settings
+from drafters.decode_call import check_settings
 from drafters.models.pair import load_pair
 from drafters.samplers.lossy_settings import LossyError
 from pipeline.config.hydra_config import load

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drafters.engine.cache.layer import IndexedLayer
-from drafters.engine.decode import Speculative, autoregressive, speculative, stream
+from drafters.engine.decode import Speculative, autoregressive, speculative, stream_rounds
 from drafters.engine.limits import Limits
 from drafters.probs import Sampling
 from drafters.rng.coins import KeyedCoins
@@ -98,7 +98,7 @@ def test_a_stream_gives_the_same_tokens_round_by_round(pairs, prompts):
             out = autoregressive(pair, prompts[:1], coins(), LIMITS)
         else:
             out = Speculative().decode(pair, sampler, stop, prompts[:1], coins(), LIMITS)
-        parts = list(stream(pair, sampler, stop, prompts[0], coins(), LIMITS))
+        parts = [part.tokens for part in stream_rounds(pair, sampler, stop, prompts[0], coins(), LIMITS)]
         assert [len(part) for part in parts] == [accepted + 1 for _, _, accepted in out.rounds[0]]
         assert torch.equal(torch.cat(parts), out.tokens[0])
 
@@ -112,7 +112,9 @@ def test_a_stream_that_is_closed_early_frees_its_caches(pairs, prompts, monkeypa
         held.extend((weakref.ref(self.keys), weakref.ref(self.values)))
 
     monkeypatch.setattr(IndexedLayer, "lazy_initialization", noting)
-    running = stream(pair, build("standard", vocab), Static(2), prompts[0], KeyedCoins(0, torch.arange(1)), LIMITS)
+    running = stream_rounds(
+        pair, build("standard", vocab), Static(2), prompts[0], KeyedCoins(0, torch.arange(1)), LIMITS
+    )
     next(running)
     assert len(held) == 2 * (2 + 1)  # keys and values of the target's layers and of the drafter's one
     assert all(part() is not None for part in held)
