@@ -25,7 +25,7 @@ from tests.eval.conftest import VOCABULARY
 
 KEPT = torch.tensor([0, *range(2, VOCABULARY, 2)])
 NAMES = TokenNames([bytes([97 + number]) for number in range(VOCABULARY)], [None] * VOCABULARY)
-PROMPTS = [torch.tensor([3, number, 8]) for number in range(12)]
+PROMPTS = [torch.tensor([3, number, 8]) for number in range(8)]
 
 
 def every_round(longest):
@@ -88,7 +88,7 @@ def drafter(target):
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def drafters(target, drafter):
     pruned = TransformersPair(target, pruned_form(drafter, KEPT), eos=(0,))
     every = [
@@ -98,20 +98,26 @@ def drafters(target, drafter):
     return [(item, applicable(reference(item), item)) for item in every]
 
 
-def answers(drafters, heat):
+def answers(drafters, heat, prompts=PROMPTS):
     recorder = Recorder(drafters, NAMES, seed=4)
     limits = Limits(20, Sampling(heat))
     return [
         recorder.answer(Task(number, f"p{number}", prompt), "asked", Static(2), limits)
-        for number, prompt in enumerate(PROMPTS)
+        for number, prompt in enumerate(prompts)
     ]
 
 
+@pytest.fixture(scope="module")
+def recorded(drafters):
+    """Heat -> answers."""
+    return {heat: answers(drafters, heat) for heat in (0.0, 1.0)}
+
+
 @pytest.mark.parametrize("heat", [0.0, 1.0])
-def test_origins_are_the_verdicts(drafters, heat):
+def test_origins_are_the_verdicts(drafters, recorded, heat):
     """The verdicts are noted by another verifier, in a run of its own with the same coins."""
     (package, sampler), met = drafters[1], Counter()
-    for number, answer in enumerate(answers(drafters, heat)):
+    for number, answer in enumerate(recorded[heat]):
         spy = Spy(sampler.verifier)
         coins = KeyedCoins(4, torch.tensor([number]))
         watched = replace(sampler, verifier=spy)
@@ -130,20 +136,20 @@ def test_origins_are_the_verdicts(drafters, heat):
 
 
 @pytest.mark.parametrize("heat", [0.0, 1.0])
-def test_what_has_no_row_is_never_drafted_and_a_correction_is_another_token(drafters, heat):
+def test_what_has_no_row_is_never_drafted_and_a_correction_is_another_token(recorded, heat):
     kept, lost = set(KEPT.tolist()), 0
-    for token in (token for answer in answers(drafters, heat) for token in answer.tokens):
+    for token in (token for answer in recorded[heat] for token in answer.tokens):
         assert token.sayable == (token.id in kept)
         assert token.sayable or token.origin != "accepted"
         assert (token.q[PACKAGE] > 0) == token.sayable
         assert token.rejected is None or (token.rejected.id in kept and token.rejected.id != token.id)
         lost += not token.sayable
-    assert lost > 10
+    assert lost >= 5
 
 
 @pytest.mark.parametrize(("heat", "shown"), [(0.0, 1.0), (0.5, 0.5), (1.0, 1.0)])
-def test_probabilities_are_those_of_one_uncached_forward(drafters, target, drafter, heat, shown):
-    for answer in answers(drafters, heat)[:4]:
+def test_probabilities_are_those_of_one_uncached_forward(drafters, recorded, target, drafter, heat, shown):
+    for answer in recorded.get(heat) or answers(drafters, heat, PROMPTS[:3]):
         new = [token.id for token in answer.tokens]
         whole = torch.cat([PROMPTS[int(answer.prompt[1:])], torch.tensor(new)])[None, :-1]
         p, q = (model(input_ids=whole).logits[0, 2:].div(shown).softmax(-1) for model in (target, drafter))
@@ -165,7 +171,7 @@ def test_behind_the_drafters_context_nothing_is_drafted_and_nothing_is_known_of_
     unpruned, (package, sampler) = drafters
     pruned = pruned_form(short, KEPT)
     small = replace(package, pair=TransformersPair(target, pruned, eos=(0,)))
-    found = max(answers([unpruned, (small, sampler)], 1.0), key=lambda answer: len(answer.tokens)).tokens
+    found = max(answers([unpruned, (small, sampler)], 1.0, PROMPTS[:4]), key=lambda answer: len(answer.tokens)).tokens
     assert len(found) > 12
     assert {token.origin for token in found[12:]} == {"plain"}
     assert all((PACKAGE in token.q) == (place <= 9) for place, token in enumerate(found))  # 3 + 9 tokens are read
