@@ -50,7 +50,7 @@ class AnswerToken:
     """accepted: a draft; correction: the target's own after a rejected draft; bonus: the target's own after drafts that were all
     accepted; plain: the target's own in a round without drafts"""
     sayable: bool
-    """the packaged drafter has a row for it; without one it can draft it only by its tail"""
+    """the packaged drafter's head has a row for it; without one, only a tail could draft it"""
     p: Share | None = None
     """the target's probability of it, after the tokens before it, at the answer's temperature; of a greedy answer at temperature 1"""
     q: Mapping[str, Share] = field(default_factory=dict)

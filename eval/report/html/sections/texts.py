@@ -121,14 +121,13 @@ def _letter(letter: str) -> str:
 
 def _counts(answers: Sequence[Answer]) -> HtmlTable:
     columns = (
-        "T", "prompt", "tokens", "rounds", "accepted", "corrections", "bonus", "without row", "of corrections",
-        "unpruned's q there", "tail's q there",
+        "T", "prompt", "tokens", "rounds", "accepted", "corrections", "bonus", "no row", "of corrections", "q unpruned", "q tail",
     )  # fmt: skip
     return HtmlTable(
         columns,
         [_row(answer) for answer in answers],
-        "Without row: tokens that the pruned drafter cannot draft, how many of the corrections they are, and the mean probability with "
-        "which other drafters would have drafted them.",
+        "No row: tokens that the pruned drafter cannot draft; then their share of the corrections, and the mean probability with which "
+        "the unpruned drafter and the tail would have drafted them.",
         title="Counts",
     )
 
