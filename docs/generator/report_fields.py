@@ -8,6 +8,7 @@ from docs.generator.markdown import page as as_page
 from docs.generator.markdown import table
 from eval.report.row import ReportRow, RowRounds
 from eval.report.schema import SCHEMA, ForwardCosts, Report, definitions, required
+from eval.report.texts.answer import Answer, Answers, AnswerToken, RejectedDraft
 
 INTRODUCTION = (
     "`make eval` writes `report.json` and, of its rows, `report.csv`. Fields with the endings `_low` and `_high` are the ends of a 95 % "
@@ -35,6 +36,14 @@ def page() -> str:
         _defined(ReportRow),
         "## Round by round",
         _defined(RowRounds),
+        "## Answers, token by token",
+        _defined(Answers),
+        "### Each answer",
+        _defined(Answer),
+        "### Each token",
+        _defined(AnswerToken),
+        "### A rejected draft",
+        _defined(RejectedDraft),
     )
 
 
@@ -46,4 +55,4 @@ def _defined(kind: type) -> str:
         if item.name not in known and not item.name.endswith(("_low", "_high"))
     ]
     told = table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in known.items()])
-    return f"{told}\n\nWhat their names say: {', '.join(others)}."
+    return f"{told}\n\nWhat their names say: {', '.join(others)}." if others else told

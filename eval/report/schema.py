@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from drafters.package.recommendation.choices import Choice
 from eval.acceptance.optimality_gap import Ranks
 from eval.report.row import Amount, Count, ReportRow, RowRounds, Share
+from eval.report.texts.answer import Answers
 from eval.run.trials import Warps
 from eval.verdict.prediction import Overheads
 
@@ -190,6 +191,8 @@ class Report:
     """rows that were not timed, and why"""
     selection: str | None = None
     """eval.rows"""
+    texts: Answers | None = None
+    """a few answers, token by token; null where none were asked for"""
 
     @property
     def positions(self) -> int:

@@ -259,6 +259,12 @@ def _wrong(error: ErrorDetails) -> str:
         expected = f"at most {limits['le']:g}"
     elif kind == "greater_than_equal":
         expected = f"at least {limits['ge']:g}"
+    elif kind.endswith("too_long"):
+        expected = f"at most {limits['max_length']} {'characters' if kind.startswith('string') else 'items'}"
+    elif kind == "string_pattern_mismatch":
+        expected = f"a text of the form {limits['pattern']}"
+    elif kind == "literal_error":
+        expected = limits["expected"]
     elif kind == "missing":
         got = "nothing"
     newer = (

@@ -67,6 +67,11 @@ class SuiteConfig:
     infilling: bool = False  # the template uses {PREFIX}, {SUFFIX} and {MIDDLE}: the tokenizer's marks
 
     @property
+    def embedded(self) -> bool:
+        """Whether the prompts came with this code, and are nobody's secret."""
+        return self.path is not None and Path(self.path).name == self.path and (EMBEDDED / self.path).is_file()
+
+    @property
     def file(self) -> str | None:
         """Where the rows lie: the embedded file of that name, else `path`; None for rows of the Hub."""
         embedded = EMBEDDED / (self.path or "")

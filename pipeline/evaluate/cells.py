@@ -20,6 +20,7 @@ from drafters.io.atomic import write_atomic
 from eval.acceptance.logged_laws import Laws
 from eval.acceptance.optimality_gap import Optimum, Ranks
 from eval.costs.forwards import Costs
+from eval.report.texts.answer import Answers
 from eval.run.configurations import Contender, Drafter
 from eval.run.records import Configuration, Record, parse
 from eval.run.trials import Harness, Task
@@ -33,6 +34,7 @@ T = TypeVar("T")
 OPTIMUM: TypeAdapter[Optimum | None] = TypeAdapter(Optimum | None)
 RANKS: TypeAdapter[Ranks | None] = TypeAdapter(Ranks | None)
 COSTS = TypeAdapter(Costs)
+TEXTS: TypeAdapter[Answers | None] = TypeAdapter(Answers | None)
 
 
 class Cell(NamedTuple):
@@ -82,6 +84,11 @@ def costs(out: Path, measure: Callable[[], Costs]) -> Costs:
     Which trees are timed, and so what the parts of a killed run hold, may hang on them: a later attempt must not measure others.
     """
     return kept(out / ".part-costs.json", COSTS, measure)
+
+
+def texts(out: Path, record: Callable[[], Answers | None]) -> Answers | None:
+    """The answers that the first attempt of this run recorded."""
+    return kept(out / ".part-texts.json", TEXTS, record)
 
 
 def kept(part: Path, kind: TypeAdapter[T], make: Callable[[], T]) -> T:

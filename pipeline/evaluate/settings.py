@@ -52,6 +52,10 @@ class EvalConfig:
     rows: str = "all"  # all | few: time one tree per drafter, no sampler that does what another one does, the package's forms alone
     confirm_prompts: int = 24  # kept back from all else: the verdict's candidates run on them by the clock
     confirm_minutes: float = 20.0  # of that, per temperature
+    # Prompts whose answers the report shows token by token, at every temperature; null: 2 of a suite that came with this code,
+    # 0 of any other. Answers may hold private text: report.json and report.html then carry it, prompts included, wherever you
+    # send them (make publish leaves it out)
+    texts: int | None = None
     # Compile the forwards that recur (torch.compile): minutes first, then about 2.5x as fast on a CPU
     compile: bool = False
     # Measured unpruned beside the pair's own: name: folder, or org/name@<40 hex digits>

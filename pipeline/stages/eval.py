@@ -1,7 +1,8 @@
 """eval: every sampler at every temperature against plain decoding and the unpruned drafter, on the same prompts.
 
 Writes ``records.jsonl`` (one line per configuration, prompt and repeat: counts and seconds, no text), ``report.json``,
-``report.csv`` and ``report.html``. A rerun after a kill goes on after the last finished prompt.
+``report.csv`` and ``report.html``. A few answers stand as text in ``report.json`` and ``report.html`` where the prompts came with this
+code or ``eval.texts`` asks for it. A rerun after a kill goes on after the last finished prompt.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from pipeline.config.settings import TrackingConfig, read, suite_of
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate import cells as measuring
 from pipeline.evaluate import setup
+from pipeline.evaluate.answers import answers, wanted
 from pipeline.evaluate.few_rows import few
 from pipeline.evaluate.report import report, write_page
 from pipeline.evaluate.settings import (
@@ -87,6 +89,7 @@ def run(context: Context) -> None:
     served = shared.served_sampling(context.cfg)
     told = replace(bench, notes=[*shared.stand_ins(context.cfg), *bench.notes])
     made = report(told, records, costs, harness, evidence, judged, left_out, context.inputs, served)
+    made = replace(made, texts=measuring.texts(out, lambda: answers(context, bench)))  # nothing is timed any more
     write_atomic(out / "records.jsonl", "".join(f"{item.to_json()}\n" for item in records).encode())
     write_atomic(out / "report.csv", to_csv(made))
     write_atomic(out / REPORT, to_json(made))
@@ -263,6 +266,7 @@ def check(cfg: DictConfig) -> None:
     for name in settings.stops or ():
         if name not in cfg.stops:
             raise ConfigError(f"eval.stops: {name}: no such stop policy; {suggest(name, cfg.stops)}")
+    wanted(settings, suite_of(cfg))
     try:
         _presets(cfg, settings)
         _ = settings.draft_sampling  # raises as Sampling does

@@ -9,9 +9,9 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import HfApi, ModelCard, get_token
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -34,6 +34,10 @@ from drafters.publish.card import CardFacts, render
 from drafters.publish.licences import inherit
 from drafters.publish.upload import REPOSITORY, Receipt, publish_folder
 from eval.lossless.certificate import read_certificate
+from eval.report.html.page import NAME as PAGE
+from eval.report.html.page import render as render_page
+from eval.report.schema import to_json
+from eval.report.sources import Certificate, Further, read_report
 from pipeline.config.settings import read
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context, Stage, say
@@ -87,6 +91,8 @@ def lay_out(
     for name in ("report.json", "report.csv", "report.html"):
         if (evaluation / name).is_file():
             shutil.copyfile(evaluation / name, folder / "eval" / name)
+    if (texts := report.get("texts")) is not None and texts["own"] is not True:
+        write_without_texts(evaluation, folder / "eval", certificate)
     if certificate is not None:
         (folder / CERTIFICATE).write_text(json.dumps(certificate, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tag = settings.tag or f"v{manifest.format_version}-{manifest.key}"
@@ -94,6 +100,13 @@ def lay_out(
     require_clean(folder)
     verify(local_source(folder, folder.name))  # still a package, with everything that lies beside it
     return tag
+
+
+def write_without_texts(evaluation: Path, folder: Path, certificate: Mapping[str, Any] | None) -> None:
+    """Write report.json and its page anew without the answers to prompts that did not come with this code: they may be private."""
+    report = replace(read_report(evaluation / "report.json"), texts=None)
+    (folder / "report.json").write_bytes(to_json(report))
+    (folder / PAGE).write_bytes(render_page(report, Further(certificate=cast(Certificate | None, certificate))))
 
 
 def recommendation_for(package: Path, evaluation: Path, content: str) -> Recommendation | None:

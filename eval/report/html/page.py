@@ -1,7 +1,7 @@
 """report.html: one file, no network, light and dark, readable on a phone. All of it follows from its sources.
 
 Everything that is not this program's own text is escaped; a content security policy forbids the page to load or to run anything
-but its own style sheet and its one script, which sorts tables.
+but its own style sheet and its one script, which sorts tables and moves from token to token.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from eval.report.html.parts import Missing, Part
-from eval.report.html.sections import acceptance, costs, disco, further, proof, results, verdict
+from eval.report.html.sections import acceptance, costs, disco, further, proof, results, texts, verdict
 from eval.report.schema import Report
 from eval.report.sources import Further, ReportError
 
 NAME = "report.html"
 MOST_BYTES = 2_000_000
 FILES = Path(__file__).with_name("template")
+SCRIPTS, STYLES = ("sort.js", "tokens.js"), ("style.css", "tokens.css")
 
 
 def render(report: Report, more: Further | None = None) -> bytes:
@@ -33,7 +34,7 @@ def render(report: Report, more: Further | None = None) -> bytes:
     Raises:
         ReportError: the page is larger than MOST_BYTES; fewer rows make it smaller.
     """
-    script, style = (Markup((FILES / name).read_text(encoding="utf-8").strip()) for name in ("sort.js", "style.css"))
+    script, style = (Markup("\n".join(map(_file, names))) for names in (SCRIPTS, STYLES))
     policy = "; ".join(
         ("default-src 'none'", "img-src data:", f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'")
     )
@@ -63,6 +64,7 @@ def parts(report: Report, more: Further) -> list[Part]:
         verdict.verdict(report),
         acceptance.by_sampler(report),
         results.results(report),
+        texts.texts(report),
         acceptance.by_position(report),
         proof.lossless(report, more.certificate),
         acceptance.against_optimum(report),
@@ -89,6 +91,10 @@ def provenance(report: Report) -> list[tuple[str, str]]:
         found.append(("code", str(report.code)))
     found.append(("rows", f"{len(report.rows)}"))
     return found
+
+
+def _file(name: str) -> str:
+    return (FILES / name).read_text(encoding="utf-8").strip()
 
 
 def _digest(content: str) -> str:

@@ -50,6 +50,31 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class TokenMark:
+    """A token of a text: how it looks, and what is said of it where it is pointed at."""
+
+    text: str
+    kind: str  # a class of the style sheet
+    said: str
+    boxed: bool = False
+
+
+@dataclass(frozen=True)
+class TokenText:
+    """A text token by token, with what it continues."""
+
+    title: str
+    before: str
+    tokens: Sequence[TokenMark]
+    legend: Sequence[tuple[TokenMark, str]] = ()  # (how it looks, what it is)
+
+    @property
+    def plain(self) -> str:
+        """The text for those who do not want its tokens."""
+        return "".join(token.text for token in self.tokens)
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of the page."""
 
@@ -59,6 +84,7 @@ class Section:
     legend: Sequence[tuple[int, str]] = ()  # (series, name)
     figures: Sequence[Figure] = ()
     tables: Sequence[HtmlTable] = ()
+    texts: Sequence[TokenText] = ()
     notes: Sequence[str] = ()
     warning: str = ""  # what must be known before anything here is believed
 

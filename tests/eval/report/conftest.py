@@ -14,6 +14,7 @@ from eval.report import rounds
 from eval.report.row import ReportRow, RowRounds
 from eval.report.rows import greedy_identity, prices, rows
 from eval.report.schema import SCHEMA, ModelId, PromptSet, Report, definitions, to_json
+from eval.report.texts.answer import Answer, Answers, AnswerToken, RejectedDraft
 from eval.run.records import AUTOREGRESSIVE, PACKAGE, SPECULATIVE, UNPRUNED, Configuration, Record, histogram
 
 COSTS = Costs(
@@ -89,6 +90,28 @@ def annotated(row: ReportRow) -> ReportRow:
     return made if row.preset == "rrs_batch" else replace(made, **EXPECTED)  # as if nothing followed from laws for it
 
 
+def token(number: int, text: str, origin: str, **more: object) -> AnswerToken:
+    q = {UNPRUNED: 0.25, PACKAGE: 0.0 if more.get("sayable") is False else 0.5, "tail": 0.0001}
+    return AnswerToken(id=number, text=text, origin=origin, p=0.5, **{"sayable": True, "q": q, **more})
+
+
+# Of a tokenizer of bytes: the snowman is three tokens, the byte ff is no part of any character.
+ANSWERS = Answers(
+    own=True, sampler="tli", stop="static", answers=(
+        Answer(prompt="one", asked="def f(x):\n\t", temperature=0.0, rounds=3, tokens=(
+            token(1, "return", "accepted"),
+            token(2, " <b>&", "correction", rejected=RejectedDraft(id=9, text="</span><script>", p=0.01, q=0.9)),
+            token(3, "", "accepted", raw="e2"), token(4, "", "accepted", raw="98"), token(5, "\u2603", "bonus", raw="83"),
+            token(6, "\u202eevil", "plain", sayable=False, q={}),
+        )),
+        Answer(prompt="two", asked="", temperature=1.0, rounds=2, tokens=(
+            token(7, "\n\t", "correction", sayable=False, rejected=RejectedDraft(id=8, text="\ufffd", raw="ff")),
+            token(10, "</script><script>alert(1)</script>", "correction", rejected=RejectedDraft(id=11, text="\x00")),
+        )),
+    ),
+)  # fmt: skip
+
+
 def small() -> Report:
     measured = records()
     chains = {key for t in (0.0, 1.0) for key in configurations(t) if key.sampler in ("standard", "tli")}
@@ -98,7 +121,7 @@ def small() -> Report:
         models={"target": ModelId("a/target", "f" * 40), "drafter": ModelId("local", None)},
         prompts=PromptSet("pycode", 2, 48, 1), greedy_identity=greedy_identity(measured, exact=True),
         definitions=definitions(ReportRow) | definitions(RowRounds), rounds=rounds.by_round(measured, COSTS, chains),
-        verdict=VERDICT, warnings=("the forwards should have taken 1.30 of the runs. measure again",),
+        texts=ANSWERS, verdict=VERDICT, warnings=("the forwards should have taken 1.30 of the runs. measure again",),
     )  # fmt: skip
 
 

@@ -66,6 +66,13 @@ def test_the_certificate_of_this_code_goes_before_newer_ones(runs, report):
         (lambda r: r["rows"][1].update(acceptance_rate=1.5), r"rows\[1\]: acceptance_rate: expected at most 1, got 1.5"),
         (lambda r: r["rows"][1].update(temperature=None), r"rows\[1\]: temperature: expected a number, got None"),
         (lambda r: r["verdict"][0]["speedup"].update(low="1"), r"verdict\[0\]: speedup: low: expected a number, got '1'"),
+        (lambda r: r["texts"]["answers"][0]["tokens"][1].update(p=1.1), r"answers\[0\]: tokens\[1\]: p: expected at most 1, got 1.1"),
+        (lambda r: r["texts"]["answers"][0]["tokens"][1]["q"].update(tail=-1.0), r"q: tail: expected at least 0, got -1.0"),
+        (lambda r: r["texts"]["answers"][1]["tokens"][0].update(origin="target"), r"origin: .*'bonus' or 'plain'"),
+        (lambda r: r["texts"]["answers"][1]["tokens"][0].update(text="x" * 257), r"text: .*at most 256 characters"),
+        (lambda r: r["texts"]["answers"][1]["tokens"][0].update(raw='"'), r"raw: expected a text of the form"),
+        (lambda r: r["texts"]["answers"][1].update(tokens=129 * r["texts"]["answers"][1]["tokens"]), r"tokens: .*at most 128 items"),
+        (lambda r: r["texts"].update(answers=49 * r["texts"]["answers"][:1]), r"texts: answers: .*at most 48 items"),
         (lambda r: r.update(warps={"top_k": 0, "top_p": 1.0, "draft": {"top_p": 2.0}}), r"warps: draft: expected .*top_p must lie in"),
     ],
 )  # fmt: skip
@@ -96,7 +103,17 @@ def test_a_broken_measurement_names_its_file(runs, name):
 
 def test_a_report_of_before_expectations_and_verdicts_is_read(report, tmp_path):
     old = json.loads(to_json(report))
-    for name in ("verdict", "warnings", "overheads", "held_out", "held_out_said", "absent", "left_out", "selection"):
+    for name in (
+        "verdict",
+        "warnings",
+        "overheads",
+        "held_out",
+        "held_out_said",
+        "absent",
+        "left_out",
+        "selection",
+        "texts",
+    ):
         del old[name]
     for row in old["rows"]:
         for name in [

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from eval.suites.dataset_rows import DataError
-from eval.suites.suite import SuiteConfig, encode, load, suite_config
+from eval.suites.suite import EMBEDDED, SuiteConfig, encode, load, suite_config
 from tests.data import shared_path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -178,3 +178,19 @@ def test_settings_have_the_fields_of_the_dataclass():
     assert suite_config(SUITES["mt_bench"]) == SuiteConfig(**SUITES["mt_bench"])
     with pytest.raises(DataError, match="no suite"):
         suite_config({})
+
+
+def test_only_prompts_that_came_with_this_code_are_embedded(tmp_path, monkeypatch):
+    own = tmp_path / "pycode.jsonl"
+    own.write_text('{"text": "private"}')
+    monkeypatch.chdir(tmp_path)
+    assert SuiteConfig("pycode", path="pycode.jsonl").embedded  # and it is the embedded file that is read
+    for path in (
+        str(own),
+        "./pycode.jsonl",
+        "other.jsonl",
+        f"../{tmp_path.name}/pycode.jsonl",
+        str(EMBEDDED / "pycode.jsonl"),
+    ):
+        assert not SuiteConfig("local", path=path).embedded, path
+    assert not SuiteConfig("alpaca", hub="org/name").embedded

@@ -109,6 +109,7 @@ def test_report_and_records(done):
     assert tuple(report)[: len(required(Report))] == required(Report)
     assert (report["schema"], report["device"], report["dtype"], report["pair"]) == (1, "cpu", "fp32", "local")
     assert (report["vocabulary"], report["kept"], report["coverage"]) == (13, 6, 1.0)
+    assert report["texts"] is None  # these prompts are somebody's own
     assert all(report["costs"][name] for name in required(ForwardCosts))
     assert report["models"]["target"]["id"] == "target"
     assert str(out.parents[2]) not in (out / "report.json").read_text()
@@ -284,6 +285,38 @@ def test_a_sampler_of_text_alone_is_no_candidate_and_its_acceptance_is_the_measu
     assert "the unpruned drafter, sampler standard" in choice["reason"]
 
 
+def test_answers_to_prompts_of_ones_own_are_recorded_where_that_is_asked_for_and_timed_nowhere(place, monkeypatch):
+    real, order = stage.answers, []
+    monkeypatch.setattr(stage, "answers", lambda *given: order.append("answers") or real(*given))
+    trial = stage.Harness.trial
+    monkeypatch.setattr(stage.Harness, "trial", lambda self, *given: order.append("trial") or trial(self, *given))
+    more = ("eval.samplers=[tli]", "eval.temperatures=[0.0,1.0]", "eval.repeats=1", "eval.law_rounds=0")
+    out, _ = run(place, "seed=16", "eval.texts=2", *more)
+    assert order == 9 * ["trial"] + ["answers"]  # three prompts: for the rows, and for the verdict at each temperature
+    found = json.loads((out / "report.json").read_text())["texts"]
+    assert (found["own"], found["sampler"], found["stop"]) == (False, "tli", "static")
+    assert [(answer["prompt"], answer["temperature"], answer["asked"]) for answer in found["answers"]] == [
+        (name, heat, asked) for name, asked in (("task 0", "abcab"), ("task 1", "bca")) for heat in (0.0, 1.0)
+    ]
+    kept = {token["id"] for answer in found["answers"] for token in answer["tokens"] if token["sayable"]}
+    for answer in found["answers"]:
+        assert sum(token["origin"] != "accepted" for token in answer["tokens"]) in (
+            answer["rounds"],
+            answer["rounds"] - 1,
+        )
+        for token in answer["tokens"]:
+            assert token["text"] == TOKENS[token["id"]]
+            assert set(token["q"]) == {"unpruned", "package"}
+            assert (token["q"]["package"] > 0) == (token["id"] in kept)
+    rows = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    greedy = [row for row in rows if (row["prompt"], row["temperature"], row["drafter"]) == ("task 0", 0.0, "package")]
+    assert [(row["tokens"], row["target_forwards"]) for row in greedy] == [  # the run that was timed
+        (len(found["answers"][0]["tokens"]), found["answers"][0]["rounds"])
+    ]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count('role="img" aria-label="\u201c') == sum(len(answer["tokens"]) for answer in found["answers"])
+
+
 def test_drafts_that_are_sampled_at_temperature_0_are_not_taken_for_wrong_ones(place):
     more = ("seed=14", "eval.samplers=[tli]", "eval.temperatures=[0.0]", "eval.repeats=1", "eval.draft_temperature=2.0")
     out, _ = run(place, *more)
@@ -404,6 +437,8 @@ def test_a_killed_run_keeps_its_laws(place, monkeypatch):
         ("eval.temperatures=[-1]", "temperature must be >= 0"),
         ("eval.prompts=0", "eval.prompts=0: expected a whole number from 1"),
         ("eval.repeats=0", "eval.repeats=0"),
+        ("eval.texts=25", r"eval.texts=25: expected 0 to 24 prompts: a report holds at most 48 answers"),
+        ("eval.texts=-1", "eval.texts=-1: expected 0"),
         ("eval.minutes=0", "eval.minutes=0.0: expected a number above 0"),
         ("stop.length=-1", "stop.length must be >= 0"),
         ("+eval.more_drafters.package=x", "eval.more_drafters.package: that name is taken"),

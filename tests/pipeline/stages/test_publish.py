@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,13 @@ from drafters.package.recommendation.recommended_json import (
 from drafters.package_error import PackageError
 from drafters.publish.licences import LicenceError
 from drafters.publish.upload import Receipt
+from eval.report.html.page import render
+from eval.report.schema import to_json
+from eval.report.sources import read_report
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context
 from pipeline.stages import publish as stage
+from tests.eval.report.conftest import small
 
 PACKAGE = Path(__file__).parents[2] / "drafters" / "package" / "formats" / "v1"
 ROW = {
@@ -57,6 +62,19 @@ def lay_out(tmp_path, evaluation, certificate=CERTIFICATE, **changes):
     folder = tmp_path / "upload"
     shutil.rmtree(folder, ignore_errors=True)
     return folder, stage.lay_out(settings(**changes), PACKAGE, evaluation, certificate, folder)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_answers_to_private_prompts_stay_at_home(tmp_path, evaluation, own):
+    made = small()
+    made = replace(made, texts=replace(made.texts, own=own))
+    (evaluation / "report.json").write_bytes(to_json(made))
+    (evaluation / "report.html").write_bytes(render(made))
+    folder, _ = lay_out(tmp_path, evaluation, None)
+    sent = read_report(folder / "eval" / "report.json")
+    assert sent == (made if own else replace(made, texts=None))
+    assert ("evil" in (folder / "eval" / "report.html").read_text(encoding="utf-8")) == own
+    assert "evil" in (evaluation / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_folder(tmp_path, evaluation):
