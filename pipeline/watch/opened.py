@@ -35,7 +35,7 @@ from pipeline.doctor.before_run import before_run
 from pipeline.errors import ConfigError
 from pipeline.runner.content_key import external_hash
 from pipeline.runner.runner import Runner
-from pipeline.runner.stage import pair_external
+from pipeline.runner.stage import pair_external, say
 from pipeline.watch.lane import Lane
 from pipeline.watch.options import WatchOptions
 from pipeline.watch.transcript import Transcript
@@ -161,10 +161,14 @@ def of_whole_drafter(models: ModelPair, text: str, ids: Tensor, options: WatchOp
     return Watched(models, call, text, "the whole drafter")
 
 
-def package_of(cfg: DictConfig, made_anew: bool, console: Console) -> Path:
-    """The package made last of this pair; where there is none, or settings ask for another, that of stage package."""
-    found = None if made_anew else newest_package(Path(cfg.runs_dir), pair_external(cfg))
-    return found or Runner(cfg, console, before=before_run).run("package")
+def package_of(cfg: DictConfig, made_anew: bool, console: Console) -> Path | str:
+    """The package made last of this pair, else "none"; where settings ask for another, that of stage package."""
+    if made_anew:
+        return Runner(cfg, console, before=before_run).run("package")
+    found = newest_package(Path(cfg.runs_dir), pair_external(cfg))
+    if found is None:  # making one takes minutes to hours, and there is something to see without
+        say(console, f"no package of this pair in {cfg.runs_dir}: its whole drafter drafts; make package prunes it")
+    return found or NO_PACKAGE
 
 
 def newest_package(runs: Path, pair: dict[str, str]) -> Path | None:

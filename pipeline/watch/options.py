@@ -28,9 +28,7 @@ class WatchOptions:
     sampler: str = ""  # of the catalog; none: as the package's evaluation recommends
     stop: str = ""  # a stop policy with its usual options; none: as recommended, else static
     lookahead: int = 0  # drafts that static makes a round; 0: as recommended, else the package's own number
-    package: str = (
-        ""  # folder, or "none" for the drafter before it was pruned; none given: the pair's newest, or a new one
-    )
+    package: str = ""  # folder, or "none" for the drafter before it was pruned; none given: the pair's newest, if any
     marks: bool = False  # show by signs what colours show: ‹correction› «bonus»
 
     @property

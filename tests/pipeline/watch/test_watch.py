@@ -8,6 +8,7 @@ import signal
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from drafters.engine.rounds import Round, Writer
@@ -22,7 +23,7 @@ from pipeline.runner.stage import pair_external
 from pipeline.watch import opened as opening
 from pipeline.watch import watch as command
 from pipeline.watch.lane import Lane, turns
-from pipeline.watch.opened import newest_package, opened
+from pipeline.watch.opened import newest_package, opened, package_of
 from pipeline.watch.options import WatchOptions, asks_for_a_package, read_words
 from pipeline.watch.screen import STYLES, frame, written
 
@@ -215,6 +216,14 @@ def test_the_newest_package_of_the_pair_is_taken(cfg, tmp_path):
     (tmp_path / "package" / "unfinished").mkdir()
     assert newest_package(tmp_path, pair) == tmp_path / "package" / "new"
     assert newest_package(tmp_path / "nowhere", pair) is None
+
+
+def test_without_a_package_the_whole_drafter_drafts(cfg, tmp_path):
+    cfg = OmegaConf.merge(cfg, {"runs_dir": str(tmp_path)})
+    console = Console(record=True, width=200)
+    assert package_of(cfg, False, console) == "none"
+    assert "make package prunes it" in console.export_text()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_sampler_is_told_in_a_sentence(cfg):
