@@ -37,7 +37,10 @@ def corpus_file(tmp_path):
 def context(tmp_path, corpus_file, drafter="drafter", foreign=False, inputs=None, domain="kind", **settings) -> Context:
     pair = {"name": "zoo", "target": str(ZOO / "target"), "drafter": str(ZOO / drafter), "foreign": foreign}
     corpus = {"name": "mine", "source": "local", "path": str(corpus_file), "domain": domain, "text": None}
-    values = {"count": OmegaConf.structured(CountConfig(**settings)), "pair": pair, "corpus": corpus}
+    generate = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "backend": "engine"}
+    values = {"count": OmegaConf.structured(CountConfig(**settings)), "pair": pair, "corpus": corpus} | {
+        "generate": generate, "device": "cpu", "dtype": "fp32",
+    }  # fmt: skip
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     return Context(OmegaConf.create(values), inputs or {}, out, Console(file=io.StringIO(), width=200))
@@ -46,7 +49,7 @@ def context(tmp_path, corpus_file, drafter="drafter", foreign=False, inputs=None
 def run(made: Context) -> tuple[dict[str, torch.Tensor], dict, str]:
     STAGE.run(made)
     names = sorted(path.name for path in made.out.iterdir())
-    assert names == ["counts.safetensors", "report.json"]
+    assert names == ["counts.safetensors", "documents.safetensors", "report.json"]
     return (
         load_file(made.out / "counts.safetensors"),
         json.loads((made.out / "report.json").read_text()),
@@ -152,7 +155,7 @@ def test_generations_count_continuations_only(tmp_path, corpus_file):
     assert tensors["counts"].equal(expected("target", train, len(tensors["counts"])))
     assert tensors["drafter_counts"].equal(expected("foreign", train, len(tensors["drafter_counts"])))
     assert report["documents"] == 57
-    assert report["domains"] == ["generations"]
+    assert report["domains"] == ["latin"]
     assert report["bytes"] == sum(len(text.encode()) for text in train)
 
 
