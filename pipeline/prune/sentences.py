@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.stats.clustered import Share
-from pipeline.prune.unseen import TIMES, Unseen, times_for_width
+from pipeline.prune.unseen import Unseen, times_for_width
 from pipeline.runner.stage import say
 
 MOST_ROWS = 12  # of the table of domains; the report holds all
@@ -87,16 +87,21 @@ def _little_text(report: Mapping[str, Any], unseen: Unseen | None, more_text: st
     if unseen is None:
         return []
     said, limit = [], report["warn_unseen"]
-    if unseen.gain is not None and unseen.gain >= limit:
+    if unseen.lacking >= limit:
+        times = unseen.times(limit)
+        more = "" if times is None else f", about {_times(times)} as much text would leave {100 * limit:g} %"
         said.append(
-            f"little text for this choice: {100 * unseen.mass.value:.1f} % of unseen text are tokens that it does not hold; about "
-            f"{TIMES}x as much is expected to cover {100 * unseen.gain:.1f} % more (prune.warn_unseen={limit:g}): {more_text}"
+            f"little text for this choice: by endless text it would cover about {100 * unseen.lacking:.1f} % more{more} "
+            f"(prune.warn_unseen={limit:g}): {more_text}"
         )
     if unseen.coverage.half > SURE_ENOUGH:
         times = times_for_width(unseen.coverage, SURE_ENOUGH)
-        much = f"{math.ceil(times)}x" if times < 100 else "more than 100x"
         said.append(
-            f"the coverage of unseen text is known to +-{100 * unseen.coverage.half:.1f} % alone; about {much} as many documents "
+            f"the coverage of unseen text is known to +-{100 * unseen.coverage.half:.1f} % alone; about {_times(times)} as many documents "
             f"would tell it to +-{100 * SURE_ENOUGH:g} %: {more_text}"
         )
     return said
+
+
+def _times(factor: float) -> str:
+    return f"{math.ceil(factor)}x" if factor <= 100 else "more than 100x"

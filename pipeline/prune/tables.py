@@ -31,27 +31,12 @@ class Counts:
 
     def without(self, documents: Iterable[Sampled[Tensor]], vocab: VocabMap) -> Counts:
         """The counts as they were without some documents, of a pair that shares a vocabulary."""
-        return self._plus(documents, vocab, -1)
-
-    def only(self, documents: Iterable[Sampled[Tensor]], vocab: VocabMap) -> Counts:
-        """The counts of some documents alone, of a pair that shares a vocabulary."""
-        zeros = torch.zeros_like
-        empty = replace(
-            self,
-            drafter=zeros(self.drafter),
-            target=zeros(self.target),
-            drafter_domains={name: zeros(row) for name, row in self.drafter_domains.items()},
-            domains={name: zeros(row) for name, row in self.domains.items()},
-        )
-        return empty._plus(documents, vocab, 1)
-
-    def _plus(self, documents: Iterable[Sampled[Tensor]], vocab: VocabMap, sign: int) -> Counts:
         total, own = self.target.clone(), {name: row.clone() for name, row in self.domains.items()}
         for document in documents:
-            seen = sign * torch.bincount(document.content, minlength=len(total))
-            total += seen
+            seen = torch.bincount(document.content, minlength=len(total))
+            total -= seen
             if document.domain in own:
-                own[document.domain] += seen
+                own[document.domain] -= seen
         rows = {name: to_rows(row, vocab) for name, row in own.items()} if self.drafter_domains else {}
         return replace(self, drafter=to_rows(total, vocab), drafter_domains=rows, target=total, domains=own)
 

@@ -5,9 +5,9 @@ The unseen mass is Good and Turing's, by document: of a document's tokens, those
 document are alike, so that the classic N1 / N (Good 1953; its interval: McAllester and Schapire 2000), which takes every token for a
 draw of its own, is too low; where each document is one token, both are the same. Intervals are over documents (`eval.stats.clustered`).
 
-What more text would bring is read off its quarters and halves: the unseen mass falls as a power of the number of documents, U(n) ~ n^-a,
-and so does the coverage that is lacking for want of text (Zipf's and Heaps' laws), G(n). With 2^a = U(n/4) / U(n/2) and the gain g from
-a quarter to a half, G(n/2) = g / (2^a - 1) and G(n) = 2^-a G(n/2), of which m times as much text brings the share 1 - m^-a.
+What more text could bring: a choice covers more of the text that it was made by than the best choice of its size covers of all text, and
+less of other text. Both differences come from the same noise, so that what is lacking for want of text is about half of the two together.
+It falls as the unseen mass does, as a power of the number of documents, U(n) ~ n^-a (Heaps' law) with 2^a = U(n/2) / U(n).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from drafters.vocab.alignment import VocabMap, restrict
@@ -24,8 +25,6 @@ from pipeline.count.documents import Documents, Sampled
 from pipeline.prune.tables import Counts
 
 FOLDS = 20  # as one document of twenty is held out
-LEAST = 4  # documents whose halves say something of what more text brings
-TIMES = 4  # as much text: what is said to be gained by it
 SLOPES = (0.05, 1.0)  # of the unseen mass, on doubly logarithmic scales; from noise alone it may come out anywhere
 Choose = Callable[[Counts], Tensor]  # counts -> kept rows, ascending, as many as were really kept
 
@@ -39,9 +38,14 @@ class Unseen:
     coverage: Share  # by a choice as this one
     domains: dict[str, Share]  # of them, where several documents are of a domain
     mass: Share  # that the counted text does not hold, whatever is kept
-    gain: (
-        float | None
-    )  # of coverage, at this size, by `TIMES` as much text; None: not all of the text could be looked at
+    lacking: float  # coverage that the best choice of this size has besides, about
+    slope: float | None  # a of `lacking` ~ n^-a; None: not all of the text could be looked at, or nothing is new
+
+    def times(self, enough: float) -> float | None:
+        """How many times as much text leaves `enough` lacking, 1 at least; None where the slope is not known."""
+        if self.slope is None:
+            return None
+        return float(max(1.0, (self.lacking / enough) ** (1 / self.slope)))
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,12 @@ def judge(counts: Counts, documents: Documents, vocab: VocabMap, choose: Choose,
     coverage, mass = _share(judged, "covered"), _share(judged, "alone")
     if coverage is None or mass is None:
         return None
-    whole = documents.complete and not foreign and len(fresh) >= LEAST
-    gain = _gain(counts, train, vocab, choose) if whole else None
+    own = restrict(vocab, choose(counts)).to_drafter >= 0
+    inside = int(counts.target[own].sum()) / max(int(counts.target.sum()), 1)
     tokens = sum(len(item.document.content) for item in judged)
-    return Unseen(len(judged), tokens, coverage, _domains(judged), mass, gain)
+    slope = _slope(train, mass.value, len(counts.target)) if documents.complete else None
+    lacking = max(inside - coverage.value, 0.0) / 2
+    return Unseen(len(judged), tokens, coverage, _domains(judged), mass, lacking, slope)
 
 
 def _judged(documents: Sequence[Sampled[Tensor]], counts: Counts, vocab: VocabMap, choose: Choose) -> list[_Judged]:
@@ -91,32 +97,16 @@ def _domains(judged: Sequence[_Judged]) -> dict[str, Share]:
     return {name: share for name, share in found.items() if share is not None}
 
 
-def _gain(counts: Counts, train: Sequence[Sampled[Tensor]], vocab: VocabMap, choose: Choose) -> float:
-    """Coverage that `TIMES` as much text would add: see the module."""
-    quarter, half = (_by_parts(counts, train, vocab, choose, parts) for parts in (4, 2))
-    if quarter is None or half is None:
-        return 0.0
-    doubled = max(half[0] - quarter[0], 0.0)
-    ratio = quarter[1] / half[1] if half[1] else 2.0
-    slope = min(max(math.log2(max(ratio, 1e-9)), SLOPES[0]), SLOPES[1])
-    lacking = doubled * 2**-slope / (2**slope - 1)
-    return float(lacking * (1 - TIMES**-slope))
-
-
-def _by_parts(
-    counts: Counts, train: Sequence[Sampled[Tensor]], vocab: VocabMap, choose: Choose, parts: int
-) -> tuple[float, float] | None:
-    """(coverage, unseen mass) of documents by a choice made by one part of the others: each part in its turn judges the next."""
-    pieces = [train[start::parts] for start in range(parts)]
-    judged: list[_Judged] = []
-    for piece, other in zip(pieces, pieces[1:] + pieces[:1], strict=True):
-        known = counts.only(piece, vocab)
-        if int(known.target.sum()):
-            judged += _judged([item for item in other if not item.read], known, vocab, choose)
-    tokens = sum(len(item.document.content) for item in judged)
-    if not tokens:
+def _slope(train: Sequence[Sampled[Tensor]], mass: float, vocabulary: int) -> float | None:
+    """How the unseen mass falls from half of the documents to all of them; each half judges the other."""
+    halves = [torch.cat([item.content for item in train[start::2]]) for start in range(2) if train[start::2]]
+    if len(halves) < 2 or not mass:
         return None
-    return sum(item.covered for item in judged) / tokens, sum(item.alone for item in judged) / tokens
+    alone = sum(
+        int((torch.bincount(one, minlength=vocabulary)[other] == 0).sum()) for one, other in (halves, halves[::-1])
+    )
+    half = alone / sum(map(len, halves))
+    return min(max(math.log2(max(half / mass, 1.0)), SLOPES[0]), SLOPES[1])
 
 
 def times_for_width(share: Share, width: float) -> float:

@@ -51,8 +51,8 @@ class PruneConfig:
     min_domain_coverage: float = 0.0  # every domain of the counted text is covered at least so far
     # Below this share of the text, or of one domain, prune, the table of eval and the model card warn
     warn_coverage: float = 0.8
-    # From this share of unseen text on that four times as much counted text would cover besides, prune asks for more text
-    warn_unseen: float = 0.01
+    # From this share of unseen text on that a choice by endless text would cover besides, prune asks for more text
+    warn_unseen: float = 0.02
     # Further token strings of the target that are always kept
     protect: list[str] = field(default_factory=list)
 

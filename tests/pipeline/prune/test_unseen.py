@@ -7,7 +7,6 @@ import torch
 from drafters.vocab.alignment import identity
 from drafters.vocab.keep import rank
 from pipeline.count.documents import Documents, Sampled
-from pipeline.prune import unseen
 from pipeline.prune.tables import Counts
 from pipeline.prune.unseen import judge
 
@@ -105,26 +104,31 @@ def test_on_drawn_text_it_is_near_the_truth_and_counting_itself_is_not():
     assert n1_over_n < new  # tokens of a document are alike: the classic estimate is too low
 
 
-def test_more_text_brings_what_was_said():
+def test_what_is_lacking_is_about_what_the_best_choice_has_besides():
     size, kept, draw = 2000, 300, np.random.default_rng(2)
     law = 1 / np.arange(10, size + 10)
     law /= law.sum()
-    said, brought = [], []
-    for _ in range(5):
-        texts = drawn(law, 240, 30, draw, burst=0.0)
-        covered = []
-        for part in (60, 240):
-            counts, documents = counted(texts[:part], size)
-            covered.append(law[most_frequent(kept)(counts).numpy()].sum())
-            if part == 60:
-                said.append(judge(counts, documents, identity(size), most_frequent(kept), False).gain)
-        brought.append(covered[1] - covered[0])
-    assert 0.4 < np.mean(said) / np.mean(brought) < 2.5  # an extrapolation: within a factor
+    best = law[:kept].sum()
+    for count in (60, 240):
+        said, lacking = [], []
+        for _ in range(5):
+            counts, documents = counted(drawn(law, count, 30, draw, burst=0.0), size)
+            said.append(judge(counts, documents, identity(size), most_frequent(kept), False))
+            lacking.append(best - law[most_frequent(kept)(counts).numpy()].sum())
+        assert 0.6 < np.mean([found.lacking for found in said]) / np.mean(lacking) < 1.7  # half of two: about
+        assert all(0.1 < found.slope <= 1.0 for found in said)  # of few types, which run out: steeper than Zipf's law
+        few = said[-1]
+        assert few.times(few.lacking / 2) == pytest.approx(2 ** (1 / few.slope))
+        assert few.times(few.lacking * 2) == 1.0
+
+
+def test_where_nothing_is_new_nothing_is_lacking():
     counts, documents = counted([np.arange(3)] * 40, 4)
-    assert judge(counts, documents, identity(4), most_frequent(3), False).gain == 0.0  # nothing is lacking
+    found = judge(counts, documents, identity(4), most_frequent(3), False)
+    assert (found.lacking, found.mass.value, found.slope) == (0.0, 0.0, None)
 
 
-def test_a_sample_of_the_text_tells_no_gain():
-    counts, documents = counted([[0, 1]] * 9, 3)
-    assert judge(counts, Documents(documents.documents, False), identity(3), most_frequent(1), False).gain is None
-    assert unseen.LEAST <= 9
+def test_a_sample_of_the_text_tells_no_slope():
+    counts, documents = counted([[0, 1], [0, 2]] * 9, 3)
+    found = judge(counts, Documents(documents.documents, False), identity(3), most_frequent(1), False)
+    assert found.times(0.01) is None

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from drafters.io.atomic import write_atomic
-from pipeline.count import shards
+from pipeline.count import documents, shards
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context
 from pipeline.stages import count
@@ -80,7 +80,7 @@ def test_counts_are_those_of_plain_encoding(tmp_path, corpus_file):
     assert report["tokens"] == tensors["counts"].sum()
     assert report["documents"] == len(train)
     assert report["bytes"] == sum(len(text.encode()) for text in train)
-    assert "counting 0.0 MB, about" in said
+    assert "counting 5 kB, about" in said
     assert "1 .jsonl: text of column text" in said.splitlines()[0]
     assert f"{report['tokens']:,} tokens" in said
 
@@ -157,6 +157,26 @@ def test_generations_count_continuations_only(tmp_path, corpus_file):
     assert report["documents"] == 57
     assert report["domains"] == ["latin"]
     assert report["bytes"] == sum(len(text.encode()) for text in train)
+
+
+def test_of_the_targets_own_text_the_law_is_read_and_domains_are_kept(tmp_path, corpus_file):
+    made = tmp_path / "generated"
+    made.mkdir()
+    new = [torch.tensor([3 + i % 5] * 4) for i in range(40)]
+    write_atomic(generations.shard_path(made, 0), generations.pack([torch.tensor([5, 6])] * 40, new))
+    (made / generations.DOMAINS).write_text(json.dumps([("math", "")[i % 2] for i in range(40)]))
+    tensors, report, said = run(
+        context(tmp_path, corpus_file, inputs={"generate": made}, source="generations", law_tokens=20)
+    )
+    assert report["domains"] == ["latin", "math"]  # where nobody says it, the script
+    assert report["domain_tokens"] == [18 * 4, 20 * 4]
+    assert report["law_positions"] == 20  # every eighth request
+    assert tensors["law"].sum().item() == pytest.approx(20, rel=1e-4)
+    assert "domains: math 80, latin 72" in said
+    assert "the target's law read at 20 positions" in said
+    sampled = documents.read(tmp_path / "out").documents
+    assert [item.number for item in sampled if item.read] == [0, 8, 16, 24, 32]
+    assert sampled[1].content.equal(new[1])
 
 
 def test_no_text_is_an_error(tmp_path):
