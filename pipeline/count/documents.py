@@ -93,4 +93,5 @@ def read(folder: Path) -> Documents:
         ids, offsets, numbers, seen = (file.get_tensor(name) for name in ("ids", "offsets", "numbers", "read"))
     parts = ids.long().split(offsets.diff().tolist())
     rows = zip(numbers.tolist(), labels["labels"], parts, seen.tolist(), strict=True)
-    return Documents([Sampled(number, *label, part, law) for number, label, part, law in rows], labels["complete"])
+    found = [Sampled(number, split, domain, part, law) for number, (split, domain), part, law in rows]
+    return Documents(found, labels["complete"])

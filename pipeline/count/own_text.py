@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -15,12 +14,10 @@ from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint
 from drafters.probs import Sampling
-from pipeline.config.settings import plain
 from pipeline.count.documents import Sample, Sampled
 from pipeline.count.law import expected_counts, read_by_law
 from pipeline.count.shards import Totals, utf8_bytes
-from pipeline.generate.target import VLLM
-from pipeline.runner.stage import Context
+from pipeline.runner.stage import Workspace
 from pipeline.text import generations
 from pipeline.text.corpus import Split
 from pipeline.text.domains import script_of
@@ -51,7 +48,7 @@ def requests(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[Reque
         yield Request(number, new, text, (labels[number] if labels else "") or script_of(text))
 
 
-def count_ids(folder: Path, side: Checkpoint, sample: Sample[Tensor], law_tokens: int) -> tuple[Totals, list[int]]:
+def count_ids(folder: Path, side: Checkpoint, sample: Sample[str | Tensor], law_tokens: int) -> tuple[Totals, set[int]]:
     """Count the continuations, of the prompts nothing, and take the `sample`; returns the requests that the target will read, too."""
     totals, every = Totals(side.vocabulary, methods={"ids": ""}), list(requests(folder, side.tokenizer))
     lengths, held = [len(request.new) for request in every], [request.split == "heldout" for request in every]
@@ -60,35 +57,30 @@ def count_ids(folder: Path, side: Checkpoint, sample: Sample[Tensor], law_tokens
         totals.add(request.split, request.domain, torch.bincount(request.new, minlength=side.vocabulary))
         totals.documents[request.split] += 1
         totals.bytes[request.split] += utf8_bytes(request.text)
-        document = Sampled(request.number, request.split, request.domain, request.new, chosen[request.number])
+        document: Sampled[str | Tensor] = Sampled(
+            request.number, request.split, request.domain, request.new, chosen[request.number]
+        )
         sample.offer(document, 4 * len(request.new))
-    return totals, [number for number, read in enumerate(chosen) if read]
+    return totals, {number for number, read in enumerate(chosen) if read}
 
 
-def law_tokens(cfg: DictConfig) -> int:
-    """How many tokens the target reads once more: none where a server held it, as it need not fit here."""
-    behind_server = cfg.count.source != "generations" or cfg.generate.backend == VLLM
-    return 0 if behind_server else int(cfg.count.law_tokens)
+@dataclass(frozen=True)
+class Rereading:
+    """How the target reads its own text again."""
+
+    tokens: int  # about as many; 0: it does not
+    sampling: Sampling  # by which it was written
+    device: str
+    dtype: str
 
 
-def law_key(cfg: DictConfig) -> dict[str, object]:
-    """What the law depends on beside the text: how many tokens are read, and the sampling."""
-    tokens = law_tokens(cfg)
-    return {"law_tokens": tokens} | ({"sampling": plain(_sampling(cfg).__dict__)} if tokens else {})
-
-
-def read_law(context: Context, target: Checkpoint, numbers: list[int]) -> tuple[Tensor, int]:
+def read_law(
+    work: Workspace, folder: Path, target: Checkpoint, numbers: Collection[int], how: Rereading
+) -> tuple[Tensor, int]:
     """Let the target read some requests: the tokens its laws expect there, float64 (V,), and at how many positions."""
-    cfg = context.cfg
-    wanted = set(numbers)
-    pairs = enumerate(generations.read(context.inputs["generate"]))
-    chosen = [pair for number, pair in pairs if number in wanted and len(pair[1])]
-    positions = sum(len(new) for _, new in chosen)
-    where = choose_device(cfg.device)
-    with context.progress("Reading the target's law", positions, "tokens") as bar, quiet(always=True):
-        model = open_model(target.source, target.config, choose_dtype(cfg.dtype, where), where)
-        return expected_counts(model, chosen, _sampling(cfg), bar.advance), positions
-
-
-def _sampling(cfg: DictConfig) -> Sampling:
-    return Sampling(*(cfg.generate[name] for name in ("temperature", "top_k", "top_p")))
+    pairs = enumerate(generations.read(folder))
+    chosen = [pair for number, pair in pairs if number in numbers and len(pair[1])]
+    positions, where = sum(len(new) for _, new in chosen), choose_device(how.device)
+    with work.progress("Reading the target's law", positions, "tokens") as bar, quiet(always=True):
+        model = open_model(target.source, target.config, choose_dtype(how.dtype, where), where)
+        return expected_counts(model, chosen, how.sampling, bar.advance), positions

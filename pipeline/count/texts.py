@@ -13,11 +13,11 @@ from drafters.models.pair import Checkpoint
 from drafters.vocab.counting.counts import MakeFanout
 from drafters.vocab.counting.processes import Fanout
 from eval.suites.row_files import Skipped
-from pipeline.config.settings import HardwareConfig, hardware_of
+from pipeline.config.settings import HardwareConfig
 from pipeline.count import documents
-from pipeline.count.own_text import count_ids, law_tokens, requests
+from pipeline.count.own_text import count_ids, requests
 from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
-from pipeline.runner.stage import Context
+from pipeline.runner.stage import Workspace
 from pipeline.text import corpus as corpora
 from pipeline.text.chat_format import chat_format
 from pipeline.text.corpus import CorpusConfig
@@ -59,21 +59,23 @@ class Texts:
 class Counting:
     """Counts, and what else is found on the way: a sample of the target's documents, and those that the target shall read."""
 
-    work: Context
+    work: Workspace
     texts: Texts
     sides: Mapping[str, Checkpoint]
+    hardware: HardwareConfig
     workers: int | None  # processes; None: all cores
     shard_bytes: int
+    law_tokens: int  # of its own text that the target reads again
     sample: documents.Sample[str | Tensor] = field(default_factory=documents.Sample)
-    read: list[int] = field(default_factory=list)  # numbers of requests
+    read: set[int] = field(default_factory=set)  # numbers of requests
 
     def count(self, prefix: str, skipped: Skipped) -> Totals:
         """Count the tokens of one side."""
         side = self.sides[prefix]
         if self.texts.generated is not None and not prefix:
-            totals, self.read = count_ids(self.texts.generated, side, self.sample, law_tokens(self.work.cfg))
+            totals, self.read = count_ids(self.texts.generated, side, self.sample, self.law_tokens)
             return totals
-        workers, fanout = _processes(self.workers, hardware_of(self.work.cfg))
+        workers, fanout = _processes(self.workers, self.hardware)
         items = self.texts.items(self.sides[""], bool(prefix), skipped)
         with self.work.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", self.texts.size, "bytes") as bar:
             return count_stream(

@@ -1,19 +1,16 @@
-"""What can be known of the drafter's vocabulary before any model is opened."""
+"""What can be known of a vocabulary before any model is opened."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from drafters.io.paths import REPOSITORY
 
 
-def known_vocabulary(cfg: DictConfig) -> int | None:
-    """The drafter's vocabulary size by the config.json of its local folder; None where that is not at hand."""
-    where = OmegaConf.select(cfg, "pair.drafter", throw_on_missing=False)
-    if not isinstance(where, str) or not where:
+def known_vocabulary(where: str | None) -> int | None:
+    """A model's vocabulary size by the config.json of its local folder; None where that is not at hand."""
+    if not where:
         return None
     for folder in (
         Path(where).expanduser(),

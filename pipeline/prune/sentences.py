@@ -45,10 +45,10 @@ def say_report(console: Console, report: Mapping[str, Any], unseen: Unseen | Non
 
 
 def _uncounted(report: Mapping[str, Any]) -> str:
-    never = f"{report['uncounted']:,} of the kept never occur in it"
+    never = f"{report['uncounted']:,} of the kept never occur in"
     if positions := report["law_positions"]:
-        return f"{never}, the counted text: chosen by the target's own law at {positions:,} positions of its text"
-    return f"the text uses fewer tokens than asked for: {never}, filled in order of id; count more text or lower prune.size"
+        return f"{never} the counted text: chosen by the target's own law at {positions:,} positions of its text"
+    return f"the text uses fewer tokens than asked for: {never} it, filled in order of id; count more text or lower prune.size"
 
 
 def _domains(report: Mapping[str, Any]) -> Table:

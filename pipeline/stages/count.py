@@ -24,14 +24,16 @@ from torch import Tensor
 from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
+from drafters.probs import Sampling
 from eval.run.progress import bytes_in_words
 from eval.suites.row_files import Skipped
-from pipeline.config.settings import corpus_of, look, pair_of, plain, read
+from pipeline.config.settings import corpus_of, hardware_of, look, pair_of, plain, read
 from pipeline.count.law import LAW
-from pipeline.count.own_text import law_key, read_law
+from pipeline.count.own_text import Rereading, read_law
 from pipeline.count.shards import Totals
 from pipeline.count.texts import Counting, Texts
 from pipeline.errors import ConfigError
+from pipeline.generate.target import VLLM
 from pipeline.runner.stage import Context, Stage, pair_external, say
 from pipeline.text import corpus as corpora
 from pipeline.text.chat_format import chat_format
@@ -63,7 +65,8 @@ def run(context: Context) -> None:
         sides = _sides(pair_of(context.cfg))
         _announce(context.console, texts, sides, settings.workers)
         broken = {prefix: Skipped() for prefix in sides}
-        counted = Counting(context, texts, sides, settings.workers, settings.shard_bytes)
+        how, hardware = _rereading(context.cfg), hardware_of(context.cfg)
+        counted = Counting(context, texts, sides, hardware, settings.workers, settings.shard_bytes, how.tokens)
         totals = {prefix: counted.count(prefix, broken[prefix]) for prefix in sides}
         if not int(totals[""].sum("train").sum()):
             raise ConfigError(f"count.source={settings.source}: it holds no tokens; choose another corpus")
@@ -74,7 +77,7 @@ def run(context: Context) -> None:
         counted.write_sample()
         positions = 0
         if counted.read:
-            tensors[LAW], positions = read_law(context, sides[""], counted.read)
+            tensors[LAW], positions = read_law(context, context.inputs["generate"], sides[""], counted.read, how)
         write_atomic(out / "counts.safetensors", save(tensors))
         report = _report(settings.source, totals, domains) | {"law_positions": positions, "broken": asdict(broken[""])}
         write_json(out / "report.json", report)
@@ -87,6 +90,14 @@ def _texts(context: Context, settings: CountConfig) -> Texts:
     if settings.source == "generations":
         return Texts(None, context.inputs["generate"], settings.max_bytes)
     return Texts(corpus_of(context.cfg), None, settings.max_bytes)
+
+
+def _rereading(cfg: DictConfig) -> Rereading:
+    """How the target reads its own text again: not where a server held it, as it need not fit here."""
+    if cfg.count.source != "generations" or cfg.generate.backend == VLLM or not cfg.count.law_tokens:
+        return Rereading(0, Sampling(), "", "")
+    sampling = Sampling(*(cfg.generate[name] for name in ("temperature", "top_k", "top_p")))
+    return Rereading(int(cfg.count.law_tokens), sampling, str(cfg.device), str(cfg.dtype))
 
 
 def _sides(pair: Mapping[str, Any]) -> dict[str, Checkpoint]:
@@ -171,7 +182,9 @@ def inputs(cfg: DictConfig) -> dict[str, str]:
 
 def config(cfg: DictConfig) -> dict[str, object]:
     """All but the number of processes, which changes no count."""
-    values = plain(cfg.count) | {"workers": None, "foreign": cfg.pair.foreign} | law_key(cfg)
+    values = plain(cfg.count) | {"workers": None, "foreign": cfg.pair.foreign} | {"law_tokens": 0}
+    if (how := _rereading(cfg)).tokens:
+        values |= {"law_tokens": how.tokens, "sampling": asdict(how.sampling)}
     return values | ({"corpus": corpora.key_values(corpus_of(cfg))} if cfg.count.source == "corpus" else {})
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -200,7 +200,7 @@ def check(cfg: DictConfig) -> None:
         )
     if settings.size is not None and settings.size < 1:
         raise ConfigError(f"prune.size={settings.size}: expected a number of tokens from 1, or null")
-    known = known_vocabulary(cfg)
+    known = known_vocabulary(OmegaConf.select(cfg, "pair.drafter", throw_on_missing=False))
     if settings.size is not None and known is not None and settings.size > known:
         raise ConfigError(f"prune.size={settings.size}: the drafter has {known:,} tokens; set it to at most {known}")
     for name in ("coverage", "fraction"):
