@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from drafters.models.devices import choose_device, choose_dtype
+from drafters.models.devices import choose_device, choose_dtype, must_shard
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint
 from drafters.probs import Sampling
@@ -82,5 +82,6 @@ def read_law(
     chosen = [pair for number, pair in pairs if number in numbers and len(pair[1])]
     positions, where = sum(len(new) for _, new in chosen), choose_device(how.device)
     with work.progress("Reading the target's law", positions, "tokens") as bar, quiet(always=True):
-        model = open_model(target.source, target.config, choose_dtype(how.dtype, where), where)
+        number = choose_dtype(how.dtype, where)
+        model = open_model(target.source, target.config, number, where, must_shard(target.weight_bytes(number), where))
         return expected_counts(model, chosen, how.sampling, bar.advance), positions
