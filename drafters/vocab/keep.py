@@ -1,7 +1,8 @@
 """Which tokens a pruned head keeps: the most frequent ones, after the protected ones.
 
 One ranking serves every size: protected tokens first, then by count, ties by id. Byte-pair ids are in merge order, so
-the lowest id is also the likelier token where the counts cannot tell (never-counted tokens included).
+the lowest id is also the likelier token where the counts cannot tell (never-counted tokens included). A prior, in counts, adds what
+else is known of how often tokens come.
 """
 
 from collections.abc import Mapping
@@ -41,20 +42,22 @@ class Selection:
     coverage: float
     domain_coverage: dict[str, float]
     protected: int  # tokens kept whatever their count
-    uncounted: int  # kept tokens, not protected, that the text never uses: filled by lowest id
+    uncounted: int  # kept tokens, not protected, that the text never uses: filled by the prior, then by lowest id
 
 
 def rank(
     counts: Tensor,  # int64 (V,)
     protected: Tensor,  # int64 (n,) ids
     eligible: Tensor,  # bool (V,)
+    prior: Tensor | None = None,  # float64 (V,) counts that other knowledge is worth
 ) -> Tensor:
-    """The order in which tokens are kept, int64 (E,): protected by id, then eligible by count, ties by lowest id."""
+    """The order in which tokens are kept, int64 (E,): protected by id, then eligible by count and prior, ties by lowest id."""
     first = protected.unique()
     rest = eligible.clone()
     rest[first] = False
     rest = rest.nonzero().flatten()
-    return torch.cat([first, rest[counts[rest].argsort(descending=True, stable=True)]])
+    score = counts if prior is None else counts + prior
+    return torch.cat([first, rest[score[rest].argsort(descending=True, stable=True)]])
 
 
 def select(
@@ -66,6 +69,7 @@ def select(
     eligible: Tensor | None = None,  # bool (V,), default: every id
     domains: Mapping[str, Tensor] | None = None,  # name -> int64 (V,)
     min_domain_coverage: float = 0.0,
+    prior: Tensor | None = None,  # float64 (V,), see `rank`
 ) -> Selection:
     """Keep ``size`` tokens, or the fewest that cover the share ``coverage`` of the text, in the order of `rank`.
 
@@ -79,7 +83,7 @@ def select(
     _check(counts, domains, eligible, protected)
     _check_domains(domains, min_domain_coverage)
     _check_size(int(eligible.sum() + (~eligible[protected]).sum()), len(protected), size, coverage)
-    first, order = protected, rank(counts, protected, eligible)
+    first, order = protected, rank(counts, protected, eligible, prior)
     kept = order[: _length(counts, order, len(first), size, coverage)]
     if any(share(row, kept) < min_domain_coverage for row in domains.values()):
         first = _domain_floor(domains, protected, eligible, min_domain_coverage)
@@ -88,7 +92,7 @@ def select(
                 f"{size:,} tokens cannot cover {min_domain_coverage:.1%} of every domain beside the protected tokens, "
                 f"expected at least {len(first):,}: raise prune.size or lower prune.min_domain_coverage"
             )
-        order = rank(counts, first, eligible)
+        order = rank(counts, first, eligible, prior)
         kept = order[: _length(counts, order, len(first), size, coverage)]
     kept = kept.sort().values
     free = kept[~torch.isin(kept, protected)]

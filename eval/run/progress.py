@@ -128,6 +128,11 @@ def ticking(lines: Lines, wait: Callable[[float], bool] | None = None) -> Iterat
     lines.close()
 
 
+def bytes_in_words(size: float) -> str:
+    """Bytes in kB where they are less than one MB, else in MB: ``12 kB``, ``1.5 MB``."""
+    return f"{size / 1e3:,.0f} kB" if size < 1e6 else f"{megabytes(size)} MB"
+
+
 def megabytes(size: float) -> str:
     """Bytes as a number of MB: with a tenth where they are few."""
     return f"{size / 1e6:,.1f}" if size < 10e6 else f"{size / 1e6:,.0f}"

@@ -23,6 +23,7 @@ from eval.suites.row_files import ROWS, Strict, data_files, file_rows
 from eval.suites.row_layouts import Message
 
 EMBEDDED = Path(__file__).resolve().parent / "prompts"
+DOMAINS = ("domain", "category")  # columns that tell what a prompt is about
 PYCODE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}  # the embedded one
 # prefix, suffix and middle mark of the families that can fill in the middle
 INFILLING = (
@@ -42,6 +43,7 @@ class Prompt:
     text: str
     # {"role", "content", ...}: for tokenizers with a chat template
     messages: tuple[Mapping[str, Any], ...] | None = None
+    domain: str = ""  # by a column of `DOMAINS`; empty: none says
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,8 @@ def _prompt(suite: SuiteConfig, number: int, row: Row, marks: Mapping[str, str])
     chat = None if suite.chat is None else _filled(suite, suite.chat, fields)
     messages = None if chat is None else ({"role": "user", "content": chat},)
     identity = str(_first(row, suite.id, "suite.id")) if suite.id else str(number)
-    return Prompt(identity, suite.name, _filled(suite, template, fields), messages)
+    domain = next((str(row[name]) for name in DOMAINS if row.get(name)), "")
+    return Prompt(identity, suite.name, _filled(suite, template, fields), messages, domain)
 
 
 def _first(row: Row, names: list[str], option: str) -> Any:

@@ -3,43 +3,43 @@
 ``counts.safetensors``, all int64: ``counts`` (V,), ``domains`` (n_domains, V) in the order of the report's names, and
 ``heldout_counts`` (V,), of documents that are in neither: what a choice made by `counts` covers of text it has not
 seen. Where the drafter has another tokenizer, the same texts counted with it: ``drafter_counts``, ``drafter_domains``,
-``drafter_heldout_counts``. A stream is counted in shards; a rerun skips the finished ones.
+``drafter_heldout_counts``. Of the target's own text also ``law``, float64 (V,): the tokens that the target's laws at
+``law_positions`` of it expect. ``documents.safetensors`` holds a sample of the documents, by which `prune` judges its choice.
+A stream is counted in shards; a rerun skips the finished ones.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from drafters.io.atomic import write_atomic, write_json
 from drafters.io.safe_load import read_json
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
-from drafters.vocab.counting.counts import MakeFanout
-from drafters.vocab.counting.processes import Fanout
-from eval.run.progress import megabytes
+from drafters.probs import Sampling
+from eval.run.progress import bytes_in_words
 from eval.suites.row_files import Skipped
-from pipeline.config.settings import HardwareConfig, corpus_of, hardware_of, look, pair_of, plain, read
-from pipeline.count.shards import Item, Totals, count_stream, limited, utf8_bytes
+from pipeline.config.settings import corpus_of, hardware_of, look, pair_of, plain, read
+from pipeline.count.law import LAW
+from pipeline.count.own_text import Rereading, read_law
+from pipeline.count.shards import Totals
+from pipeline.count.texts import Counting, Texts
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, Workspace, pair_external, say
+from pipeline.generate.target import VLLM
+from pipeline.runner.stage import Context, Stage, pair_external, say
 from pipeline.text import corpus as corpora
-from pipeline.text import generations
 from pipeline.text.chat_format import chat_format
-from pipeline.text.corpus import CorpusConfig
-from pipeline.text.python_source import Document
 
 SOURCES = ("corpus", "generations")
-HELD_OUT_EVERY = 20  # generations: as many as of a corpus, 5 %
+MOST_DOMAINS = 8  # that are said on the screen
 MB_PER_SECOND = 5.0  # of one process, for the estimate that is printed; measured on Python source with a 50k vocabulary
 
 
@@ -52,32 +52,9 @@ class CountConfig:
     workers: int | None = None  # processes; null: all cores
     max_bytes: int | None = None  # of the corpus, held-out part included; null: all of it
     shard_bytes: int = 256_000_000  # what a kill costs at most
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """What is counted: a corpus up to some size, or the target's own continuations."""
-
-    corpus: CorpusConfig | None
-    generated: Path | None
-    max_bytes: int | None
-
-    @property
-    def size(self) -> int | None:
-        """Bytes that will be read once, where that is known."""
-        size = None if self.corpus is None else corpora.size_hint(self.corpus)
-        return self.max_bytes if size is None else min(size, self.max_bytes or size)
-
-    def items(self, target: Checkpoint, foreign: bool, skipped: Skipped) -> Iterator[Item]:
-        """The texts, in an order that never changes; chats for a foreign tokenizer without the target's special tokens."""
-        if self.corpus is not None:
-            chats = chat_format(target)
-            for split, item in limited(corpora.both(self.corpus, chats=chats, skipped=skipped), self.max_bytes):
-                bare = foreign and item.whole is not None
-                yield split, replace(item, text=chats.without_specials(item.text)) if bare else item
-            return
-        for number, (_, new) in enumerate(generations.read(self.generated or Path())):
-            yield _split(number), Document(f"request {number}", _text(target.tokenizer, new), "generations")
+    # Of the target's own text, about as many tokens (of half the requests at most) are read by the target once more: its laws there
+    # rank the tokens that hardly occur. 0: none
+    law_tokens: int = 8192
 
 
 def run(context: Context) -> None:
@@ -87,26 +64,40 @@ def run(context: Context) -> None:
         texts = _texts(context, settings)
         sides = _sides(pair_of(context.cfg))
         _announce(context.console, texts, sides, settings.workers)
-        hardware, broken = hardware_of(context.cfg), {prefix: Skipped() for prefix in sides}
-        totals = {prefix: _count(context, texts, sides, prefix, settings, hardware, broken[prefix]) for prefix in sides}
+        broken = {prefix: Skipped() for prefix in sides}
+        how, hardware = _rereading(context.cfg), hardware_of(context.cfg)
+        counted = Counting(context, texts, sides, hardware, settings.workers, settings.shard_bytes, how.tokens)
+        totals = {prefix: counted.count(prefix, broken[prefix]) for prefix in sides}
         if not int(totals[""].sum("train").sum()):
             raise ConfigError(f"count.source={settings.source}: it holds no tokens; choose another corpus")
         domains = sorted(totals[""].rows["train"])
         tensors = {
             prefix + name: row for prefix, part in totals.items() for name, row in _tensors(part, domains).items()
         }
+        counted.write_sample()
+        positions = 0
+        if counted.read:
+            tensors[LAW], positions = read_law(context, context.inputs["generate"], sides[""], counted.read, how)
         write_atomic(out / "counts.safetensors", save(tensors))
-        report = _report(settings.source, totals, domains) | {"broken": asdict(broken[""])}
+        report = _report(settings.source, totals, domains) | {"law_positions": positions, "broken": asdict(broken[""])}
         write_json(out / "report.json", report)
     for part in out.glob(".part-*"):
         part.unlink()
     _say(context.console, read_json(out, "report.json"))
 
 
-def _texts(context: Context, settings: CountConfig) -> _Texts:
+def _texts(context: Context, settings: CountConfig) -> Texts:
     if settings.source == "generations":
-        return _Texts(None, context.inputs["generate"], settings.max_bytes)
-    return _Texts(corpus_of(context.cfg), None, settings.max_bytes)
+        return Texts(None, context.inputs["generate"], settings.max_bytes)
+    return Texts(corpus_of(context.cfg), None, settings.max_bytes)
+
+
+def _rereading(cfg: DictConfig) -> Rereading:
+    """How the target reads its own text again: not where a server held it, as it need not fit here."""
+    if cfg.count.source != "generations" or cfg.generate.backend == VLLM or not cfg.count.law_tokens:
+        return Rereading(0, Sampling(), "", "")
+    sampling = Sampling(*(cfg.generate[name] for name in ("temperature", "top_k", "top_p")))
+    return Rereading(int(cfg.count.law_tokens), sampling, str(cfg.device), str(cfg.dtype))
 
 
 def _sides(pair: Mapping[str, Any]) -> dict[str, Checkpoint]:
@@ -120,60 +111,6 @@ def _sides(pair: Mapping[str, Any]) -> dict[str, Checkpoint]:
     drafter = open_checkpoint("drafter", pair)
     foreign = match_vocabularies(target, drafter, pair["foreign"]).foreign
     return {"": target, "drafter_": drafter} if foreign else {"": target}
-
-
-def _count(
-    work: Workspace,
-    texts: _Texts,
-    sides: Mapping[str, Checkpoint],
-    prefix: str,
-    settings: CountConfig,
-    hardware: HardwareConfig,
-    skipped: Skipped,
-) -> Totals:
-    side = sides[prefix]
-    if texts.generated is not None and not prefix:
-        return _count_ids(texts.generated, side)
-    workers, fanout = _processes(settings.workers, hardware)
-    with work.progress(f"Counting {prefix.rstrip('_') or 'target'} tokens", texts.size, "bytes") as bar:
-        return count_stream(
-            texts.items(sides[""], bool(prefix), skipped),
-            side.tokenizer,
-            side.vocabulary,
-            work.out / f".part-{prefix}counts",
-            shard_bytes=settings.shard_bytes,
-            on_bytes=bar.advance,
-            workers=workers,
-            fanout=fanout,
-        )
-
-
-def _processes(workers: int | None, hardware: HardwareConfig) -> tuple[int | None, MakeFanout]:
-    """How many processes count beside this one, and how they are reached."""
-    if hardware.backend == "local":
-        return workers, Fanout
-    from pipeline.count.ray import cluster_workers, ray_fanout  # here: Ray is an extra
-
-    return workers or cluster_workers(hardware.address), ray_fanout(hardware.address)
-
-
-def _count_ids(folder: Path, side: Checkpoint) -> Totals:
-    """Generations are ids already; of the prompts, which the target did not write, nothing counts."""
-    totals = Totals(side.vocabulary, methods={"ids": ""})
-    for number, (_, new) in enumerate(generations.read(folder)):
-        split = _split(number)
-        totals.add(split, "generations", torch.bincount(new, minlength=side.vocabulary))
-        totals.documents[split] += 1
-        totals.bytes[split] += utf8_bytes(_text(side.tokenizer, new))
-    return totals
-
-
-def _split(number: int) -> corpora.Split:
-    return "heldout" if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 else "train"
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> str:
-    return tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def _tensors(totals: Totals, domains: list[str]) -> dict[str, Tensor]:
@@ -192,6 +129,7 @@ def _report(source: str, totals: Mapping[str, Totals], domains: list[str]) -> di
         "bytes": target.bytes["train"],
         "documents": target.documents["train"],
         "domains": domains,
+        "domain_tokens": [int(target.rows["train"][name].sum()) for name in domains],
         "heldout_tokens": int(target.sum("heldout").sum()),
         "heldout_documents": target.documents["heldout"],
         "distinct": int((target.sum("train") > 0).sum()),
@@ -199,12 +137,12 @@ def _report(source: str, totals: Mapping[str, Totals], domains: list[str]) -> di
     }
 
 
-def _announce(console: Console, texts: _Texts, sides: Mapping[str, Checkpoint], workers: int | None) -> None:
+def _announce(console: Console, texts: Texts, sides: Mapping[str, Checkpoint], workers: int | None) -> None:
     if texts.corpus is None:
         return
     passes, held = len(sides), corpora.look(texts.corpus)
     size, processes = texts.size, workers or os.cpu_count() or 1
-    how_long = "a stream of unknown length" if size is None else f"{megabytes(size)} MB"
+    how_long = "a stream of unknown length" if size is None else f"{bytes_in_words(size)}"
     if size is not None:
         how_long += f", about {passes * size / 1e6 / MB_PER_SECOND / processes:,.0f} s on {processes} processes"
     say(console, f"counting {how_long}" + (f"; {held}" if held else ""))
@@ -215,15 +153,21 @@ def _announce(console: Console, texts: _Texts, sides: Mapping[str, Checkpoint], 
 def _say(console: Console, report: Mapping[str, Any]) -> None:
     say(
         console,
-        f"{report['tokens']:,} tokens in {report['documents']:,} documents ({report['bytes'] / 1e6:,.1f} MB), "
+        f"{report['tokens']:,} tokens in {report['documents']:,} documents ({bytes_in_words(report['bytes'])}), "
         f"{report['distinct']:,} different ones; {report['heldout_tokens']:,} more held out",
     )
+    if len(report["domains"]) > 1:
+        parts = sorted(zip(report["domain_tokens"], report["domains"], strict=True), reverse=True)
+        more = f" and {len(parts) - MOST_DOMAINS} more" if len(parts) > MOST_DOMAINS else ""
+        say(console, f"domains: {', '.join(f'{name} {tokens:,}' for tokens, name in parts[:MOST_DOMAINS])}{more}")
+    if positions := report["law_positions"]:
+        say(console, f"the target's law read at {positions:,} positions")
     if line := Skipped(**report["broken"]).line:
         say(console, line)
     if not report["heldout_documents"]:
         say(
             console,
-            f"warning: none of {report['documents']:,} documents is held out (one of {HELD_OUT_EVERY} is, by its text): "
+            f"warning: none of {report['documents']:,} documents is held out (one of {corpora.HELD_OUT_EVERY} is, by its text): "
             "how much of unseen text is covered stays unknown; give more documents",
         )
     for name, methods in report["methods"].items():
@@ -238,7 +182,9 @@ def inputs(cfg: DictConfig) -> dict[str, str]:
 
 def config(cfg: DictConfig) -> dict[str, object]:
     """All but the number of processes, which changes no count."""
-    values = plain(cfg.count) | {"workers": None, "foreign": cfg.pair.foreign}
+    values = plain(cfg.count) | {"workers": None, "foreign": cfg.pair.foreign} | {"law_tokens": 0}
+    if (how := _rereading(cfg)).tokens:
+        values |= {"law_tokens": how.tokens, "sampling": asdict(how.sampling)}
     return values | ({"corpus": corpora.key_values(corpus_of(cfg))} if cfg.count.source == "corpus" else {})
 
 
@@ -256,6 +202,8 @@ def check(cfg: DictConfig) -> None:
     for name in ("workers", "max_bytes", "shard_bytes"):
         if settings[name] is not None and settings[name] < 1:
             raise ConfigError(f"count.{name}={settings[name]}: expected a whole number from 1, or null")
+    if settings.law_tokens < 0:
+        raise ConfigError(f"count.law_tokens={settings.law_tokens}: expected a whole number from 0")
     if settings.source == "corpus":
         look(cfg, "corpus")
 

@@ -21,6 +21,7 @@ from drafters.engine.limits import Limits
 from drafters.io.atomic import write_atomic, write_json
 from drafters.models.pair import Checkpoint, check_generation_config, context_length, open_checkpoint
 from drafters.probs import Sampling
+from eval.run.progress import bytes_in_words
 from eval.suites import suite as suites
 from eval.suites.row_files import Skipped
 from eval.suites.suite import SuiteConfig
@@ -63,7 +64,8 @@ def run(context: Context) -> None:
     check_generation_config(target, pair["unset"])  # else it would be text that the served target never says
     source = suite_of(cfg) if settings.prompts == "suite" else corpus_of(cfg)
     room, skipped = _room(settings, context_length(target.config)), Skipped()
-    prompts = list(islice(_prompts(source, settings, target, room, cfg.seed, skipped), settings.requests))
+    found = list(islice(_prompts(source, settings, target, room, cfg.seed, skipped), settings.requests))
+    prompts = [prompt for prompt, _ in found]
     if skipped.line:
         say(context.console, skipped.line)
     if not prompts:
@@ -71,8 +73,9 @@ def run(context: Context) -> None:
     say(
         context.console,
         f"{len(prompts):,} continuations of up to {settings.max_new_tokens} tokens: at most "
-        f"{len(prompts) * settings.max_new_tokens:,} tokens, {_megabytes(prompts, settings):.1f} MB",
+        f"{len(prompts) * settings.max_new_tokens:,} tokens, {bytes_in_words(_bytes(prompts, settings))}",
     )
+    write_json(context.out / generations.DOMAINS, [domain for _, domain in found])
     limits = Limits(settings.max_new_tokens, Sampling(settings.temperature, settings.top_k, settings.top_p))
     how = Generation(
         pair,
@@ -118,20 +121,22 @@ def _prompts(
     room: int | None,
     seed: int,
     skipped: Skipped,
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, str]]:
+    """Ids of each prompt, int64 (n,), and its domain, empty where nobody says it."""
     tokenizer = target.tokenizer
     if isinstance(source, SuiteConfig):
-        yield from (suites.encode(prompt, tokenizer, room) for prompt in suites.load(source, tokenizer, seed=seed))
+        loaded = suites.load(source, tokenizer, seed=seed)
+        yield from ((suites.encode(prompt, tokenizer, room), prompt.domain) for prompt in loaded)
         return
     length = settings.prefix_tokens if room is None else min(settings.prefix_tokens, room)
-    for document in corpus.documents(source, "train", chat_format(target), skipped):
+    for document in corpus.documents(source, "train", chat_format(target), skipped, answered=False):
         if document.prompt:
-            yield suites.ids_of_rendered(document.prompt, tokenizer, room)
+            yield suites.ids_of_rendered(document.prompt, tokenizer, room), document.domain
             continue
         # eight characters a token are more than enough, and a whole book need not be encoded for its first line
         ids = tokenizer.encode(document.text[: 8 * length])[:length]
         if len(ids) == length:
-            yield torch.tensor(ids, dtype=torch.int64)
+            yield torch.tensor(ids, dtype=torch.int64), document.domain
 
 
 def _room(settings: GenerateConfig, limit: int | None) -> int | None:
@@ -146,8 +151,8 @@ def _room(settings: GenerateConfig, limit: int | None) -> int | None:
     return limit - settings.max_new_tokens
 
 
-def _megabytes(prompts: list[Tensor], settings: GenerateConfig) -> float:
-    return 4 * sum(len(prompt) + settings.max_new_tokens for prompt in prompts) / 1e6
+def _bytes(prompts: list[Tensor], settings: GenerateConfig) -> int:
+    return 4 * sum(len(prompt) + settings.max_new_tokens for prompt in prompts)
 
 
 def config(cfg: DictConfig) -> dict[str, object]:

@@ -6,16 +6,12 @@ ascending drafter ids, ``to_target``, ``to_drafter``) and ``report.json`` with t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig
-from rich.console import Console
-from safetensors.torch import load_file, save
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from drafters.io.atomic import write_atomic, write_json
@@ -26,11 +22,18 @@ from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.models.prune import VOCAB_FILE, save_pruned
 from drafters.package.writer import plain_domain
 from drafters.vocab.alignment import VocabMap, restrict
-from drafters.vocab.keep import CountMismatch, Selection, rank, select, share
+from drafters.vocab.keep import BelowProtected, Selection, TooManyTokens, rank, select, share
 from drafters.vocab.protected import protected_tokens
 from pipeline.config.settings import pair_of, read
+from pipeline.count import documents
 from pipeline.errors import ConfigError
-from pipeline.runner.stage import Context, Stage, pair_external, say
+from pipeline.prune.known import known_vocabulary
+from pipeline.prune.sentences import say_report
+from pipeline.prune.tables import Counts, read_counts
+from pipeline.prune.unseen import judge
+from pipeline.runner.stage import Context, Stage, pair_external
+
+LEAST_SHARE = 0.01  # of the counted tokens: a domain of fewer is not warned of
 
 
 @dataclass
@@ -48,19 +51,10 @@ class PruneConfig:
     min_domain_coverage: float = 0.0  # every domain of the counted text is covered at least so far
     # Below this share of the text, or of one domain, prune, the table of eval and the model card warn
     warn_coverage: float = 0.8
+    # From this share of unseen text on that a choice by endless text would cover besides, prune asks for more text
+    warn_unseen: float = 0.02
     # Further token strings of the target that are always kept
     protect: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Counted text over the drafter's rows, by which it is pruned, and over the target's ids, of which shares are."""
-
-    drafter: Tensor  # int64 (rows,)
-    drafter_domains: dict[str, Tensor]  # name -> int64 (rows,)
-    target: Tensor  # int64 (V,)
-    domains: dict[str, Tensor]  # name -> int64 (V,)
-    heldout: Tensor | None  # int64 (V,)
 
 
 def run(context: Context) -> None:
@@ -75,28 +69,56 @@ def run(context: Context) -> None:
     protected = vocab.to_drafter[wanted]
     protected, lost = protected[protected >= 0], wanted[protected < 0]
     eligible = vocab.to_target >= 0
-    selection = select(
-        counts.drafter,
-        protected,
-        size=_size(settings, int(eligible.sum())),
-        coverage=settings.coverage,
-        eligible=eligible,
-        domains=counts.drafter_domains,
-        min_domain_coverage=settings.min_domain_coverage,
-    )
+    selection = _select(counts, protected, eligible, settings, _size(settings, int(eligible.sum())))
     kept = restrict(vocab, selection.kept)
     head = _write(context.out, drafter, selection.kept, kept)
-    order = rank(counts.drafter, protected, eligible)
+    order = rank(counts.drafter, protected, eligible, counts.prior)
     sizes = _sizes(order, selection)
-    report = _report(counts, selection, kept, settings.warn_coverage) | {
+
+    again = replace(settings, size=len(selection.kept), coverage=None)
+
+    def choose(other: Counts) -> Tensor:
+        try:
+            return _select(other, protected, eligible, again, again.size).kept
+        except (
+            BelowProtected,
+            TooManyTokens,
+        ):  # some of the text may ask for more tokens than all of it, domain by domain
+            return _select(other, protected, eligible, replace(again, min_domain_coverage=0.0), again.size).kept
+
+    unseen = judge(counts, documents.read(context.inputs["count"]), vocab, choose, match.foreign)
+    report = _report(counts, selection, kept, settings) | {
         "without_drafter_token": [str(token) for token in target.tokenizer.convert_ids_to_tokens(lost.tolist())],
         "curve": [(size, _covered(counts.target, restrict(vocab, order[:size].sort().values))) for size in sizes],
         "differences": match.differences,
         "head_bytes_full": head.vocabulary * _row_bytes(head),
         "head_bytes_kept": len(head.kept) * _row_bytes(head),
+        "unseen": None if unseen is None else asdict(unseen),
     }
     write_json(context.out / "report.json", report)
-    _say(context.console, report)
+    say_report(context.console, report, unseen, _more_text(context.cfg))
+
+
+def _select(counts: Counts, protected: Tensor, eligible: Tensor, settings: PruneConfig, size: int | None) -> Selection:
+    return select(
+        counts.drafter,
+        protected,
+        size=size,
+        coverage=settings.coverage,
+        eligible=eligible,
+        domains=counts.drafter_domains,
+        min_domain_coverage=settings.min_domain_coverage,
+        prior=counts.prior,
+    )
+
+
+def _more_text(cfg: DictConfig) -> str:
+    """The setting that gives more of the text that is counted."""
+    count = cfg.get("count") or {}
+    if count.get("source") == "generations":
+        return f"raise generate.requests={cfg.generate.requests}"
+    most = count.get("max_bytes")
+    return "give corpus.path more files" if most is None else f"raise count.max_bytes={most}"
 
 
 def _size(settings: PruneConfig, eligible: int) -> int | None:
@@ -104,43 +126,6 @@ def _size(settings: PruneConfig, eligible: int) -> int | None:
     if settings.size is not None or settings.coverage is not None:
         return settings.size
     return round(settings.fraction * eligible)
-
-
-def read_counts(folder: Path, vocab: VocabMap, foreign: bool) -> _Counts:
-    """The tensors of a count stage, moved to the drafter's rows where both models share a tokenizer.
-
-    Raises CountMismatch where they are of other vocabularies, or lack the drafter's own where the tokenizers differ.
-    """
-    tables = load_file(folder / "counts.safetensors")
-    names = json.loads((folder / "report.json").read_text())["domains"]
-    rows, vocabulary = len(vocab.to_target), len(vocab.to_drafter)
-    _check(tables, "counts", vocabulary, "target")
-    if foreign:
-        _check(tables, "drafter_counts", rows, "drafter")
-        found = {name.removeprefix("drafter_"): table for name, table in tables.items() if name.startswith("drafter_")}
-    else:  # the target's counts serve; its head and the drafter's may be padded to different sizes
-        known = (vocab.to_target >= 0).nonzero().flatten()
-        found = {}
-        for name in tables.keys() & {"counts", "domains"}:
-            found[name] = tables[name].new_zeros(*tables[name].shape[:-1], rows)
-            found[name][..., known] = tables[name][..., vocab.to_target[known]]
-    held = tables.get("heldout_counts")
-    return _Counts(
-        found["counts"],
-        dict(zip(names, found["domains"], strict=True)) if "domains" in found else {},
-        tables["counts"],
-        dict(zip(names, tables["domains"], strict=True)) if "domains" in tables else {},
-        held if held is not None and held.any() else None,
-    )
-
-
-def _check(tables: dict[str, Tensor], name: str, rows: int, role: str) -> None:
-    shape = tuple(tables[name].shape) if name in tables else None
-    if shape != (rows,):
-        raise CountMismatch(
-            f"{name} must have shape ({rows},), the {role}'s vocabulary, got {shape or 'none'}: the counts are another "
-            "pair's; run stage=count for this one (pair.foreign=true where the tokenizers differ)"
-        )
 
 
 def _write(out: Path, drafter: Checkpoint, kept: Tensor, vocab: VocabMap) -> PrunedHead:
@@ -171,11 +156,13 @@ def _covered(counts: Tensor, vocab: VocabMap) -> float:
     return share(counts, (vocab.to_drafter >= 0).nonzero().flatten())
 
 
-def _report(counts: _Counts, selection: Selection, vocab: VocabMap, warn: float) -> dict[str, object]:
+def _report(counts: Counts, selection: Selection, vocab: VocabMap, settings: PruneConfig) -> dict[str, object]:
     """Coverages are shares of the target's tokens of the text; ``drafter_coverage`` is of the drafter's, if they are others."""
     domains = {name: _covered(row, vocab) for name, row in counts.domains.items()}
-    worst = min(domains, key=domains.__getitem__, default="")
-    low = len(domains) > 1 and domains[worst] < warn
+    tokens = {name: int(row.sum()) for name, row in counts.domains.items()}
+    worth = [name for name in domains if tokens[name] >= LEAST_SHARE * sum(tokens.values())]
+    worst = min(worth, key=domains.__getitem__, default="")
+    low = len(worth) > 1 and domains[worst] < settings.warn_coverage
     return {
         "vocabulary": len(vocab.to_drafter),
         "drafter_vocabulary": len(counts.drafter),
@@ -186,46 +173,12 @@ def _report(counts: _Counts, selection: Selection, vocab: VocabMap, warn: float)
         "heldout_coverage": None if counts.heldout is None else _covered(counts.heldout, vocab),
         "drafter_coverage": selection.coverage,
         "domains": domains,
-        "warn_coverage": warn,
+        "domain_tokens": tokens,
+        "law_positions": counts.positions,
+        "warn_coverage": settings.warn_coverage,
+        "warn_unseen": settings.warn_unseen,
         "least_covered": {"domain": plain_domain(worst), "coverage": domains[worst]} if low else None,
     }
-
-
-def _say(console: Console, report: Mapping[str, Any]) -> None:
-    kept, rows, covered = (report[key] for key in ("kept", "drafter_vocabulary", "coverage"))
-    say(console, f"{kept:,} of {rows:,} tokens kept, {100 * covered:.1f} % of the counted text covered")
-    if report["heldout_coverage"] is not None:
-        say(console, f"held-out text: {100 * report['heldout_coverage']:.1f} % covered")
-    if report["drafter_coverage"] != covered:  # two tokenizers cut the text into different tokens
-        say(console, f"of the drafter's own tokens of that text, {100 * report['drafter_coverage']:.1f} % are kept")
-    if report["differences"]:
-        say(console, f"one vocabulary, although {report['differences']}")
-    if len(report["domains"]) > 1:
-        name, worst = min(report["domains"].items(), key=lambda item: item[1])
-        say(console, f"least covered domain: {name}, {100 * worst:.1f} %")
-    low = {"the counted text": covered} if covered < report["warn_coverage"] else {}
-    if (least := report["least_covered"]) is not None:
-        low[f"the domain {least['domain']}"] = least["coverage"]
-    most, ceiling = report["curve"][-1]  # with everything that can be kept
-    fix = (
-        "raise prune.size or prune.min_domain_coverage"
-        if ceiling >= report["warn_coverage"]
-        else f"all {most:,} tokens that can be kept cover {100 * ceiling:.1f} %, a drafter of the target's family more"
-    )
-    for what, found in low.items():
-        say(
-            console,
-            f"warning: {100 * found:.1f} % of {what} is covered, below prune.warn_coverage={report['warn_coverage']:g}: the rest "
-            f"is never drafted; {fix}",
-        )
-    if report["uncounted"]:
-        say(
-            console,
-            f"the text uses fewer tokens than asked for: {report['uncounted']:,} of the kept never occur in it, "
-            "filled in order of id; count more text or lower prune.size",
-        )
-    if lost := report["without_drafter_token"]:
-        say(console, f"protected, but unknown to the drafter: {', '.join(lost)}")
 
 
 def inputs(cfg: DictConfig) -> dict[str, str]:
@@ -247,10 +200,13 @@ def check(cfg: DictConfig) -> None:
         )
     if settings.size is not None and settings.size < 1:
         raise ConfigError(f"prune.size={settings.size}: expected a number of tokens from 1, or null")
+    known = known_vocabulary(OmegaConf.select(cfg, "pair.drafter", throw_on_missing=False))
+    if settings.size is not None and known is not None and settings.size > known:
+        raise ConfigError(f"prune.size={settings.size}: the drafter has {known:,} tokens; set it to at most {known}")
     for name in ("coverage", "fraction"):
         if settings[name] is not None and not 0 < settings[name] <= 1:
             raise ConfigError(f"prune.{name}={settings[name]}: expected a share above 0 and up to 1, such as 0.25")
-    for name in ("min_domain_coverage", "warn_coverage"):
+    for name in ("min_domain_coverage", "warn_coverage", "warn_unseen"):
         if not 0 <= settings[name] <= 1:
             raise ConfigError(f"prune.{name}={settings[name]}: expected a share from 0 to 1")
 

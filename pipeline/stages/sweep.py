@@ -37,6 +37,7 @@ from eval.costs.forwards import Costs, measure_costs
 from pipeline.config import text_settings as texts
 from pipeline.config.settings import pair_of, read
 from pipeline.config.text_settings import text_of
+from pipeline.count.law import prior_of
 from pipeline.errors import ConfigError
 from pipeline.fit.tail_fit import named, trained_tail
 from pipeline.fit.text_and_models import documents
@@ -93,8 +94,9 @@ def run(context: Context) -> None:
     both = Both(big, small, settings.stride)
     parts = deal_out(documents(text_of(context, "sweep"), settings, target), settings)
     protected = protected_tokens(target.tokenizer, target.eos, list(cfg.prune.protect))
-    counts = load_file(context.inputs["count"] / "counts.safetensors")["counts"]
-    sizes = _sizes(counts, protected, settings.fractions, match.tokens.to_drafter >= 0, small)
+    tables = load_file(context.inputs["count"] / "counts.safetensors")
+    counts, prior = tables["counts"], prior_of(tables)
+    sizes = _sizes(counts, prior, protected, settings.fractions, match.tokens.to_drafter >= 0, small)
     sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
     judged = sum(map(len, parts.values()))
     trained = sum(not size.whole for size in sizes)
@@ -122,11 +124,16 @@ def run(context: Context) -> None:
 
 
 def _sizes(
-    counts: Tensor, protected: Tensor, fractions: Sequence[float], tokens: Tensor, drafter: PreTrainedModel
+    counts: Tensor,
+    prior: Tensor | None,
+    protected: Tensor,
+    fractions: Sequence[float],
+    tokens: Tensor,
+    drafter: PreTrainedModel,
 ) -> list[Size]:
-    """Kept ids by the target's counts, int64 (V,), protected tokens first, for every fraction of ``tokens``, bool (V,)."""
+    """Kept ids by the target's counts, int64 (V,), and its law, protected tokens first, for every fraction of ``tokens``, bool (V,)."""
     width = drafter.get_output_embeddings().weight.shape[1]
-    order = rank(counts, protected[tokens[protected]], tokens)
+    order = rank(counts, protected[tokens[protected]], tokens, prior)
     found = []
     for fraction in fractions:
         kept = order[: max(len(protected), round(fraction * len(order)))].sort().values

@@ -43,11 +43,13 @@ class ChatFormat:
         """Rendered text without its special tokens, which another tokenizer would spell in letters."""
         return re.sub("|".join(map(re.escape, self.specials)), "", text) if self.specials else text
 
-    def document(self, messages: Sequence[Message], place: str, domain: str, every_turn: bool) -> Document:
+    def document(
+        self, messages: Sequence[Message], place: str, domain: str, every_turn: bool, answered: bool = True
+    ) -> Document:
         """A chat as a document, whose text is what the target says, or with `every_turn` all of it.
 
         Raises:
-            RowError: the template refuses the chat, or the assistant says nothing.
+            RowError: the template refuses the chat, or the assistant says nothing where it must have `answered`.
         """
         messages = list(messages)
         try:
@@ -56,8 +58,8 @@ class ChatFormat:
             folded = _without_system(messages)
             if folded is None:
                 raise RowError(f"the target's chat template refuses it: {error}") from error
-            return self.document(folded, place, domain, every_turn)
-        if not turns and not every_turn:
+            return self.document(folded, place, domain, every_turn, answered)
+        if not turns and not every_turn and answered:
             raise RowError("the assistant says nothing")
         return Document(place, whole if every_turn else "".join(turns), domain, prompt, whole)
 

@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.runner.discovery import suggest
 from pipeline.text import python_source
 from pipeline.text.chat_format import ChatFormat
+from pipeline.text.domains import file_labels
 from pipeline.text.local_text import FORMATS, PIECE_CHARACTERS, Reader, kind_of, of_text_file
 from pipeline.text.python_source import Document
 
@@ -51,7 +52,8 @@ class CorpusConfig:
     format: str = "auto"
     text: str | None = None  # column of strings or of chats; null: found by itself
     turns: str = "assistant"  # of chats: what is counted, assistant (what the target says) | all
-    domain: str | None = None  # column; null: one domain
+    # Column; null: one of domain, kind, category, language, lang and source, else of a glob the file's name, else the script
+    domain: str | None = None
 
 
 def corpus_config(values: Mapping[str, Any]) -> CorpusConfig:
@@ -137,10 +139,14 @@ def look(corpus: CorpusConfig) -> str:
 
 
 def documents(
-    corpus: CorpusConfig, split: Split, chats: ChatFormat | None = None, skipped: Skipped | None = None
+    corpus: CorpusConfig,
+    split: Split,
+    chats: ChatFormat | None = None,
+    skipped: Skipped | None = None,
+    answered: bool = True,
 ) -> Iterator[Document]:
     """Documents of one split, see `both`."""
-    return (document for kind, document in both(corpus, (split,), chats, skipped) if kind == split)
+    return (document for kind, document in both(corpus, (split,), chats, skipped, answered) if kind == split)
 
 
 def both(
@@ -148,6 +154,7 @@ def both(
     wanted: tuple[Split, ...] = ("train", "heldout"),
     chats: ChatFormat | None = None,
     skipped: Skipped | None = None,
+    answered: bool = True,
 ) -> Iterator[tuple[Split, Document]]:
     """(split, well-formed document), streamed in one pass and in an order that never changes.
 
@@ -155,12 +162,13 @@ def both(
         wanted: splits that are needed; another one is left out where that saves reading it.
         chats: how the target's chats are rendered; None: without a template.
         skipped: takes note of broken rows, which are left out.
+        answered: whether a chat without a turn of the assistant is broken; False where prompts are all that is asked for.
 
     Raises:
         DataError: a missing file or column, nothing but broken rows, or a Hub that cannot be reached.
     """
     reader = Reader(
-        corpus.name, corpus.text, corpus.domain, corpus.turns == "all", chats or ChatFormat(), skipped or Skipped()
+        corpus.text, corpus.domain, corpus.turns == "all", answered, chats or ChatFormat(), skipped or Skipped()
     )
     if _is_python_source(corpus):
         # `test` stays unseen here: the prompts that are measured come from it
@@ -218,10 +226,11 @@ def _streams(corpus: CorpusConfig, split: str, reader: Reader) -> Iterator[Itera
     if corpus.path is None:
         yield reader.of_rows(hub_rows(corpus.hub or "", corpus.revision, corpus.subset, split, "corpus"))
         return
-    root = Path(corpus.path).expanduser()
-    for file in _files(corpus):
+    root, files = Path(corpus.path).expanduser(), _files(corpus)
+    labels = file_labels(files) if is_glob(corpus.path) else {}
+    for file in files:
         if (kind := _kind(corpus, file)) == "rows":
-            yield reader.of_rows(file_rows(file, "corpus.path", reader.skipped))
+            yield reader.of_rows(file_rows(file, "corpus.path", reader.skipped), labels.get(file, ""))
         else:
             name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-            yield of_text_file(file, name, corpus.name, PIECE_CHARACTERS[kind])
+            yield of_text_file(file, name, labels.get(file, ""), PIECE_CHARACTERS[kind])

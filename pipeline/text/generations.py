@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 PATTERN = "shard-*.safetensors"
+DOMAINS = "domains.json"  # of each request, in the order of their numbers
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -45,3 +47,9 @@ def read(folder: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """(prompt, continuation) of every request of a finished `generate` directory, in the order of their numbers."""
     for path in sorted(folder.glob(PATTERN)):
         yield from read_shard(path)
+
+
+def domains(folder: Path) -> list[str]:
+    """The domain of every request's prompt, empty where nobody said it; no entries where none was written."""
+    path = folder / DOMAINS
+    return [str(name) for name in json.loads(path.read_text())] if path.exists() else []

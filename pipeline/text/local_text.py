@@ -13,6 +13,7 @@ from eval.suites.dataset_rows import Row, column
 from eval.suites.row_files import ROWS, Skipped, opened, suffix_of
 from eval.suites.row_layouts import HEAD, Layout, RowError, find_layout, read_row
 from pipeline.text.chat_format import ChatFormat
+from pipeline.text.domains import label_column
 from pipeline.text.python_source import Document
 
 FORMATS = {"rows": ROWS, "python": (".py",), "text": (".txt", ".md", ".rst")}
@@ -25,10 +26,10 @@ PIECE_CHARACTERS = {"text": 20_000, "python": 1_000_000}
 class Reader:
     """The way in which the rows of files become documents."""
 
-    name: str  # of the corpus
     text: str | None  # column; None: found by itself
-    domain: str | None  # column; None: one domain, the corpus' name
+    domain: str | None  # column; None: found by itself, else the file's label
     every_turn: bool = False  # of chats
+    answered: bool = True  # a chat in which the assistant says nothing is broken
     chats: ChatFormat = field(default_factory=ChatFormat)
     skipped: Skipped = field(default_factory=Skipped)
 
@@ -36,27 +37,27 @@ class Reader:
         """What the first rows hold. Raises DataError as `find_layout` does."""
         return find_layout(rows, self.text, "corpus.text")
 
-    def of_rows(self, rows: Iterable[Row]) -> Iterator[Document]:
-        """A document of each row; rows without what their layout says are left out and noted."""
+    def of_rows(self, rows: Iterable[Row], label: str = "") -> Iterator[Document]:
+        """A document of each row; rows without what their layout says are left out and noted. `label`: of the file."""
         stream = iter(rows)
         head = list(islice(stream, HEAD))
         if not head:
             return
-        layout = self.layout(head)
+        layout, known = self.layout(head), label_column(head) if self.domain is None else None
         for number, row in enumerate(chain(head, stream)):
             try:
-                document = self._of_row(row, layout, f"row {number}")
+                document = self._of_row(row, layout, f"row {number}", str((known and row.get(known)) or label))
             except RowError as error:
                 self.skipped.add(f"row {number + 1}: {error}")
                 continue
             yield document
 
-    def _of_row(self, row: Row, layout: Layout, place: str) -> Document:
-        domain = self.name if self.domain is None else str(column(row, self.domain, "corpus.domain"))
+    def _of_row(self, row: Row, layout: Layout, place: str, label: str) -> Document:
+        domain = label if self.domain is None else str(column(row, self.domain, "corpus.domain"))
         found = read_row(row, layout, "corpus.text")
         if isinstance(found, str):
             return Document(place, well_formed(found), domain)
-        made = self.chats.document(found, place, domain, self.every_turn)
+        made = self.chats.document(found, place, domain, self.every_turn, self.answered)
         text, prompt, whole = (well_formed(part or "") for part in (made.text, made.prompt, made.whole))
         return Document(place, text, domain, prompt, whole)
 

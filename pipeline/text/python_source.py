@@ -28,7 +28,7 @@ NEAR_DUPLICATE = 0.6
 
 @dataclass(frozen=True)
 class Document:
-    """One source file: `path` is relative to its package root, `domain` groups documents for per-domain counts."""
+    """One source file: `path` is relative to its package root, `domain` groups documents for per-domain counts, empty: nobody says."""
 
     path: str
     text: str

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from drafters.io.atomic import write_atomic
-from pipeline.count import shards
+from pipeline.count import documents, shards
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context
 from pipeline.stages import count
@@ -37,7 +37,10 @@ def corpus_file(tmp_path):
 def context(tmp_path, corpus_file, drafter="drafter", foreign=False, inputs=None, domain="kind", **settings) -> Context:
     pair = {"name": "zoo", "target": str(ZOO / "target"), "drafter": str(ZOO / drafter), "foreign": foreign}
     corpus = {"name": "mine", "source": "local", "path": str(corpus_file), "domain": domain, "text": None}
-    values = {"count": OmegaConf.structured(CountConfig(**settings)), "pair": pair, "corpus": corpus}
+    generate = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "backend": "engine"}
+    values = {"count": OmegaConf.structured(CountConfig(**settings)), "pair": pair, "corpus": corpus} | {
+        "generate": generate, "device": "cpu", "dtype": "fp32",
+    }  # fmt: skip
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     return Context(OmegaConf.create(values), inputs or {}, out, Console(file=io.StringIO(), width=200))
@@ -46,7 +49,7 @@ def context(tmp_path, corpus_file, drafter="drafter", foreign=False, inputs=None
 def run(made: Context) -> tuple[dict[str, torch.Tensor], dict, str]:
     STAGE.run(made)
     names = sorted(path.name for path in made.out.iterdir())
-    assert names == ["counts.safetensors", "report.json"]
+    assert names == ["counts.safetensors", "documents.safetensors", "report.json"]
     return (
         load_file(made.out / "counts.safetensors"),
         json.loads((made.out / "report.json").read_text()),
@@ -77,7 +80,7 @@ def test_counts_are_those_of_plain_encoding(tmp_path, corpus_file):
     assert report["tokens"] == tensors["counts"].sum()
     assert report["documents"] == len(train)
     assert report["bytes"] == sum(len(text.encode()) for text in train)
-    assert "counting 0.0 MB, about" in said
+    assert "counting 5 kB, about" in said
     assert "1 .jsonl: text of column text" in said.splitlines()[0]
     assert f"{report['tokens']:,} tokens" in said
 
@@ -152,8 +155,28 @@ def test_generations_count_continuations_only(tmp_path, corpus_file):
     assert tensors["counts"].equal(expected("target", train, len(tensors["counts"])))
     assert tensors["drafter_counts"].equal(expected("foreign", train, len(tensors["drafter_counts"])))
     assert report["documents"] == 57
-    assert report["domains"] == ["generations"]
+    assert report["domains"] == ["latin"]
     assert report["bytes"] == sum(len(text.encode()) for text in train)
+
+
+def test_of_the_targets_own_text_the_law_is_read_and_domains_are_kept(tmp_path, corpus_file):
+    made = tmp_path / "generated"
+    made.mkdir()
+    new = [torch.tensor([3 + i % 5] * 4) for i in range(40)]
+    write_atomic(generations.shard_path(made, 0), generations.pack([torch.tensor([5, 6])] * 40, new))
+    (made / generations.DOMAINS).write_text(json.dumps([("math", "")[i % 2] for i in range(40)]))
+    tensors, report, said = run(
+        context(tmp_path, corpus_file, inputs={"generate": made}, source="generations", law_tokens=20)
+    )
+    assert report["domains"] == ["latin", "math"]  # where nobody says it, the script
+    assert report["domain_tokens"] == [18 * 4, 20 * 4]
+    assert report["law_positions"] == 20  # every eighth request
+    assert tensors["law"].sum().item() == pytest.approx(20, rel=1e-4)
+    assert "domains: math 80, latin 72" in said
+    assert "the target's law read at 20 positions" in said
+    sampled = documents.read(tmp_path / "out").documents
+    assert [item.number for item in sampled if item.read] == [0, 8, 16, 24, 32]
+    assert sampled[1].content.equal(new[1])
 
 
 def test_no_text_is_an_error(tmp_path):

@@ -107,6 +107,25 @@ def test_of_a_chat_the_first_answer_is_asked_for(tmp_path):
     assert AutoTokenizer.from_pretrained(TARGET).decode(prompt) == "A metal?\n\n"
 
 
+def test_prompts_without_an_answer_are_enough_and_keep_their_domain(tmp_path):
+    file = tmp_path / "chats.jsonl"
+    rows = [
+        {"kind": ("math", "code")[i % 2], "messages": [{"role": "user", "content": f"Which metal is no. {i}?"}]}
+        for i in range(8)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = context(tmp_path / "out", file, requests=4, max_new_tokens=2, batch_size=4)
+    STAGE.run(made)
+    tokenizer = AutoTokenizer.from_pretrained(TARGET)
+    asked = [tokenizer.decode(prompt) for prompt, _ in generations.read(made.out)]
+    assert all(text.startswith("Which metal is no.") for text in asked)
+    domains = generations.domains(made.out)
+    assert len(domains) == len(asked) == 4
+    assert domains == [("math", "code")[int(text.split()[4].rstrip("?")) % 2] for text in asked]
+    assert "at most 8 tokens, 0 kB" in made.console.file.getvalue()
+    assert generations.domains(tmp_path) == []  # of before
+
+
 def test_shards_number_their_requests_and_keep_what_is_there(tmp_path, corpus_file):
     made, seen = context(tmp_path / "out", corpus_file), []
 

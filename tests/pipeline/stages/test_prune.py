@@ -17,6 +17,8 @@ from drafters.models.prune import load_pruned
 from drafters.rounding import excess, logits_bound
 from drafters.vocab.alignment import VocabMap, validate
 from drafters.vocab.keep import BelowProtected, CountMismatch, EmptyCounts, KeepError, TooManyTokens
+from pipeline.count.documents import Sample, Sampled
+from pipeline.count.documents import write as write_sample
 from pipeline.errors import ConfigError
 from pipeline.runner.stage import Context
 from pipeline.stages.prune import STAGE, PruneConfig
@@ -81,10 +83,12 @@ TABLES = {
 def run(folders, tmp_path, drafter="drafter", tables=TABLES, foreign=None, **settings) -> tuple[Path, dict, str]:
     """Run the stage; returns its directory, its report and what it printed."""
     count, out = tmp_path / "count", tmp_path / "out"
-    count.mkdir()
+    count.mkdir(exist_ok=True)
     out.mkdir()
     save_file(tables, count / "counts.safetensors")
-    (count / "report.json").write_text(json.dumps({"domains": ["code", "prose"]}))
+    (count / "report.json").write_text(
+        json.dumps({"domains": ["code", "prose"], "law_positions": 50 if "law" in tables else 0})
+    )
     pair = {"name": "tiny", "target": str(folders["target"]), "drafter": str(folders[drafter]), "foreign": foreign}
     cfg = OmegaConf.create({"pair": pair, "prune": OmegaConf.structured(PruneConfig(**settings))})
     said = io.StringIO()
@@ -102,14 +106,18 @@ def test_one_tokenizer(folders, tmp_path):
     assert report == {
         "vocabulary": 14, "drafter_vocabulary": 12, "kept": 5, "protected": 3, "uncounted": 0,
         "coverage": 0.94, "heldout_coverage": 0.75, "drafter_coverage": 0.94, "differences": "",
-        "domains": {"code": 94 / 97, "prose": 0.0}, "without_drafter_token": [], "warn_coverage": 0.8,
+        "domains": {"code": 94 / 97, "prose": 0.0}, "domain_tokens": {"code": 97, "prose": 3}, "law_positions": 0,
+        "unseen": None, "warn_unseen": 0.02, "without_drafter_token": [], "warn_coverage": 0.8,
         "least_covered": {"domain": "prose", "coverage": 0.0},
         "curve": [[5, 0.94], [11, 1.0]], "head_bytes_full": 12 * 16 * 2, "head_bytes_kept": 5 * 16 * 2,
     }  # fmt: skip
-    assert said.splitlines() == [
+    rows = [" ".join(line.split()) for line in said.splitlines()]
+    assert [row for row in rows if row and not set(row) <= {"\u2500"}] == [
         "5 of 12 tokens kept, 94.0 % of the counted text covered",
         "held-out text: 75.0 % covered",
-        "least covered domain: prose, 0.0 %",
+        "domain tokens counted text",
+        "prose 3 0.0 %",
+        "code 97 96.9 %",
         "warning: 0.0 % of the domain prose is covered, below prune.warn_coverage=0.8: the rest is never drafted; raise "
         "prune.size or prune.min_domain_coverage",
     ]
@@ -229,6 +237,42 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(setting
     STAGE.check(OmegaConf.create({"prune": OmegaConf.structured(PruneConfig())}))
     with pytest.raises(ConfigError, match=message):
         STAGE.check(OmegaConf.create({"prune": OmegaConf.structured(PruneConfig(**settings))}))
+
+
+def test_more_tokens_than_there_are_is_refused_before_anything_runs(folders):
+    pair = {"target": str(folders["target"]), "drafter": str(folders["drafter"])}
+    cfg = OmegaConf.create({"prune": OmegaConf.structured(PruneConfig(size=13)), "pair": pair})
+    with pytest.raises(ConfigError, match=r"prune\.size=13: the drafter has 12 tokens; set it to at most 12"):
+        STAGE.check(cfg)
+    cfg.pair.drafter = "org/on-the-hub"  # known when it is opened
+    STAGE.check(cfg)
+
+
+def test_the_targets_law_fills_what_was_not_counted(folders, tmp_path):
+    law = torch.zeros(14, dtype=torch.float64)
+    law[9], law[10], law[6] = 0.4, 0.3, 0.001  # g, h, d
+    out, report, said = run(folders, tmp_path, tables=TABLES | {"law": law}, size=6)
+    assert load_file(out / "vocab.safetensors")["kept"].tolist() == [*PROTECTED, 7, 8, 9]  # worth 4 counts; d has 3
+    assert report["uncounted"] == 1
+    assert "1 of the kept never occur in the counted text: chosen by the target's own law" in said
+
+
+def test_unseen_text_is_judged_and_more_is_asked_for(folders, tmp_path):
+    made: Sample[Tensor] = Sample()
+    texts = [[7, 8, 7, 8, 4], [7, 8, 5, 5, 5], [8, 7, 7, 7, 6], [7, 9, 9, 8, 8], [10, 10, 8, 7, 7], [7, 8, 8, 7, 8]]
+    for number, ids in enumerate(texts):
+        made.offer(Sampled(number, "train", "code", torch.tensor(ids)), 20)
+    total = torch.bincount(torch.tensor(texts).flatten(), minlength=14)
+    tables = {"counts": total, "domains": torch.stack([total, total * 0]), "heldout_counts": total * 0}
+    (tmp_path / "count").mkdir()
+    write_sample(tmp_path / "count", made, lambda ids: ids)
+    _, report, said = run(folders, tmp_path, tables=tables, size=5)
+    assert report["unseen"]["mass"]["value"] == pytest.approx(9 / 30)  # d, e, f, g and h are of one document each
+    assert report["unseen"]["coverage"]["value"] == pytest.approx(21 / 30)
+    assert "unseen text: 70.0 % (95 %: " in said
+    assert "judged on 6 documents" in said
+    assert "warning: the coverage of unseen text is known to +-" in said
+    assert "give corpus.path more files" in said
 
 
 def test_held_out_text_without_tokens_is_no_text(folders, tmp_path):

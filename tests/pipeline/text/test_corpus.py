@@ -80,7 +80,7 @@ def test_python_files(tmp_path):
     (tmp_path / "a.py").write_text("x = 1\n")
     (tmp_path / "b.py").write_text("y = 2\n")
     [first, second] = [document for _, document in both(config(path=str(tmp_path)))]
-    assert first == Document("a.py", "x = 1\n", "mine")
+    assert first == Document("a.py", "x = 1\n", "")
     assert second.path == "b.py"
 
 
