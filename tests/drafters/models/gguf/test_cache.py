@@ -10,7 +10,7 @@ import pytest
 
 from drafters.io.manifest import file_sha256, write_manifest
 from drafters.models.gguf import cache, convert
-from drafters.models.gguf.cache import is_gguf, resolve_model, steps
+from drafters.models.gguf.cache import find_model, is_gguf, resolve_model, steps
 from drafters.models.model_folder import PATTERNS
 from drafters.models.pair import load_pair
 from drafters.package_error import PackageError
@@ -71,6 +71,7 @@ def test_a_pair_of_gguf_files(tmp_path: Path, converting: list[Path]) -> None:
     assert steps(file) == []
     assert pair.ids == (str(file), str(file))
     assert pair.revisions[0] == f"sha256:{file_sha256(file)}"
+    assert find_model(file) == Path(pair.target.name_or_path)
     moved = file.rename(tmp_path / "other.gguf")
     assert resolve_model(moved, None, PATTERNS, "").revision == pair.revisions[0]
 
