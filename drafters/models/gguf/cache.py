@@ -27,7 +27,7 @@ FORMAT = 1  # of the conversion: raise it when the same GGUF becomes another fol
 
 
 def resolve_model(where: str | Path, revision: str | None, patterns: list[str], fix: str) -> Source:
-    """The folder behind what names a model: as `drafters.io.hub.resolve` does, and of a GGUF file the converted one.
+    """Find the folder behind what names a model: as `resolve` does, and of a GGUF the converted one.
 
     Args:
         where: a folder, a Hub id, ``FILE.gguf``, or a GGUF file of a wheel, see `drafters.io.wheel_file`.
@@ -45,10 +45,10 @@ def resolve_model(where: str | Path, revision: str | None, patterns: list[str], 
 
 
 def find_model(where: str | Path, revision: str | None = None) -> Path:
-    """Return the local folder of a model, for transformers' ``from_pretrained``: of a folder, a Hub id, or a GGUF file, converted once.
+    """Return the local folder of a model for ``from_pretrained``; a GGUF file is converted once.
 
     Args:
-        where: as for `resolve_model`. revision: of a Hub id, a commit of 40 hex digits.
+        where: a folder, a Hub id, or a GGUF file, see `resolve_model`. revision: of a Hub id, a commit of 40 hex digits.
 
     Raises:
         PackageError: as `resolve_model` does, or a folder that is not safe to load.
@@ -59,17 +59,19 @@ def find_model(where: str | Path, revision: str | None = None) -> Path:
 
 
 def is_gguf(where: str | Path) -> bool:
-    """Whether this names a GGUF file, here or in a wheel."""
+    """Return whether this names a GGUF file, here or in a wheel."""
     text = str(where)
     return parse(text) is not None or (text.endswith(SUFFIX) and not Path(text).expanduser().is_dir())
 
 
 def gguf_file(where: str | Path, fix: str) -> Path:
-    """The GGUF file itself on this machine. Raises PackageError where there is none."""
+    """Return the GGUF file itself on this machine. Raises PackageError where there is none."""
     text = str(where)
     wanted = parse(text)
     if wanted is not None and not wanted.path.endswith(SUFFIX):
         raise PackageError(text, "path", f"a {SUFFIX} file of the wheel", wanted.path, fix)
+    if wanted is not None and present(wanted) is None:
+        check_installed(wanted.path)  # before anything is fetched in vain
     path = Path(text).expanduser() if wanted is None else fetch(wanted)
     if not path.is_file():
         raise PackageError(text, "path", "a GGUF file", "no such file", fix)
@@ -77,12 +79,11 @@ def gguf_file(where: str | Path, fix: str) -> Path:
 
 
 def steps(where: str | Path) -> list[str]:
-    """What is still to be done before this GGUF can be used, a sentence each; nothing for what is ready, or is no GGUF."""
+    """Say what is still to be done before a GGUF can be used, a sentence each; nothing for others."""
     if not is_gguf(where):
         return []
     wanted = parse(str(where))
     if wanted is not None and present(wanted) is None:
-        check_installed(wanted.path)
         return [
             f"fetching {wanted.requirement} with pip, then converting {Path(wanted.path).name}, once; both are kept in "
             f"{cache_folder()}"
@@ -96,7 +97,7 @@ def steps(where: str | Path) -> list[str]:
 
 
 def converted(file: Path, digest: str) -> Path:
-    """The model folder of a GGUF file with this SHA-256, converted unless that was done before."""
+    """Return the model folder of a GGUF file with this SHA-256; convert it unless that was done."""
     check_installed(file.name)
     place = _place(file, digest)
     place.parent.mkdir(parents=True, exist_ok=True)

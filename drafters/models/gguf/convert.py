@@ -7,11 +7,10 @@ import contextlib
 import importlib.util
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -46,12 +45,12 @@ def check_installed(name: str) -> None:
 
 
 def converters() -> dict[str, str]:
-    """Versions of what decides the converted folder's content."""
+    """Return the versions of what decides the converted folder's content."""
     return {name: metadata.version(name) for name in ("transformers", "tokenizers", "gguf")}
 
 
 def dtype_of(header: GgufHeader) -> torch.dtype:
-    """fp32 for weights that bf16 would round, bf16 for quantised ones and those that are bf16: they have no more digits to lose."""
+    """Return fp32 for weights that bf16 would round, bf16 for quantised ones, of which little is lost."""
     weights = {tensor.type for tensor in header.tensors.values()} - {VECTORS}
     return torch.float32 if weights <= set(WIDE) else torch.bfloat16
 
@@ -69,7 +68,7 @@ def convert(file: Path, header: GgufHeader, key: str, out: Path) -> None:
     dtype, name = dtype_of(header), file.name
     with TemporaryDirectory() as alone, _no_bars():
         (Path(alone) / "model.gguf").symlink_to(file.resolve())
-        given: dict[str, Any] = {"gguf_file": "model.gguf", "local_files_only": True, "trust_remote_code": False}
+        given = {"gguf_file": "model.gguf", "local_files_only": True, "trust_remote_code": False}
         try:
             model = _opened(alone, given, header, name).to(dtype)
             tokenizer = AutoTokenizer.from_pretrained(alone, **given)
@@ -97,7 +96,7 @@ def _no_bars() -> Iterator[None]:
         yield
 
 
-def _opened(folder: str, given: dict[str, Any], header: GgufHeader, name: str) -> PreTrainedModel:
+def _opened(folder: str, given: Mapping[str, object], header: GgufHeader, name: str) -> PreTrainedModel:
     """The model in fp32, every weight of it from the file."""
     config = AutoConfig.from_pretrained(folder, **given)
     check_config_bounds(config.to_dict(), name)
@@ -115,7 +114,7 @@ def _opened(folder: str, given: dict[str, Any], header: GgufHeader, name: str) -
     return model
 
 
-def _dequantise() -> dict[str, Any]:
+def _dequantise() -> Mapping[str, object]:
     try:
         from transformers import GgufConfig  # since then transformers else keeps the blocks, which cannot be saved
     except ImportError:

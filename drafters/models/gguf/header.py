@@ -71,22 +71,22 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """The family as llama.cpp names it, e.g. "llama"."""
+        """Return the family as llama.cpp names it, e.g. "llama"."""
         return str(self.values["general.architecture"])
 
     @property
     def types(self) -> list[str]:
-        """The types of its tensors, sorted."""
+        """Return the types of its tensors, sorted."""
         return sorted({tensor.type for tensor in self.tensors.values()})
 
     @property
     def numel(self) -> int:
-        """Numbers in its tensors."""
+        """Return how many numbers its tensors hold."""
         return sum(tensor.numel for tensor in self.tensors.values())
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """The header of a GGUF file, every length and place in it checked; its tensors are not read.
+    """Return the header of a GGUF file, every length and place in it checked; read no tensor.
 
     Raises:
         PackageError: not a GGUF file, cut off, a length or size out of range, a chat template that names files, one part of
