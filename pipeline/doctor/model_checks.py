@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from drafters.errors import DraftersError
 from drafters.io.hub import commit_of, on_hub, refusal
+from drafters.models.gguf.cache import steps
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.package_error import PackageError
 from drafters.vocab.feed import FeedTable
@@ -90,6 +91,8 @@ def _opened(role: str, cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> I
     """Everything `load_pair` checks of one model, weights not read."""
     try:
         # Of this role alone: the other one may be missing, which is said in its own line.
+        for step in steps(str(cfg.pair[role])):  # before the minute that it takes
+            yield ok(role, step)
         settings = {role: str(cfg.pair[role]), f"{role}_revision": cfg.pair.get(f"{role}_revision")}
         found = checkpoints[role] = open_checkpoint(role, settings)
     except DraftersError as error:
