@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from drafters.generation import generate as generate
     from drafters.generation import stream as stream
     from drafters.generation import stream_rounds as stream_rounds
+    from drafters.models.gguf.cache import find_model as find_model
     from drafters.models.pair import ModelPair as ModelPair
     from drafters.models.pair import load_pair as load_pair
     from drafters.package.reader import Package as Package
@@ -22,6 +23,7 @@ _HOMES = {
     "Package": "drafters.package.reader",
     "PackageError": "drafters.package_error",
     "VocabMap": "drafters.vocab.alignment",
+    "find_model": "drafters.models.gguf.cache",
     "generate": "drafters.generation",
     "load": "drafters.package.reader",
     "load_pair": "drafters.models.pair",
@@ -33,6 +35,7 @@ __all__ = [
     "Package",
     "PackageError",
     "VocabMap",
+    "find_model",
     "generate",
     "load",
     "load_pair",

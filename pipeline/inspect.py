@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-USAGE = 'usage: make inspect ARGS=DIR, or make inspect ARGS="org/name <commit of 40 hex digits>"'
+USAGE = 'usage: make inspect ARGS=DIR or ARGS=FILE.gguf, or make inspect ARGS="org/name <commit of 40 hex digits>"'
 MARKS = {True: "ok     ", False: "REFUSED", None: "-      "}
 
 
@@ -16,11 +16,11 @@ def main(arguments: list[str]) -> int:
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
         print(USAGE, file=sys.stderr)
         return 2
-    from drafters.io.hub import resolve  # here: these imports take seconds
+    from drafters.models.gguf.cache import resolve_model  # here: these imports take seconds
     from drafters.package.inspection import inspect_folder
     from drafters.package.integrity import PATTERNS
 
-    source = resolve(arguments[0], arguments[1] if len(arguments) == 2 else None, PATTERNS, USAGE)
+    source = resolve_model(arguments[0], arguments[1] if len(arguments) == 2 else None, PATTERNS, USAGE)
     lines = inspect_folder(source)
     for line in lines:
         print(f"{MARKS[line.passed]} {line.check:<15} {line.found}")

@@ -20,7 +20,7 @@ class Source:
     folder: Path
     root: Path
     id: str  # as the user wrote it
-    revision: str | None  # 40 hex digits for a Hub repository, None for a local folder
+    revision: str | None  # 40 hex digits for a Hub repository, sha256:<hex> of a GGUF file, None for a local folder
     given: Path | None = None  # of a folder completed from its target: the one that it was made of
 
     @property
@@ -61,7 +61,8 @@ def _folder(text: str) -> Path | None:
 
 def on_hub(text: str) -> bool:
     """Whether this names a repository of the Hub: nothing that exists here, and nothing that only a path can be."""
-    named = HUB_ID.fullmatch(text) is not None and ".." not in text and not text.startswith(("drafters/", "runs/"))
+    path_only = text.startswith(("drafters/", "runs/")) or text.endswith(".gguf")
+    named = HUB_ID.fullmatch(text) is not None and ".." not in text and not path_only
     return named and _folder(text) is None and not Path(text).exists()
 
 

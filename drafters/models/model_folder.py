@@ -63,6 +63,7 @@ def check_model_folder(source: Source, packaged: bool = False, borrowing: bool =
     names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
     if CONFIG not in names:
         fix = f"Check the path: a model folder holds {CONFIG}, the tokenizer's files and *.safetensors."
+        fix = _gguf_fix(source, names) or fix
         raise PackageError(CONFIG, "file", f"a model folder at {source.id}", f"no {CONFIG}", fix)
     borrowed = read_borrowed(source) if BORROWED in names else None
     if borrowed is not None and not borrowing:
@@ -128,7 +129,13 @@ def _check_weights(source: Source, names: list[str]) -> dict[str, TensorInfo]:
         return _check_shards(source)
     others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
     fix = "Convert the weights with model.save_pretrained(DIR) in a place where you trust them."
+    fix = _gguf_fix(source, names) or fix
     raise PackageError(WEIGHTS, "file", "weights as safetensors", ", ".join(others) or "none", fix)
+
+
+def _gguf_fix(source: Source, names: list[str]) -> str | None:
+    found = next((name for name in names if name.endswith(".gguf")), None)
+    return None if found is None else f"Give the file itself instead of its folder: {source.id}/{found}"
 
 
 def _check_shards(source: Source) -> dict[str, TensorInfo]:

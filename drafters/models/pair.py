@@ -12,12 +12,13 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from drafters.errors import DraftersError
 from drafters.io.borrowed_json import borrows
-from drafters.io.hub import Source, resolve
+from drafters.io.hub import Source
 from drafters.io.safe_load import TensorInfo
 from drafters.models import quantised
 from drafters.models.architecture import open_config
 from drafters.models.borrowed import complete
 from drafters.models.devices import choose_device, choose_dtype, must_shard
+from drafters.models.gguf.cache import resolve_model
 from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import (
     PATTERNS,
@@ -102,7 +103,7 @@ def load_pair(
     """Load the two models of a pair.
 
     Args:
-        cfg: ``target`` and ``drafter``, each a local folder or a Hub id with ``target_revision`` / ``drafter_revision``
+        cfg: ``target`` and ``drafter``, each a local folder, a GGUF file, or a Hub id with ``target_revision`` / ``drafter_revision``
             (a commit of 40 hex digits; without one the newest is taken, with a warning that names it); ``foreign``: their
             vocabularies differ, None to find out; ``unset``: settings that the target's generation config is to lose, e.g.
             repetition_penalty. ``fields`` take precedence over it.
@@ -174,9 +175,9 @@ def open_checkpoint(role: str, settings: Mapping[str, Any]) -> Checkpoint:
         PairError: a tokenizer or EOS id for which the model has no row.
     """
     fix = f"Give a local model folder with pair.{role}=DIR."
-    source = resolve(settings[role], settings[f"{role}_revision"], PATTERNS, fix)
+    source = resolve_model(settings[role], settings[f"{role}_revision"], PATTERNS, fix)
     if role == "drafter" and borrows(source) and settings.get("target"):
-        lender = resolve(settings["target"], settings["target_revision"], PATTERNS, fix.replace(role, "target"))
+        lender = resolve_model(settings["target"], settings["target_revision"], PATTERNS, fix.replace(role, "target"))
         source = complete(source, lender)
     tensors = check_model_folder(source)
     config = open_config(source, fix)

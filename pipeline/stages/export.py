@@ -22,6 +22,7 @@ from drafters.io.json_rules import DESCRIPTION
 from drafters.io.manifest import list_files
 from drafters.io.paths import REPOSITORY
 from drafters.io.safe_load import read_json
+from drafters.models.gguf.cache import is_gguf
 from drafters.models.model_folder import quiet
 from drafters.models.pair import open_checkpoint
 from drafters.package.reader import load
@@ -120,7 +121,9 @@ def external(cfg: DictConfig) -> dict[str, str]:
 
 
 def named(cfg: DictConfig) -> dict[str, Path]:
-    """The target as the serve command names it: a local folder by its path, else the Hub's name."""
+    """The target as the serve command names it: a local folder by its path (of a GGUF the converted one), else the Hub's name."""
+    if is_gguf(cfg.pair.target):
+        return {"target": open_checkpoint("target", pair_of(cfg)).source.folder}
     given = Path(cfg.pair.target).expanduser()
     folders = [
         path for path in (given, REPOSITORY / given) if path.is_dir()

@@ -188,10 +188,10 @@ def other_weights(model: PreTrainedModel, source: PreTrainedModel) -> list[str]:
 
 
 def origin(checkpoint: Checkpoint, licence: str | None, vocabulary: int | None = None) -> Origin:
-    """Where a model is from, without a path of this machine: a folder by its last part and the hash of its content."""
+    """Where a model is from, without a path of this machine: a folder or file by its last part and the hash of its content."""
     source = checkpoint.source
     if source.revision is not None:
-        name = source.id
+        name = plain_name(source.id) if source.revision.startswith("sha256:") else source.id
     elif embedded(checkpoint):
         name = source.home.relative_to(REPOSITORY / "drafters").as_posix()
     else:

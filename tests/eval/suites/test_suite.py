@@ -63,7 +63,7 @@ def test_formats(name, tokenizer, tmp_path):
 
 
 def test_every_suite_is_tested():
-    assert set(SUITES) == {"pycode", "local", *ROWS}
+    assert set(SUITES) == {"pycode", "chat", "local", *ROWS}
 
 
 def test_alpaca_without_input(tmp_path):
@@ -81,6 +81,13 @@ def test_pycode_is_embedded_and_parses():
     for prompt in prompts:
         indent = " " * (4 if not prompt.text.startswith("class ") else 8)
         compile(f"{prompt.text}{indent}pass\n", prompt.id, "exec")
+
+
+def test_chat_is_embedded_and_any_beginning_of_it_holds_all_kinds():
+    prompts = load(SUITES["chat"])
+    assert len(prompts) == len({prompt.id for prompt in prompts}) == len({prompt.text for prompt in prompts}) == 56
+    assert {prompt.id.split("/")[0] for prompt in prompts[:4]} == {"math", "code", "chat", "prose"}
+    assert all(prompt.messages == ({"role": "user", "content": prompt.text.strip()},) for prompt in prompts)
 
 
 @pytest.mark.parametrize(

