@@ -87,6 +87,11 @@ class ReportRow(_Keyed):
     speedup_vs_autoregressive_high: Amount | None = None
     speedup_vs_unpruned_low: Amount | None = None
     speedup_vs_unpruned_high: Amount | None = None
+    speedup_vs_assisted: Amount | None = None
+    """ratio of tokens_per_second to transformers' assisted generation with the unpruned drafter (eval.peers, the faster of its rows),
+    at the same temperature"""
+    speedup_vs_assisted_low: Amount | None = None
+    speedup_vs_assisted_high: Amount | None = None
     seconds: Amount | None = None
     prompts: Count | None = None
     repeats: Count | None = None

@@ -184,10 +184,21 @@ def suite_external(suite: SuiteConfig) -> dict[str, str]:
     return {"suite": suite.file or f"{suite.hub}@{suite.revision}"}
 
 
-def named_suite(name: str, path: str | None) -> SuiteConfig:
-    """Return a file of conf/suite, its rows from `path` where one is given. Raises ConfigError for an unknown name."""
+def named_suites(chosen: Mapping[str, str | None], option: str) -> list[SuiteConfig]:
+    """Return files of conf/suite with local rows: from the path given, else the embedded ones.
+
+    Raises ConfigError for an unknown name, and for rows that are not here; `option`: the setting that names them.
+    """
+    found = [_named_suite(str(name), path, option) for name, path in chosen.items()]
+    for suite in found:
+        if suite.path is None:
+            raise ConfigError(f"{option}.{suite.name}: expected a local copy of its rows, {option}.{suite.name}=FILE")
+    return found
+
+
+def _named_suite(name: str, path: str | None, option: str) -> SuiteConfig:
     folder = CONF / "suite"
     if not (folder / f"{name}.yaml").is_file():
         known = [file.stem for file in folder.glob("*.yaml")]
-        raise ConfigError(f"train_disco.suites.{name}: no such suite; {suggest(name, known)}")
+        raise ConfigError(f"{option}.{name}: no such suite; {suggest(name, known)}")
     return suite_config(plain(OmegaConf.load(folder / f"{name}.yaml")) | ({"path": path} if path else {}))
