@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from eval.run.metrics import Estimate
-from eval.run.records import AUTOREGRESSIVE
+from eval.run.records import AUTOREGRESSIVE, TRANSFORMERS
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -44,6 +44,11 @@ class _Keyed:
     def plain(self) -> bool:
         """Whether this is plain autoregressive decoding."""
         return self.executor == AUTOREGRESSIVE
+
+    @property
+    def drafted_here(self) -> bool:
+        """Whether this project's engine drafted and verified: neither plain decoding nor a row of transformers."""
+        return self.executor not in (AUTOREGRESSIVE, TRANSFORMERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ from eval.suites.row_files import is_glob
 from eval.suites.suite import SuiteConfig, files_of, suite_config
 from pipeline.cluster.ray_workers import Crew
 from pipeline.errors import ConfigError
-from pipeline.runner.discovery import suggest
 from pipeline.text import corpus
 from pipeline.text.corpus import ASK_CORPUS, CorpusConfig, corpus_config
 
@@ -189,16 +188,11 @@ def named_suites(chosen: Mapping[str, str | None], option: str) -> list[SuiteCon
 
     Raises ConfigError for an unknown name, and for rows that are not here; `option`: the setting that names them.
     """
-    found = [_named_suite(str(name), path, option) for name, path in chosen.items()]
+    try:
+        found = [suites.named(str(name), path) for name, path in chosen.items()]
+    except suites.DataError as error:
+        raise ConfigError(f"{option}.{error}") from error
     for suite in found:
         if suite.path is None:
             raise ConfigError(f"{option}.{suite.name}: expected a local copy of its rows, {option}.{suite.name}=FILE")
     return found
-
-
-def _named_suite(name: str, path: str | None, option: str) -> SuiteConfig:
-    folder = CONF / "suite"
-    if not (folder / f"{name}.yaml").is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
-        raise ConfigError(f"{option}.{name}: no such suite; {suggest(name, known)}")
-    return suite_config(plain(OmegaConf.load(folder / f"{name}.yaml")) | ({"path": path} if path else {}))

@@ -161,7 +161,9 @@ def _peers(rows: Sequence[ReportRow]) -> list[str]:
     """The fastest row of each temperature over transformers' assisted generation with the unpruned drafter, in words."""
     said = []
     for heat in sorted({row.temperature for row in rows}):
-        own = [row for row in rows if row.temperature == heat and row.speedup_vs_assisted is not None and not row.plain]
+        own = [
+            row for row in rows if row.temperature == heat and row.speedup_vs_assisted is not None and row.drafted_here
+        ]
         if own and (found := (best := max(own, key=_speed)).estimate("speedup_vs_assisted")) is not None:
             ends = "" if found.low is None else f" ({found.low:.2f}-{found.high:.2f})"
             said.append(
