@@ -177,7 +177,7 @@ def _noise(rows: Sequence[ReportRow]) -> list[str]:
     found: dict[float, list[str]] = {}
     for row in main(rows):
         low, high = row.speedup_vs_autoregressive_low, row.speedup_vs_autoregressive_high
-        if not row.plain and low is not None and high is not None and low <= 1 <= high:
+        if row.drafted_here and low is not None and high is not None and low <= 1 <= high:
             found.setdefault(row.temperature, []).append(f"{_name(row)} ({row.drafter})")
     return [
         f"T = {heat:g}: the clock cannot tell these from plain decoding: {', '.join(names)}"
@@ -238,7 +238,7 @@ def _cells(row: ReportRow, wide: bool) -> list[str]:
     return [
         f"{row.temperature:g}",
         "(AR)" if row.plain else _name(row),
-        NONE if row.plain else f"{row.drafter} {_thousands(row.kept or 0)}" if wide else str(row.drafter),
+        NONE if row.drafter is None else f"{row.drafter} {_thousands(row.kept or 0)}" if wide else row.drafter,
         NONE if row.nodes is None else str(row.nodes),
         _rate(row),
         fixed(row.tokens_per_forward or row.block_efficiency, 2),
