@@ -3,11 +3,12 @@
 #
 #   TARGET=folder DRAFTER=folder CORPUS=file_or_folder PROMPTS=folder eval/real_check.sh [piece ...]
 #
-# Pieces, in this order where none is named: curve speed identity likelihood disco. PROMPTS holds gsm8k_test.jsonl,
+# Pieces, in this order where none is named: curve speed speed_bf16 identity likelihood disco. PROMPTS holds gsm8k_test.jsonl,
 # mt_bench_question.jsonl and HumanEval.jsonl.gz as they are published. SUITES (default: gsm8k mt_bench humaneval languages) are those
 # that are measured; OUT (default runs/real) receives one JSON file per piece and suite, and logs. What lies in OUT already is not made
-# again. Budgets are those of conf/experiment/real_pair.yaml; MORE holds further settings of the stages, COUNT how many prompts of each
-# suite the outputs are checked on. The exit code is the number of failures.
+# again. Budgets are those of conf/experiment/real_pair.yaml; MORE holds further settings of the stages. COUNT: prompts of each suite on
+# which outputs are compared at T = 0; SCORED: of which their likelihood is taken at T = 1, few scatter more than its limit allows for.
+# The exit code is the number of failures.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 : "${TARGET:?the folder of the target}" "${DRAFTER:?the folder of the drafter}" "${CORPUS:?text to count and to fit to}" "${PROMPTS:?the folder of the suites}"
@@ -62,30 +63,34 @@ stage() { # name, settings...
     experiment=real_pair runs_dir="$RUNS" ${MORE:-} "${@:2}"
 }
 
-outputs() { # command, suite: fp32 outputs of every sampler on the pair's folders, which a package names
+# All but rdk_exact, which is rdk's law by a matrix of kept x V numbers.
+SAMPLERS=standard,exact_match,union,tli,slem,slrs,rdk,block,rrs,rrs_wor,kseq,greedy,traversal,race,race_tree,tail
+
+outputs() { # command, suite, prompts: what every sampler says in fp32
   local package file
   package=$(stage package | sed -n 's/^package *\(ran [^/]*\|reused *\)\(\/.*\)$/\2/p' | tail -1)
   file=$(rows "$2")
   "$PYTHON" -m eval "$1" target="$TARGET" drafter="$DRAFTER" foreign= package="$package" suite="$2" ${file:+path="$file"} \
-    prompts="${COUNT:-13}" tokens=64 batch=16 lookahead=3 out="$RUNS/$1"
+    prompts="$3" samplers=$SAMPLERS tokens=64 batch=16 lookahead=3 out="$RUNS/$1"
 }
 
-for what in ${@:-curve speed identity likelihood disco}; do
+for what in ${@:-curve speed speed_bf16 identity likelihood disco}; do
   case $what in
     # shellcheck disable=SC2046
     curve) piece curve curve stage sweep $(further sweep.suites "$SUITES") ;;
     # shellcheck disable=SC2046
     disco) piece train_disco report stage train-disco $(suite gsm8k) $(further train_disco.suites "${SUITES#gsm8k}") ;;
-    speed | identity | likelihood)
+    speed | speed_bf16 | identity | likelihood)
       for name in $SUITES; do
         # shellcheck disable=SC2046
         case $what in
           speed) piece "eval_$name" report stage eval $(suite "$name") ;;
-          identity) piece "identity_$name" identity outputs identity "$name" ;;
-          likelihood) piece "nll_$name" nll outputs likelihood "$name" ;;
+          speed_bf16) piece "eval_bf16_$name" report stage eval dtype=bf16 $(suite "$name") ;;
+          identity) piece "identity_$name" identity outputs identity "$name" "${COUNT:-13}" ;;
+          likelihood) piece "nll_$name" nll outputs likelihood "$name" "${SCORED:-32}" ;;
         esac
       done ;;
-    *) echo "$what: no such piece; choose from: curve speed identity likelihood disco"; exit 2 ;;
+    *) echo "$what: no such piece; choose from: curve speed speed_bf16 identity likelihood disco"; exit 2 ;;
   esac
 done
 exit $failed

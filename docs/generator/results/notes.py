@@ -18,7 +18,7 @@ NOTES = {
     ),
     "real": (
         "SmolLM2-135M-Instruct (30 layers of width 576, a vocabulary of 49,152) with a drafter cut from it, on one thread of an x86 "
-        "processor in fp32, one request at a time, not compiled: `eval/real_check.sh`, files in `eval/results/cpu/smollm2`. Each "
+        "processor, one request at a time, not compiled: `eval/real_check.sh`, files in `eval/results/cpu/smollm2`. Each "
         "form of the drafter drafts as many tokens a round as are predicted to be fastest for it; transformers' assisted generation "
         "runs in the same turns with the same unpruned drafter and as many drafts as ours. Acceptance is expected, on the target's "
         "own text; speed is by the clock, with 95 % intervals over prompts."

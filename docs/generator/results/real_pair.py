@@ -34,6 +34,12 @@ def _by_suite(kind: str) -> dict[str, Any]:
     return {name: found for name in SUITES if (found := load(f"{kind}_{name}")) is not None}
 
 
+def _reports() -> list[tuple[str, Any]]:
+    """(suite, its report) of each precision."""
+    found = [_by_suite(kind) for kind in ("eval", "eval_bf16")]
+    return [(suite, own[suite]) for suite in SUITES for own in found if suite in own]
+
+
 def speeds(report: Mapping[str, Any], heat: float) -> dict[str, Mapping[str, Any]]:
     """What is compared of a suite's rows at one temperature: name -> row."""
     rows = [row for row in report["rows"] if row["temperature"] == heat]
@@ -48,36 +54,60 @@ def speeds(report: Mapping[str, Any], heat: float) -> dict[str, Mapping[str, Any
 
 def _speed() -> list[str]:
     rows = []
-    for suite, report in _by_suite("eval").items():
+    for suite, report in _reports():
         for heat in HEATS:
             for name, row in speeds(report, heat).items():
                 over = [_ratio(row, f"speedup_vs_{base}") for base in ("autoregressive", "unpruned", "assisted")]
                 drafts = "-" if row["nodes"] is None else str(row["nodes"])
                 accepted = "-" if row["acceptance"] is None else f"{row['acceptance']:.3f}"
-                rows.append([SUITES[suite], f"{heat:g}", name, str(row["sampler"] or "-"), drafts, accepted, *over])
+                rows.append(
+                    [
+                        SUITES[suite],
+                        report["dtype"],
+                        f"{heat:g}",
+                        name,
+                        str(row["sampler"] or "-"),
+                        drafts,
+                        accepted,
+                        *over,
+                    ]
+                )
     if not rows:
         return []
-    head = ["", "T", "drafter", "sampler", "drafts", "acceptance", "over plain", "over unpruned", "over assisted"]
+    head = [
+        "",
+        "precision",
+        "T",
+        "drafter",
+        "sampler",
+        "drafts",
+        "acceptance",
+        "over plain",
+        "over unpruned",
+        "over assisted",
+    ]
     advice = [
-        f"- {SUITES[suite]}, T = {choice['temperature']:g}: {choice['reason']}"
-        for suite, report in _by_suite("eval").items()
+        f"- {SUITES[suite]}, {report['dtype']}, T = {choice['temperature']:g}: {choice['reason']}"
+        for suite, report in _reports()
         for choice in report["verdict"] or ()
     ]
-    prices = [
-        f"{SUITES[suite]}: a target forward {1e3 * report['costs']['t']:.0f} ms, of 2 / 4 / 8 tokens {_growth(report)} of it; a draft "
-        f"{report['costs']['c_full']:.2f} of it unpruned, {report['costs']['c']:.2f} pruned"
-        for suite, report in _by_suite("eval").items()
-    ]
+    prices = [f"- {SUITES[suite]}, {report['dtype']}: {_prices(report)}" for suite, report in _reports()]
     return [
         table(head, rows),
-        "Prices in the same runs. " + "; ".join(prices) + ".",
+        "Prices in the same runs:\n\n" + "\n".join(prices),
         "What to use:\n\n" + "\n".join(advice),
     ]
 
 
-def _growth(report: Mapping[str, Any]) -> str:
-    known = {item["n"]: item["median"] for item in report["costs"]["t_n"]}
-    return " / ".join(f"{known[n] / report['costs']['t']:.2f}" for n in (2, 4, 8) if n in known)
+def _prices(report: Mapping[str, Any]) -> str:
+    """What forwards cost in the same run, in words."""
+    costs = report["costs"]
+    known = {item["n"]: item["median"] for item in costs["t_n"]}
+    growth = " / ".join(f"{known[n] / costs['t']:.2f}" for n in (2, 4, 8) if n in known)
+    return (
+        f"a target forward takes {1e3 * costs['t']:.0f} ms, one of 2 / 4 / 8 tokens {growth} times that, a draft "
+        f"{costs['c_full']:.2f} unpruned and {costs['c']:.2f} pruned"
+    )
 
 
 def _ratio(row: Mapping[str, Any], name: str) -> str:
