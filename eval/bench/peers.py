@@ -142,8 +142,10 @@ def _decode(peer: Peer, prompts: Sequence[Tensor], _: Coins, limits: Limits) -> 
         if sampling.top_k or sampling.top_p < 1:
             peer = dataclasses.replace(peer, options={**peer.options, "top_k": sampling.top_k, "top_p": sampling.top_p})
     out, counts = _run(peer, prompts[0], sampling.temperature, limits.max_new_tokens)
-    one = [torch.tensor([n]) for n in (counts.accepted, 0, counts.drafter_forwards, counts.target_forwards)]
-    return Decoded([out], *one, rounds=[[]])
+    accepted, verified, drafted, forwards = (
+        torch.tensor([n]) for n in (counts.accepted, 0, counts.drafter_forwards, counts.target_forwards)
+    )
+    return Decoded([out], accepted, verified, drafted, forwards, rounds=[[]])
 
 
 def _assistant(drafter: PreTrainedModel) -> PreTrainedModel:

@@ -17,6 +17,7 @@ from drafters.models.pair import pair_settings
 from drafters.probs import Sampling
 from drafters.samplers.catalog import needs_prior
 from eval.suites import suite as suites
+from eval.suites.dataset_rows import DataError
 from eval.suites.row_files import is_glob
 from eval.suites.suite import SuiteConfig, files_of, suite_config
 from pipeline.cluster.ray_workers import Crew
@@ -190,7 +191,7 @@ def named_suites(chosen: Mapping[str, str | None], option: str) -> list[SuiteCon
     """
     try:
         found = [suites.named(str(name), path) for name, path in chosen.items()]
-    except suites.DataError as error:
+    except DataError as error:
         raise ConfigError(f"{option}.{error}") from error
     for suite in found:
         if suite.path is None:

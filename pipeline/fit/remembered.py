@@ -55,8 +55,8 @@ class Remembered:
         hidden, shown = self.hidden(ids), form or self.model
         places = places.to(self.device)
         if self._bare:
-            return shown.get_output_embeddings()(hidden[places])  # type: ignore[no-any-return]
-        return shown(input_ids=ids.unsqueeze(0).to(self.device), use_cache=False).logits[0, places]  # type: ignore[no-any-return]
+            return shown.get_output_embeddings()(hidden[places])
+        return shown(input_ids=ids.unsqueeze(0).to(self.device), use_cache=False).logits[0, places]
 
     def _read(self, ids: Tensor) -> Tensor:
         seen: list[Tensor] = []
