@@ -7,9 +7,11 @@ of whether a peer's sampling has the target's distribution: a sampler that may b
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from drafters.engine.decode import Decoded
+from drafters.engine.limits import Limits
 from drafters.models.pair import ModelPair
 from drafters.probs import Sampling, warp
+from drafters.rng.coins import Coins
 from eval.bench.output import Figures
+from eval.run.configurations import Contender
+from eval.run.records import TRANSFORMERS, UNPRUNED, Configuration
 from eval.stats.chi_square import ALPHA, detectable, p_value
 
 GENERATE, ASSISTED, DYNAMIC, FOREIGN = "generate", "assisted", "assisted_dynamic", "assisted_foreign"
+ROWS = (GENERATE, ASSISTED, DYNAMIC)  # that an evaluation can measure beside its own
 TOP_K, TOKENS = 8, 2  # of the distribution that the gate tests: TOP_K^TOKENS outcomes
 NOISE = 0.05  # standard deviation added to the drafter's head, so that it is no copy of its target
 
@@ -98,9 +106,46 @@ def foreign_tokenizer(
 
 def counted(peer: Peer, ids: Tensor, temperature: float, new_tokens: int) -> Counts:
     """Run once and count the models' calls."""
+    return _run(peer, ids, temperature, new_tokens)[1]
+
+
+def _run(peer: Peer, ids: Tensor, temperature: float, new_tokens: int) -> tuple[Tensor, Counts]:
     with _calls(peer.target) as target, _calls(peer.drafter) as drafter:
         out = peer.run(ids, temperature, new_tokens)
-    return Counts(len(out), target(), drafter())
+    return out, Counts(len(out), target(), drafter())
+
+
+def contenders(
+    target: PreTrainedModel, drafter: PreTrainedModel, names: Sequence[str], lengths: Mapping[float, int]
+) -> list[Contender]:
+    """Rows of an evaluation that call `target.generate` in one of the ways ROWS, with the unpruned drafter.
+
+    `lengths`: temperature -> drafts a round of ASSISTED; DYNAMIC keeps the library's defaults.
+    """
+    found = []
+    for temperature, length in lengths.items():
+        for peer in same_tokenizer(target, drafter, length):
+            if peer.name not in names:
+                continue
+            stop = {ASSISTED: f"static {length}", DYNAMIC: "dynamic"}.get(peer.name)
+            own = (None, None) if peer.drafter is None else (UNPRUNED, drafter.config.vocab_size)
+            key = Configuration(own[0], None, TRANSFORMERS, stop, temperature, own[1], peer.name)
+            found.append(Contender(key, partial(_decode, peer)))
+    return found
+
+
+def _decode(peer: Peer, prompts: Sequence[Tensor], _: Coins, limits: Limits) -> Decoded:
+    """A peer's continuation of one prompt; what it verified of its drafts it does not tell: 0, and no rounds."""
+    sampling = limits.sampling
+    if not sampling.greedy:
+        torch.manual_seed(len(prompts[0]))  # it draws from torch's own numbers, and repeats shall repeat
+        if sampling.top_k or sampling.top_p < 1:
+            peer = dataclasses.replace(peer, options={**peer.options, "top_k": sampling.top_k, "top_p": sampling.top_p})
+    out, counts = _run(peer, prompts[0], sampling.temperature, limits.max_new_tokens)
+    accepted, verified, drafted, forwards = (
+        torch.tensor([n]) for n in (counts.accepted, 0, counts.drafter_forwards, counts.target_forwards)
+    )
+    return Decoded([out], accepted, verified, drafted, forwards, rounds=[[]])
 
 
 def _assistant(drafter: PreTrainedModel) -> PreTrainedModel:

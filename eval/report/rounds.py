@@ -14,7 +14,7 @@ from eval.costs.forwards import Costs
 from eval.report.row import Position, RowRounds
 from eval.run.configurations import Contender
 from eval.run.metrics import acceptance_rate
-from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, Configuration, Record
+from eval.run.records import AUTOREGRESSIVE, SPECULATIVE, TRANSFORMERS, Configuration, Record
 from eval.stats.bootstrap import Vector, interval
 
 POSITIONS = 16  # further ones are rare and their intervals wide
@@ -37,7 +37,7 @@ def by_round(records: Iterable[Record], costs: Costs, counted: Collection[Config
     """
     grouped: dict[Configuration, dict[str, Record]] = {}
     for item in records:
-        if item.configuration.executor != AUTOREGRESSIVE:
+        if item.configuration.executor not in (AUTOREGRESSIVE, TRANSFORMERS):
             grouped.setdefault(item.configuration, {}).setdefault(item.prompt, item)
     return tuple(_entry(key, list(found.values()), costs, key in counted) for key, found in grouped.items())
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from eval.run.metrics import Estimate
-from eval.run.records import AUTOREGRESSIVE
+from eval.run.records import AUTOREGRESSIVE, TRANSFORMERS
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -44,6 +44,11 @@ class _Keyed:
     def plain(self) -> bool:
         """Whether this is plain autoregressive decoding."""
         return self.executor == AUTOREGRESSIVE
+
+    @property
+    def drafted_here(self) -> bool:
+        """Whether this project's engine drafted and verified: neither plain decoding nor a row of transformers."""
+        return self.executor not in (AUTOREGRESSIVE, TRANSFORMERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,11 @@ class ReportRow(_Keyed):
     speedup_vs_autoregressive_high: Amount | None = None
     speedup_vs_unpruned_low: Amount | None = None
     speedup_vs_unpruned_high: Amount | None = None
+    speedup_vs_assisted: Amount | None = None
+    """ratio of tokens_per_second to transformers' assisted generation with the unpruned drafter (eval.peers, the faster of its rows),
+    at the same temperature"""
+    speedup_vs_assisted_low: Amount | None = None
+    speedup_vs_assisted_high: Amount | None = None
     seconds: Amount | None = None
     prompts: Count | None = None
     repeats: Count | None = None

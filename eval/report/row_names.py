@@ -51,5 +51,5 @@ def sorted_by_drafter(rows: Iterable[ReportRow], names: Sequence[str]) -> list[R
 
 def fastest(rows: Iterable[ReportRow], temperature: float) -> ReportRow | None:
     """The speculative row with most tokens per second; None where no speed was measured."""
-    timed = [row for row in rows if row.temperature == temperature and not row.plain and row.tokens_per_second]
+    timed = [row for row in rows if row.temperature == temperature and row.drafted_here and row.tokens_per_second]
     return max(timed, key=lambda row: row.tokens_per_second or 0.0, default=None)

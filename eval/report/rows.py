@@ -9,8 +9,18 @@ import numpy as np
 from eval.costs.forwards import Costs
 from eval.report.row import ReportRow
 from eval.report.schema import DraftPrice, FailedOutput, ForwardCosts, GreedyIdentity, VerifyPrice
-from eval.run.metrics import COUNTS, Samples, acceptance_rate, block_efficiency, collect, speedup
-from eval.run.records import AUTOREGRESSIVE, DIFFERENT, IDENTICAL, PACKAGE, TIE, UNPRUNED, Configuration, Record
+from eval.run.metrics import COUNTS, Estimate, Samples, acceptance_rate, block_efficiency, collect, speedup
+from eval.run.records import (
+    AUTOREGRESSIVE,
+    DIFFERENT,
+    IDENTICAL,
+    PACKAGE,
+    TIE,
+    TRANSFORMERS,
+    UNPRUNED,
+    Configuration,
+    Record,
+)
 from eval.stats.bootstrap import interval
 
 
@@ -30,10 +40,22 @@ def rows(records: Iterable[Record], reference: str, devices: Mapping[str, int] |
     made = [
         _row(
             key, value, plain.get(key.temperature), unpruned.get(key.temperature), (devices or {}).get(key.executor, 1)
-        )
+        ).with_estimates(speedup_vs_assisted=_over_assisted(key, value, samples))
         for key, value in samples.items()
     ]
     return sorted(made, key=lambda row: row.temperature)
+
+
+def _over_assisted(key: Configuration, own: Samples, every: Mapping[Configuration, Samples]) -> Estimate | None:
+    """Over the faster of transformers' assisted generations; None without one, and for its own rows."""
+    theirs = [
+        value
+        for other, value in every.items()
+        if other.executor == TRANSFORMERS and other.drafter == UNPRUNED and other.temperature == key.temperature
+    ]
+    if not theirs or key.executor == TRANSFORMERS:
+        return None
+    return speedup(own, max(theirs, key=lambda value: value.tokens_per_second or 0.0))
 
 
 def _row(key: Configuration, own: Samples, plain: Samples | None, unpruned: Samples | None, devices: int) -> ReportRow:

@@ -12,6 +12,7 @@ from typing import Any
 from drafters.engine.decode import Decoded
 
 AUTOREGRESSIVE, SPECULATIVE, DISTRIBUTED = "autoregressive", "speculative", "distributed"
+TRANSFORMERS = "transformers"  # executor of rows that call its `generate`; their preset says how
 UNPRUNED, PACKAGE = "unpruned", "package"  # names of the pair's own drafter and of the packaged one
 TAILED = "tail"  # the packaged one with its low-rank tail
 IDENTICAL, TIE, DIFFERENT = "identical", "tie", "different"

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from drafters.io.paths import REPOSITORY
 from drafters.vocab.protected import usual_template
 from eval.suites.dataset_rows import DataError, Row, column, hub_rows, require_pinned
 from eval.suites.own_prompts import TEXT, own_prompts
 from eval.suites.row_files import ROWS, Strict, data_files, file_rows
 from eval.suites.row_layouts import Message
 
+FOLDER = REPOSITORY / "conf" / "suite"
 EMBEDDED = Path(__file__).resolve().parent / "prompts"
 DOMAINS = ("domain", "category")  # columns that tell what a prompt is about
 PYCODE = {"name": "pycode", "path": "pycode.jsonl", "id": ["id"], "template": "{prompt}"}  # the embedded one
@@ -162,6 +165,18 @@ def suite_config(values: Mapping[str, Any]) -> SuiteConfig:
     if not values.get("name"):
         raise DataError("no suite: choose one of conf/suite, e.g. suite=pycode")
     return SuiteConfig(**{str(name): value for name, value in values.items()})
+
+
+def named(name: str, path: str | None = None) -> SuiteConfig:
+    """A file of conf/suite, its rows from `path` where one is given. Raises DataError for an unknown name."""
+    file = FOLDER / f"{name}.yaml"
+    if not file.is_file():
+        known = sorted(other.stem for other in FOLDER.glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise DataError(f"{name}: no such suite; {hint}choose one of: {', '.join(known)}")
+    values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    return suite_config(values | ({"path": path} if path else {}))
 
 
 def _rows(suite: SuiteConfig) -> Iterable[Row]:

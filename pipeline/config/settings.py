@@ -17,11 +17,11 @@ from drafters.models.pair import pair_settings
 from drafters.probs import Sampling
 from drafters.samplers.catalog import needs_prior
 from eval.suites import suite as suites
+from eval.suites.dataset_rows import DataError
 from eval.suites.row_files import is_glob
 from eval.suites.suite import SuiteConfig, files_of, suite_config
 from pipeline.cluster.ray_workers import Crew
 from pipeline.errors import ConfigError
-from pipeline.runner.discovery import suggest
 from pipeline.text import corpus
 from pipeline.text.corpus import ASK_CORPUS, CorpusConfig, corpus_config
 
@@ -184,10 +184,16 @@ def suite_external(suite: SuiteConfig) -> dict[str, str]:
     return {"suite": suite.file or f"{suite.hub}@{suite.revision}"}
 
 
-def named_suite(name: str, path: str | None) -> SuiteConfig:
-    """Return a file of conf/suite, its rows from `path` where one is given. Raises ConfigError for an unknown name."""
-    folder = CONF / "suite"
-    if not (folder / f"{name}.yaml").is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
-        raise ConfigError(f"train_disco.suites.{name}: no such suite; {suggest(name, known)}")
-    return suite_config(plain(OmegaConf.load(folder / f"{name}.yaml")) | ({"path": path} if path else {}))
+def named_suites(chosen: Mapping[str, str | None], option: str) -> list[SuiteConfig]:
+    """Return files of conf/suite with local rows: from the path given, else the embedded ones.
+
+    Raises ConfigError for an unknown name, and for rows that are not here; `option`: the setting that names them.
+    """
+    try:
+        found = [suites.named(str(name), path) for name, path in chosen.items()]
+    except DataError as error:
+        raise ConfigError(f"{option}.{error}") from error
+    for suite in found:
+        if suite.path is None:
+            raise ConfigError(f"{option}.{suite.name}: expected a local copy of its rows, {option}.{suite.name}=FILE")
+    return found

@@ -1,19 +1,23 @@
-"""The few rows that say most: one tree per drafter, and of samplers that do the same at a temperature only the plainest."""
+"""Which rows are timed, and with how many drafts: the few that say most, each at its own best length."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from drafters.engine.decode import Speculative
 from drafters.package.recommendation.uses import FORMS
 from drafters.samplers.draft import Tree
+from drafters.stop.policies.static import Static
 from eval.costs.forwards import Costs
 from eval.expectation.expected_rounds import Rounds, expected_rounds
 from eval.run.configurations import Contender
-from eval.run.records import Configuration
+from eval.run.records import SPECULATIVE, Configuration
 from eval.verdict.prediction import Overheads, predict, work
-from pipeline.evaluate.text_expectations import Common
+from pipeline.evaluate.text_expectations import LONGEST, Common
 
 
 def few(
@@ -66,6 +70,30 @@ def best_trees(contenders: Sequence[Contender], common: Mapping[float, Common], 
         return key not in speed or (key.drafter, key.preset, key.temperature) in kept
 
     return [item for item in contenders if stays(item.configuration)]
+
+
+def at_best_lengths(contenders: Sequence[Contender], common: Mapping[float, Common], costs: Costs) -> list[Contender]:
+    """The contenders, chains of a constant length with the one of 1 to LONGEST drafts that is predicted to be fastest.
+
+    So that forms of a drafter which differ in the price of a draft are compared each at its best.
+    """
+    return [_at_best(item, common[item.configuration.temperature], costs) for item in contenders]
+
+
+def _at_best(item: Contender, common: Common, costs: Costs) -> Contender:
+    key, sampler, drafter, entry = item.configuration, item.sampler, item.drafter, common.entry(item)
+    if sampler is None or drafter is None or entry is None or item.stop is None or not item.stop.constant:
+        return item
+    if isinstance(sampler.shape, Tree) or key.executor != SPECULATIVE:
+        return item
+
+    def speed(length: int) -> float:
+        rounds = expected_rounds(entry.expectation.followed, length)
+        return predict(rounds, drafter.name, str(key.preset), work(sampler, length), costs, Overheads()).ratio
+
+    stop = Static(max(range(1, min(LONGEST, entry.expectation.longest) + 1), key=speed))
+    run = partial(Speculative().decode, drafter.pair, sampler, stop)
+    return replace(item, configuration=replace(key, stop=f"static {stop.length}"), decode=run, stop=stop)
 
 
 def _same(item: Contender, other: Contender, common: Mapping[float, Common]) -> bool:

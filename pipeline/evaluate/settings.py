@@ -13,6 +13,7 @@ from drafters.probs import Sampling
 from drafters.stop.catalog import TRAINED, build
 from drafters.stop.classifier import Trained
 from drafters.stop.policy import StopPolicy
+from eval.bench import peers
 from eval.run import sampler_files
 from eval.run.records import DISTRIBUTED, SPECULATIVE
 from eval.run.sampler_files import Preset
@@ -45,6 +46,10 @@ class EvalConfig:
     minutes: float | None = 60.0  # begin no further prompt after that; null: no limit
     max_new_tokens: int = 128
     repeats: int = 1  # of every prompt; the median of the seconds counts
+    # Drafts a round of rows with a constant length: policy (the one of `stop`) | best (each row's own, by prediction)
+    lengths: str = "policy"
+    # Rows of transformers itself, with the unpruned drafter: generate, assisted (as many drafts as ours), assisted_dynamic
+    peers: list[str] = field(default_factory=list)
     cost_runs: int = 50  # forwards of every kind to time
     law_rounds: int = 48  # rounds per row whose distributions (p, q) are logged; 0: no optimum beside the rows
     # Of the target's own text on which both models' distributions are read, per temperature; 0: no verdict
@@ -140,6 +145,19 @@ def choose_stops(every: Files, one: Mapping[str, Any], settings: EvalConfig) -> 
     if settings.stops is not None:
         return {name: every[name] for name in settings.stops}
     return {_label(every, one): one}
+
+
+def check_compared(settings: EvalConfig, many: bool) -> None:
+    """Raise ConfigError for draft lengths and rows of others that cannot be measured. `many`: by several processes."""
+    if settings.lengths not in ("policy", "best"):
+        raise ConfigError(f"eval.lengths={settings.lengths}: expected policy, or best: each row's own by prediction")
+    if settings.lengths == "best" and not settings.positions:
+        raise ConfigError("eval.lengths=best: lengths are predicted from the laws: set eval.positions above 0")
+    for name in settings.peers:
+        if name not in peers.ROWS:
+            raise ConfigError(f"eval.peers: {name}: no such row; {suggest(name, peers.ROWS)}")
+    if many and (settings.peers or settings.lengths == "best"):
+        raise ConfigError("eval.peers and eval.lengths=best are measured in one process: choose hardware=cpu")
 
 
 def check_stops(files: Files, trained: bool) -> None:

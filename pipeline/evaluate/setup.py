@@ -15,7 +15,9 @@ from drafters.models.model_folder import quiet
 from drafters.models.pair import ModelPair, load_pair
 from drafters.package.reader import Package, load
 from drafters.samplers.catalog import CATALOG, applies, build
+from drafters.stop.policies.static import Static
 from drafters.stop.policy import StopPolicy
+from eval.bench import peers
 from eval.run.compared_drafters import lineup
 from eval.run.configurations import Contender, Drafter, RankLaw, contenders
 from eval.run.greedy_check import GreedyCheck
@@ -59,6 +61,16 @@ class Bench:
         if self.asked.settings.samplers is not None:
             check_rows(self.asked.presets, found, self.drafters)
         return found
+
+    def peers(self, found: Sequence[Contender]) -> list[Contender]:
+        """The rows of eval.peers, drafting as many tokens a round as the unpruned drafter's first row does. Raises ConfigError."""
+        settings, models = self.asked.settings, self.models
+        if settings.peers and models.foreign:
+            raise ConfigError("eval.peers: rows of one shared vocabulary, but the pair has two; leave eval.peers out")
+        own = [item for item in found if item.drafter is self.drafters[0] and isinstance(item.stop, Static)]
+        known = {item.configuration.temperature: item.stop.max_length for item in reversed(own) if item.stop}
+        lengths = {heat: known.get(heat, self.longest) for heat in settings.temperatures}
+        return peers.contenders(models.target, models.drafter, settings.peers, lengths)
 
     def harness(self, found: Sequence[Contender]) -> Harness:
         """The harness that runs these contenders on the prompts and checks their greedy outputs."""

@@ -40,12 +40,13 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.evaluate import cells as measuring
 from pipeline.evaluate import setup
 from pipeline.evaluate.answers import answers, wanted
-from pipeline.evaluate.few_rows import few
+from pipeline.evaluate.few_rows import at_best_lengths, few
 from pipeline.evaluate.report import report, write_page
 from pipeline.evaluate.settings import (
     EvalConfig,
     Evaluation,
     Files,
+    check_compared,
     check_stops,
     choose_presets,
     choose_stops,
@@ -77,6 +78,9 @@ def run(context: Context) -> None:
     costs = measuring.costs(out, lambda: _costs(context, bench, tasks, every))
     common = on_common_text(context, bench, tasks, every, rank_law) if settings.positions else {}
     found, left_out = few(every, common, costs) if settings.rows == "few" else (every, [])
+    if settings.lengths == "best":
+        found = at_best_lengths(found, common, costs)
+    found += bench.peers(found)
     _announce(context.console, settings, len(found), len(tasks), costs, bench.notes)
     optima = measuring.watched(context, laws, found) if settings.law_rounds else {}
     harness = bench.harness(found)
@@ -247,6 +251,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"eval.rows={settings.rows}: expected all, or few to time only those that say most")
     if settings.rows == "few" and not settings.positions:
         raise ConfigError("eval.rows=few: which rows say most follows from the laws: set eval.positions above 0")
+    check_compared(settings, shared.hardware_of(cfg).backend == "ray")
     if settings.minutes is not None and not settings.minutes > 0:
         raise ConfigError(f"eval.minutes={settings.minutes}: expected a number above 0, or null for no limit")
     if not settings.temperatures or len(set(settings.temperatures)) < len(settings.temperatures):

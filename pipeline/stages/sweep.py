@@ -7,7 +7,6 @@ from this machine's measured forwards, and the knee per sampling. ``curve.csv`` 
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,37 +15,42 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from drafters.affinity.prior import Statistics
 from drafters.engine.transformers_pair import TransformersPair
-from drafters.io.atomic import write_atomic
 from drafters.models.devices import choose_device, choose_dtype
-from drafters.models.forms import pruned_form, tail_form
+from drafters.models.forms import pruned_form
 from drafters.models.heads import grow_embedding
 from drafters.models.model_folder import open_model, quiet
 from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
-from drafters.models.tail import Moments, Tail
+from drafters.models.tail import Moments
 from drafters.probs import Sampling
 from drafters.vocab.keep import rank
 from drafters.vocab.protected import protected_tokens
 from eval.acceptance import vocabulary_curve
 from eval.costs.forwards import Costs, measure_costs
+from eval.suites import suite as suites
 from pipeline.config import text_settings as texts
-from pipeline.config.settings import pair_of, read
+from pipeline.config.settings import named_suites, pair_of, read, suite_key
 from pipeline.config.text_settings import text_of
 from pipeline.count.law import prior_of
 from pipeline.errors import ConfigError
-from pipeline.fit.tail_fit import named, trained_tail
+from pipeline.fit.remembered import Remembered
+from pipeline.fit.tail_fit import named
 from pipeline.fit.text_and_models import documents
 from pipeline.fit.text_and_models import parts as deal_out
-from pipeline.fit.trainer import Plan, healed_parameters, train
+from pipeline.fit.trainer import Plan
 from pipeline.runner.stage import Advance, Context, Stage, always, say
 from pipeline.sweep import curve
-from pipeline.sweep.passes import Both, calibrate, fit, refine, test
+from pipeline.sweep.answers import answers
+from pipeline.sweep.passes import Both, Passage, calibrate, fit, refine, test
 from pipeline.sweep.size import HEALED, Size
+from pipeline.sweep.training import Training
+
+SUITES = "sweep.suites"
 
 
 @dataclass
@@ -77,6 +81,10 @@ class SweepConfig:
     kernel_contexts: int = 1000  # of the paper's covariance
     kernel_bytes: int = 600_000_000  # for the paper's kernels of one size; larger sizes go without
     cost_runs: int = 30
+    # Further texts of the curve: the target's own answers to these prompts: <file of conf/suite>: local copy of its rows, or null
+    suites: dict[str, str | None] = field(default_factory=dict)
+    suite_prompts: int = 24  # of each
+    suite_tokens: int = 96  # of an answer, at most
 
 
 def run(context: Context) -> None:
@@ -91,36 +99,41 @@ def run(context: Context) -> None:
     with context.progress("Opening the models", None), quiet(always=True):
         big = open_model(target.source, target.config, number, where)
         small = grow_embedding(open_model(drafter.source, drafter.config, number, where), target.vocabulary)
-    both = Both(big, small, settings.stride)
-    parts = deal_out(documents(text_of(context, "sweep"), settings, target), settings)
+    both = Both(Remembered(big), Remembered(small), settings.stride)
+    dealt = deal_out(documents(text_of(context, "sweep"), settings, target), settings)
+    parts = {part: [Passage(*window) for window in windows] for part, windows in dealt.items()}
+    with context.progress("Answering the suites' prompts", None):
+        further = _answers(settings, TransformersPair(big, small, target.eos), target, cfg.seed, context.out)
+    every_text = {curve.OWN: parts["test"], **further}
     protected = protected_tokens(target.tokenizer, target.eos, list(cfg.prune.protect))
     tables = load_file(context.inputs["count"] / "counts.safetensors")
     counts, prior = tables["counts"], prior_of(tables)
     sizes = _sizes(counts, prior, protected, settings.fractions, match.tokens.to_drafter >= 0, small)
     sampled = [Sampling(float(t), int(k), float(p)) for t, k, p in settings.samplings]
-    judged = sum(map(len, parts.values()))
+    judged = sum(map(len, parts.values())) + sum(map(len, further.values()))
     trained = sum(not size.whole for size in sizes)
     total = len(parts["fit"]) + judged * len(sampled) + (settings.steps + settings.heal_steps) * trained
     say(context.console, f"{len(sizes)} sizes under {len(sampled)} samplings on {judged} windows of text")
     with context.progress("Sweeping", total) as bar:
         laws = fit(both, sizes, parts["fit"], settings.kernel_contexts, bar.advance)
+        training = _training(settings, both, parts["fit"], cfg.seed, context.out, bar.advance)
         for size in sizes:
             size.fit(small.get_output_embeddings(), _tails(settings), settings.neighbours, laws, settings.kernel_bytes)
             if settings.steps and not size.whole:
-                training = _Training(settings, [ids for _, ids in parts["fit"]], cfg.seed, context.out, bar.advance)
-                size.tails["tail_trained"] = training.tail(both, size)
-                size.healed = training.healed(both, size) if settings.heal_steps else None
-        costs = _costs(both, sizes, target, parts["test"][0][1], settings.cost_runs, cfg.package.lookahead)
+                size.tails["tail_trained"] = tail = training.tail(size)
+                size.healed = training.healed(size, tail) if settings.heal_steps else None
+        costs = _costs(both, sizes, target, parts["test"][0].ids, settings.cost_runs, cfg.package.lookahead)
         found = []
         for sampling in sampled:
             refine(both, sizes, parts["fit"], sampling, bar.advance)
             chosen = calibrate(both, sizes, parts["calibrate"], sampling, bar.advance)
-            sums = test(both, sizes, chosen, parts["test"], sampling, bar.advance)
-            for size, kinds, methods in zip(sizes, chosen, sums, strict=True):
-                found += _rows(size, kinds, methods, sampling, costs, small, cfg.package.lookahead)
+            for text, passages in every_text.items():
+                sums = test(both, sizes, chosen, passages, sampling, bar.advance)
+                for size, kinds, methods in zip(sizes, chosen, sums, strict=True):
+                    found += _rows(text, size, kinds, methods, sampling, costs, small, cfg.package.lookahead)
     curve.write(context.out, found, costs)
-    for folder in context.out.glob(".*-*"):  # checkpoints of what is trained
-        shutil.rmtree(folder, ignore_errors=True)
+    for work in context.out.glob(".*-*"):  # checkpoints of what is trained, answers
+        shutil.rmtree(work) if work.is_dir() else work.unlink()
 
 
 def _sizes(
@@ -146,61 +159,45 @@ def _tails(settings: SweepConfig | DictConfig) -> list[tuple[int, float]]:
     return [(int(number), float(share)) for number, share in settings.tails]
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What of a size is trained, each kept in a file of ``out``: a finished one is read back."""
+def _training(
+    settings: SweepConfig, both: Both, text: list[Passage], seed: int, out: Path, advance: Advance
+) -> Training:
+    def plan(steps: int, rate: float) -> Plan:
+        return Plan(steps, settings.batch, rate, settings.tv_from, seed, 1.0)
 
-    settings: SweepConfig
-    windows: list[Tensor]
-    seed: int
-    out: Path
-    advance: Advance
+    number, share = settings.trained
+    tail, heal = plan(settings.steps, settings.rate), plan(settings.heal_steps, settings.heal_rate)
+    windows = [passage.ids for passage in text]
+    free = named(int(number), float(share))
+    return Training(both.target, both.drafter.model, free, tail, heal, windows, out, advance)
 
-    def tail(self, both: Both, size: Size) -> Tail:
-        """The tail `trained` after training."""
-        settings, path = self.settings, self.out / f"tail-{len(size.kept):06d}.safetensors"
-        number, share = settings.trained
-        free = size.tails[named(int(number), float(share))]
-        if path.exists():
-            self.advance(settings.steps, kept=True)
-            return Tail(**load_file(path))
-        plan, work = self._plan(settings.steps, settings.rate), self.out / f".{path.stem}"
-        short = pruned_form(both.drafter, size.kept)
-        tail = trained_tail(short, free, both.target, self.windows, plan, work, self.advance)
-        write_atomic(path, save(vars(tail)))
-        return tail
 
-    def healed(self, both: Both, size: Size) -> PreTrainedModel:
-        """The drafter with its trained tail after a short training of head and norms together."""
-        settings, path = self.settings, self.out / f"healed-{len(size.kept):06d}.safetensors"
-        student = tail_form(pruned_form(copy.deepcopy(both.drafter), size.kept), size.tails["tail_trained"])
-        trained = healed_parameters(student)
-        if path.exists():
-            for name, part in load_file(path).items():
-                trained[name].data.copy_(part)
-            self.advance(settings.heal_steps, kept=True)
-            return student
-        plan, work = self._plan(settings.heal_steps, settings.heal_rate), self.out / f".{path.stem}"
-        train(student, trained, both.target, self.windows, plan, work, self.advance)
-        write_atomic(path, save({name: part.detach().float().cpu().contiguous() for name, part in trained.items()}))
-        return student
-
-    def _plan(self, steps: int, rate: float) -> Plan:
-        return Plan(steps, self.settings.batch, rate, self.settings.tv_from, self.seed, 1.0)
+def _answers(
+    settings: SweepConfig, pair: TransformersPair, target: Checkpoint, seed: int, out: Path
+) -> dict[str, list[Passage]]:
+    """The target's answers by suite."""
+    found = {}
+    for suite in named_suites(settings.suites, SUITES):
+        prompts = suites.load(suite, target.tokenizer, settings.suite_prompts, seed)
+        ids = [suites.encode(prompt, target.tokenizer) for prompt in prompts]
+        found[suite.name] = answers(pair, ids, settings.suite_tokens, seed, out / f".answers-{suite.name}")
+    return found
 
 
 def _costs(both: Both, sizes: list[Size], target: Checkpoint, prompt: Tensor, runs: int, lookahead: int) -> Costs:
     """Forwards of the target, of the unpruned drafter, and of every size with and without tails."""
-    models = {"full": both.drafter}
+    drafter = both.drafter.model
+    models = {"full": drafter}
     for size in sizes:
         if not size.whole:
-            models[f"{len(size.kept)}"] = pruned_form(both.drafter, size.kept)
-            models |= {f"{len(size.kept)}/{name}": model for name, model in size.forms(both.drafter).items()}
-    pairs = {name: TransformersPair(both.target, model, target.eos) for name, model in models.items()}
+            models[f"{len(size.kept)}"] = pruned_form(drafter, size.kept)
+            models |= {f"{len(size.kept)}/{name}": model for name, model in size.forms(drafter).items()}
+    pairs = {name: TransformersPair(both.target.model, model, target.eos) for name, model in models.items()}
     return measure_costs(pairs, prompt, [1, lookahead + 1], runs)
 
 
 def _rows(
+    text: str,
     size: Size,
     kinds: dict[str, str],
     methods: dict[str, vocabulary_curve.Sums],
@@ -221,26 +218,39 @@ def _rows(
         numbers = len(size.kept) * whole.shape[1] + (0 if tail is None else tail.numbers)
         speed = None if method == "oracle" else vocabulary_curve.tokens_per_second(accepted, lookahead, d, verify)
         row: curve.Row = {
-            "temperature": sampling.temperature, "top_p": sampling.top_p, "kept": len(size.kept),
+            "text": text, "temperature": sampling.temperature, "top_p": sampling.top_p, "kept": len(size.kept),
             "kept_share": len(size.kept) / size.vocabulary, "method": method, "candidate": kinds.get(method),
             "acceptance": report["acceptance"], "low": report["low"], "high": report["high"],
             "head_share": numbers / whole.numel(), "d_milliseconds": 1e3 * d, "tokens_per_second": speed,
         }  # fmt: skip
         if "tli" in methods:
             row["over_tli"] = vocabulary_curve.gain(sums, methods["tli"])
+            row["over_full"] = vocabulary_curve.gain(sums, methods["full"])
         found.append(row)
     return found
 
 
 def key_config(cfg: DictConfig) -> dict[str, object]:
     """Settings, protected tokens, drafted length, text and seed."""
-    return {**texts.key_values(cfg, "sweep"), "protect": OmegaConf.to_container(cfg.prune.protect)}
+    further = [suite_key(suite) for suite in named_suites(cfg.sweep.suites, SUITES)]
+    protect = OmegaConf.to_container(cfg.prune.protect)
+    return {**texts.key_values(cfg, "sweep"), "suites": further, "protect": protect}
+
+
+def external(cfg: DictConfig) -> dict[str, str]:
+    """Both models, the text, and the suites' rows."""
+    further = {f"{SUITES}.{suite.name}": str(suite.file) for suite in named_suites(cfg.sweep.suites, SUITES)}
+    return texts.external(cfg, "sweep") | further
 
 
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     texts.check(cfg, "sweep")
     settings = cfg.sweep
+    named_suites(settings.suites, SUITES)
+    for name in ("suite_prompts", "suite_tokens"):
+        if settings[name] < 1:
+            raise ConfigError(f"sweep.{name}={settings[name]}: expected a whole number from 1")
     if not settings.fractions or not all(0 < share <= 1 for share in settings.fractions):
         raise ConfigError(f"sweep.fractions={settings.fractions}: expected shares above 0 and up to 1")
     for row in [*settings.tails, settings.trained]:
@@ -273,7 +283,7 @@ STAGE = Stage(
     run=run,
     inputs=inputs,
     config=key_config,
-    external=lambda cfg: texts.external(cfg, "sweep"),
+    external=external,
     check=check,
     decodes=always,
     measures=True,

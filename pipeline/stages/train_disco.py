@@ -117,8 +117,7 @@ def _metrics(context: Context) -> list[Logger]:
 
 def _suites(cfg: DictConfig) -> list[SuiteConfig]:
     """The composed suite and the further ones."""
-    further = cfg.train_disco.suites.items()
-    return [suite_of(cfg), *(shared.named_suite(str(name), path) for name, path in further)]
+    return [suite_of(cfg), *shared.named_suites(cfg.train_disco.suites, "train_disco.suites")]
 
 
 def _comparison(cfg: DictConfig, settings: TrainDiscoConfig) -> compare.Comparison:
@@ -218,17 +217,14 @@ def config(cfg: DictConfig) -> dict[str, object]:
 def external(cfg: DictConfig) -> dict[str, str]:
     """The models and the suites."""
     found = pair_external(cfg) | shared.suite_external(suite_of(cfg))
-    return found | {f"train_disco.suites.{name}": path for name, path in cfg.train_disco.suites.items() if path}
+    further = shared.named_suites(cfg.train_disco.suites, "train_disco.suites")
+    return found | {f"train_disco.suites.{suite.name}": str(suite.file) for suite in further}
 
 
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for settings that cannot work, before anything is loaded."""
     settings = cfg.train_disco
-    for name, path in settings.suites.items():
-        if shared.named_suite(str(name), path).path is None:
-            raise ConfigError(
-                f"train_disco.suites.{name}: expected a local copy of its rows, train_disco.suites.{name}=FILE"
-            )
+    shared.named_suites(settings.suites, "train_disco.suites")
     for name in ("batch", "epochs", "patience", "devices", "max_length", "cost_runs", "suite_prompts", "clock_prompts"):
         if settings[name] < 1:
             raise ConfigError(f"train_disco.{name}={settings[name]}: expected a whole number from 1")

@@ -19,11 +19,13 @@ from pipeline.runner.stage import say
 from pipeline.sweep.size import HEALED
 
 REPORT, TABLE = "curve.json", "curve.csv"
+OWN = "test"  # the text that belongs to what was fitted; others are suites'
 
 
 class Row(TypedDict):
     """What one way to spend the pruned mass reaches at one size under one sampling."""
 
+    text: str  # OWN, or the suite whose answers were judged
     temperature: float
     top_p: float
     kept: int
@@ -37,6 +39,7 @@ class Row(TypedDict):
     d_milliseconds: float
     tokens_per_second: float | None
     over_tli: NotRequired[Mapping[str, float | None]]
+    over_full: NotRequired[Mapping[str, float | None]]
 
 
 class Drawn(NamedTuple):
@@ -48,19 +51,19 @@ class Drawn(NamedTuple):
 
 def write(out: Path, rows: list[Row], costs: Costs) -> None:
     """Find the knee per sampling and write curve.json and curve.csv below ``out``."""
-    knees = []
-    for kind in dict.fromkeys((row["temperature"], row["top_p"]) for row in rows):
-        best = vocabulary_curve.knee([row for row in rows if (row["temperature"], row["top_p"]) == kind])
+    knees, own = [], [row for row in rows if row["text"] == OWN]
+    for kind in dict.fromkeys((row["temperature"], row["top_p"]) for row in own):
+        best = vocabulary_curve.knee([row for row in own if (row["temperature"], row["top_p"]) == kind])
         knees.append(None if best is None else dict(best))
     report = {
         "schema": 1,
-        **_for_the_page(rows, knees, costs),
+        **_for_the_page(own, knees, costs),
         "rows": rows,
         "knees": knees,
         "t_milliseconds": {n: 1e3 * one.median for n, one in costs.target.items()},
     }
     lines = io.StringIO()
-    plain = [{key: value for key, value in row.items() if key != "over_tli"} for row in rows]
+    plain = [{key: value for key, value in row.items() if not key.startswith("over_")} for row in rows]
     writer = csv.DictWriter(lines, list(plain[0]))
     writer.writeheader()
     writer.writerows(plain)
@@ -110,12 +113,14 @@ def _drawn(rows: list[Row]) -> list[Drawn]:
 def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     """Print the curve and the knee."""
     found = json.loads((directory / REPORT).read_text())
-    table = Table("T", "kept", "method", "acceptance", "95 %", "head", "ms/draft", "tok/s*", box=None, pad_edge=False)
+    table = Table(
+        "text", "T", "kept", "method", "acceptance", "95 %", "head", "ms/draft", "tok/s*", box=None, pad_edge=False
+    )
     for row in found["rows"]:
         span = "" if row["low"] is None else f"{row['low']:.3f}-{row['high']:.3f}"
         speed = "" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}"
         table.add_row(
-            f"{row['temperature']:g}", f"{row['kept_share']:.0%}", row["method"].replace("_", " "), f"{row['acceptance']:.3f}",
+            row["text"], f"{row['temperature']:g}", f"{row['kept_share']:.0%}", row["method"].replace("_", " "), f"{row['acceptance']:.3f}",
             span, f"{row['head_share']:.0%}", f"{row['d_milliseconds']:.2f}", speed,
         )  # fmt: skip
     console.print(table)

@@ -5,36 +5,49 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from drafters.probs import Sampling, warp
 from eval.acceptance.vocabulary_curve import Sums, oracle, overlap
-from pipeline.fit.teacher_forcing import pieces
-from pipeline.fit.text_and_models import Window
+from pipeline.fit.remembered import Remembered
 from pipeline.runner.stage import Advance
 from pipeline.sweep.size import Size
 
 Chosen = dict[str, str]  # "rdk", "rdk_exact" -> candidate of Size.laws
 
 
+class Passage(NamedTuple):
+    """A window of text, and from where on it is judged."""
+
+    document: int
+    ids: Tensor  # int64 (n,)
+    begin: int = 0  # the first position whose next token counts
+
+
 @dataclass(frozen=True)
 class Both:
-    """The target and the unpruned drafter."""
+    """The target and the unpruned drafter; both read a passage once, whatever passes follow."""
 
-    target: PreTrainedModel
-    drafter: PreTrainedModel
+    target: Remembered
+    drafter: Remembered
     stride: int  # every so many positions are judged: neighbours tell nearly the same
 
-    def read(self, text: list[Window], sampling: Sampling) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor]]:
-        """(document, ids (n,), p (m, V), drafter logits (m, V), hidden (m, H)) of each window, m of its n positions."""
-        found = pieces(self.target, self.drafter, (ids for _, ids in text), sampling)
-        for (document, ids), piece in zip(text, found, strict=True):
-            step = self.stride
-            logits = _as_wide(piece.logits, piece.p.shape[-1])
-            yield document, ids, piece.p[::step], logits[::step], piece.hidden[::step]
+    def places(self, passage: Passage) -> Tensor:
+        """The positions of a passage that are judged, int64 (m,)."""
+        return torch.arange(passage.begin, len(passage.ids), self.stride)
+
+    def read(self, text: list[Passage], sampling: Sampling) -> Iterator[tuple[Passage, Tensor, Tensor, Tensor]]:
+        """(passage, p (m, V), drafter logits (m, V), hidden (m, H)) of each passage, at its m places."""
+        for passage in text:
+            places = self.places(passage)
+            with torch.inference_mode():
+                p = warp(self.target.logits(passage.ids, places).float(), sampling)
+                logits = self.drafter.logits(passage.ids, places).float()
+                hidden = self.drafter.hidden(passage.ids)[places.to(self.drafter.device)].float()
+            yield passage, p, _as_wide(logits, p.shape[-1]), hidden
 
 
 def _as_wide(logits: Tensor, vocabulary: int) -> Tensor:
@@ -42,22 +55,22 @@ def _as_wide(logits: Tensor, vocabulary: int) -> Tensor:
     return torch.nn.functional.pad(logits, (0, vocabulary - logits.shape[-1]), value=-torch.inf)
 
 
-def fit(both: Both, sizes: list[Size], text: list[Window], kernel_contexts: int, advance: Advance) -> Tensor:
+def fit(both: Both, sizes: list[Size], text: list[Passage], kernel_contexts: int, advance: Advance) -> Tensor:
     """Add the fit part to every size; returns p (K, V) of `kernel_contexts` contexts at most, for the paper's covariance."""
-    laws, stride = [], max(1, sum(len(ids) for _, ids in text) // both.stride // max(1, kernel_contexts))
-    for _, ids, p, logits, hidden in both.read(text, Sampling()):
+    laws, stride = [], max(1, sum(len(both.places(passage)) for passage in text) // max(1, kernel_contexts))
+    for passage, p, logits, hidden in both.read(text, Sampling()):
         for size in sizes:
-            size.add(ids, p, logits, hidden, Sampling())
+            size.add(passage.ids, p, logits, hidden, Sampling())
         laws.append(p[::stride].clone())
         advance(1)
     return torch.cat(laws)[:kernel_contexts]
 
 
 @torch.inference_mode()
-def refine(both: Both, sizes: list[Size], text: list[Window], sampling: Sampling, advance: Advance) -> None:
+def refine(both: Both, sizes: list[Size], text: list[Passage], sampling: Sampling, advance: Advance) -> None:
     """Fit shares per donor of every size, in a second pass over the fit part."""
     fits = [size.refine(len(text)) for size in sizes]
-    for _, _, p, logits, _ in both.read(text, sampling):
+    for _, p, logits, _ in both.read(text, sampling):
         for size, one in zip(sizes, fits, strict=True):
             if one is not None:
                 one.step(p, warp(logits[:, size.kept], sampling))
@@ -68,10 +81,10 @@ def refine(both: Both, sizes: list[Size], text: list[Window], sampling: Sampling
 
 
 @torch.inference_mode()
-def calibrate(both: Both, sizes: list[Size], text: list[Window], sampling: Sampling, advance: Advance) -> list[Chosen]:
+def calibrate(both: Both, sizes: list[Size], text: list[Passage], sampling: Sampling, advance: Advance) -> list[Chosen]:
     """For each size the candidate of the best mean acceptance: of all priors and shares, share 0 (TLI) included, and of kernels."""
     sums: list[dict[str, float]] = [defaultdict(float) for _ in sizes]
-    for _, _, p, logits, _ in both.read(text, sampling):
+    for _, p, logits, _ in both.read(text, sampling):
         for size, found in zip(sizes, sums, strict=True):
             for name, law in () if size.whole else size.laws(logits, sampling):
                 found[name] += float(overlap(p, law).sum())
@@ -89,12 +102,14 @@ def _best(found: dict[str, float]) -> Chosen:
 
 @torch.inference_mode()
 def test(
-    both: Both, sizes: list[Size], chosen: list[Chosen], text: list[Window], sampling: Sampling, advance: Advance
+    both: Both, sizes: list[Size], chosen: list[Chosen], text: list[Passage], sampling: Sampling, advance: Advance
 ) -> list[dict[str, Sums]]:
     """Acceptance of every method, by document, of each size."""
-    forms = [{} if size.whole else size.forms(both.drafter) for size in sizes]
+    forms = [{} if size.whole else size.forms(both.drafter.model) for size in sizes]
+    readers = {id(size.healed): Remembered(size.healed) for size in sizes if size.healed is not None}
     sums: list[dict[str, Sums]] = [defaultdict(Sums) for _ in sizes]
-    for document, ids, p, logits, _ in both.read(text, sampling):
+    for passage, p, logits, _ in both.read(text, sampling):
+        document, places = passage.document, both.places(passage)
         full = overlap(p, warp(logits, sampling))
         for size, kinds, tails, found in zip(sizes, chosen, forms, sums, strict=True):
             found["full"].add(document, full)
@@ -103,8 +118,8 @@ def test(
             for method, accepted in _judged(size, kinds, p, logits, sampling):
                 found[method].add(document, accepted)
             for name, model in tails.items():
-                batch = ids.unsqueeze(0).to(model.device)
-                own = model(input_ids=batch, use_cache=False).logits[0, :: both.stride].float()
+                reader = readers.get(id(model), both.drafter)  # the one whose network it is
+                own = reader.logits(passage.ids, places, model).float()
                 found[name].add(document, overlap(p, warp(_as_wide(own, p.shape[-1]), sampling)))
         advance(1)
     return sums

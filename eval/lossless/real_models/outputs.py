@@ -35,6 +35,7 @@ from eval.run.compared_drafters import lineup
 from eval.run.configurations import Contender, contenders
 from eval.run.records import AUTOREGRESSIVE
 from eval.suites import suite
+from eval.suites.suite import SuiteConfig
 
 ZOO = "drafters/zoo/pycode"  # found from any working directory
 CUTS = (1.0, 2 / 3, 1 / 3)  # of a suite's prompts: the whole ones, then shorter and shorter beginnings
@@ -55,6 +56,8 @@ class LabOptions:
     foreign: str = f"{ZOO}/foreign"  # folder of one more drafter; empty: none
     samplers: list[str] = field(default_factory=list)  # names of conf/sampler; none: all, without variants
     compare: bool = False  # also the other drafters' samplers and all variants
+    suite: str = "pycode"  # whose prompts: a file of conf/suite
+    path: str = ""  # local copy of its rows; empty: the embedded ones
     prompts: int = 200  # how many; a suite of fewer is cut shorter for more
     tokens: int = 128  # new ones per prompt at most
     batch: int = 16  # prompts decoded together
@@ -131,18 +134,18 @@ def open_lab(options: LabOptions, name: str, temperature: float) -> Lab:
         chosen = [preset for preset in chosen if preset.plain]
     stops = {"static": Static(options.lookahead)}
     found = contenders(drafters, stops, [temperature], chosen, compare=options.compare)
-    prompts = cut_prompts(models, options.prompts, options.tokens)
+    chosen_suite = suite.named(options.suite, options.path or None)
+    prompts = cut_prompts(models, chosen_suite, options.prompts, options.tokens)
     out = Path(options.out or Path("runs") / name) / _key(options, folder, package)
     return Lab(models, prompts, found, out, options.tokens, options.batch, options.seed)
 
 
-def cut_prompts(models: ModelPair, count: int, tokens: int) -> list[Tensor]:
+def cut_prompts(models: ModelPair, chosen: SuiteConfig, count: int, tokens: int) -> list[Tensor]:
     """`count` different prompts that leave room for `tokens` more: the suite's, then their beginnings."""
     limit = models.context_lengths[0]
     room = None if limit is None else limit - tokens
-    whole = [
-        suite.encode(item, models.target_tokenizer, room) for item in suite.load(suite.PYCODE, models.target_tokenizer)
-    ]
+    tokenizer = models.target_tokenizer
+    whole = [suite.encode(item, tokenizer, room) for item in suite.load(chosen, tokenizer, count)]
     found: dict[tuple[int, ...], Tensor] = {}
     for share in CUTS:
         for ids in whole:

@@ -14,7 +14,7 @@ from eval.report.row import ReportRow
 from eval.report.schema import Report
 from eval.report.terminal.comparisons import NONE, comparisons, fixed
 from eval.run.metrics import decimals
-from eval.run.records import DISTRIBUTED, PACKAGE, SPECULATIVE, UNPRUNED
+from eval.run.records import DISTRIBUTED, PACKAGE, SPECULATIVE, TRANSFORMERS, UNPRUNED
 
 WIDE = 100  # columns of the terminal from which there is room between the table's
 COLUMNS = (
@@ -80,13 +80,21 @@ def short_lines(report: Report) -> list[str]:
     if greedy.outputs:
         ties = f", {greedy.ties} ties" if greedy.ties else ""
         said.append(f"T = 0: {greedy.identical} of {greedy.outputs} outputs are plain greedy decoding's{ties}")
-    return said + _noise(report.rows) + _lossy(report.rows) + _hidden(report) + _absent_and_warnings(report)
+    return (
+        said
+        + _peers(report.rows)
+        + _noise(report.rows)
+        + _lossy(report.rows)
+        + _hidden(report)
+        + _absent_and_warnings(report)
+    )
 
 
 def lines(report: Report) -> list[str]:
     """The sentences below the table."""
     costs, greedy = report.costs, report.greedy_identity
-    said = [_legend(report), *([LENGTHS] if report.verdict else []), *_noise(report.rows)]
+    said = [_legend(report), *([LENGTHS] if report.verdict else [])]
+    said += _peers(report.rows) + _noise(report.rows)
     said.append(
         f"a target forward takes {_ms(costs.t)}, a draft {_ms(costs.d_full)} unpruned, {_ms(costs.d_pruned)} packaged: "
         f"a packaged draft costs c = {costs.c:.2f} of a target forward"
@@ -149,12 +157,27 @@ def _legend(report: Report) -> str:
     )
 
 
+def _peers(rows: Sequence[ReportRow]) -> list[str]:
+    """The fastest row of each temperature over transformers' assisted generation with the unpruned drafter, in words."""
+    said = []
+    for heat in sorted({row.temperature for row in rows}):
+        own = [
+            row for row in rows if row.temperature == heat and row.speedup_vs_assisted is not None and row.drafted_here
+        ]
+        if own and (found := (best := max(own, key=_speed)).estimate("speedup_vs_assisted")) is not None:
+            ends = "" if found.low is None else f" ({found.low:.2f}-{found.high:.2f})"
+            said.append(
+                f"T = {heat:g}: {_name(best)} ({best.drafter}) is {found.value:.2f}x{ends} as fast as transformers' assisted generation"
+            )
+    return said
+
+
 def _noise(rows: Sequence[ReportRow]) -> list[str]:
     """The rows whose speed the clock cannot tell from plain decoding's, in words."""
     found: dict[float, list[str]] = {}
     for row in main(rows):
         low, high = row.speedup_vs_autoregressive_low, row.speedup_vs_autoregressive_high
-        if not row.plain and low is not None and high is not None and low <= 1 <= high:
+        if row.drafted_here and low is not None and high is not None and low <= 1 <= high:
             found.setdefault(row.temperature, []).append(f"{_name(row)} ({row.drafter})")
     return [
         f"T = {heat:g}: the clock cannot tell these from plain decoding: {', '.join(names)}"
@@ -171,6 +194,7 @@ def main(rows: Sequence[ReportRow]) -> list[ReportRow]:
         place = row.temperature, row.drafter
         own = row.drafter in (None, PACKAGE) and row.preset in (None, row.sampler)
         alone = row.drafter == UNPRUNED and (row.sampler, row.temperature) not in packaged
+        own = own or row.executor == TRANSFORMERS
         if own or place not in seen or alone:
             kept.append(row)
         seen.add(place)
@@ -214,7 +238,7 @@ def _cells(row: ReportRow, wide: bool) -> list[str]:
     return [
         f"{row.temperature:g}",
         "(AR)" if row.plain else _name(row),
-        NONE if row.plain else f"{row.drafter} {_thousands(row.kept or 0)}" if wide else str(row.drafter),
+        NONE if row.drafter is None else f"{row.drafter} {_thousands(row.kept or 0)}" if wide else row.drafter,
         NONE if row.nodes is None else str(row.nodes),
         _rate(row),
         fixed(row.tokens_per_forward or row.block_efficiency, 2),

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from eval.suites.dataset_rows import DataError
-from eval.suites.suite import EMBEDDED, SuiteConfig, encode, load, suite_config
+from eval.suites.suite import EMBEDDED, SuiteConfig, encode, load, named, suite_config
 from tests.data import shared_path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,7 +63,7 @@ def test_formats(name, tokenizer, tmp_path):
 
 
 def test_every_suite_is_tested():
-    assert set(SUITES) == {"pycode", "chat", "local", *ROWS}
+    assert set(SUITES) == {"pycode", "chat", "languages", "local", *ROWS}
 
 
 def test_alpaca_without_input(tmp_path):
@@ -88,6 +88,21 @@ def test_chat_is_embedded_and_any_beginning_of_it_holds_all_kinds():
     assert len(prompts) == len({prompt.id for prompt in prompts}) == len({prompt.text for prompt in prompts}) == 56
     assert {prompt.id.split("/")[0] for prompt in prompts[:4]} == {"math", "code", "chat", "prose"}
     assert all(prompt.messages == ({"role": "user", "content": prompt.text.strip()},) for prompt in prompts)
+
+
+def test_languages_are_embedded_and_none_is_english():
+    prompts = load(named("languages"))
+    languages = {prompt.id.partition("-")[0] for prompt in prompts}
+    assert len(prompts) == len({prompt.text for prompt in prompts}) == 24
+    assert len(languages) == 13
+    assert "en" not in languages
+    assert all(prompt.messages == ({"role": "user", "content": prompt.text},) for prompt in prompts)
+
+
+def test_a_suite_that_does_not_exist_is_answered_with_the_nearest():
+    with pytest.raises(DataError, match=r"gsm9k: no such suite; did you mean gsm8k\?"):
+        named("gsm9k")
+    assert named("gsm8k", "rows.jsonl").file == "rows.jsonl"
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,26 @@ def test_the_demo_makes_a_small_classifier():
     cfg = load(["stage=eval", "experiment=demo"])
     assert cfg.train_disco.enabled
     assert cfg.traces.requests * cfg.traces.max_new_tokens * 2 < 2000
+
+
+def test_a_real_pair_is_measured_with_settings_that_its_stages_take(tmp_path):
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"text": "Once upon a time."}\n')
+    pair = [
+        "pair=local",
+        "pair.target=a",
+        "pair.drafter=b",
+        f"corpus.path={text}",
+        "experiment=real_pair",
+        "suite=languages",
+    ]
+    for stage, more in (
+        ("sweep", "+sweep.suites.languages=null"),
+        ("tail", "seed=1"),
+        ("traces", "seed=1"),
+        ("eval", "dtype=bf16"),
+    ):
+        cfg = load([f"stage={stage}", *pair, more])
+        load_stage(stage)[0].check(cfg)
+    assert cfg.dtype == "bf16"
+    assert (cfg.eval.rows, cfg.eval.lengths, cfg.eval.peers) == ("few", "best", ["generate", "assisted"])

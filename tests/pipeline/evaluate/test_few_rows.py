@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from drafters.stop.policies.heuristic import Heuristic
 from eval.run.configurations import Drafter
-from pipeline.evaluate.few_rows import few
+from pipeline.evaluate.few_rows import at_best_lengths, few
 from tests.pipeline.evaluate.test_verdict_run import COSTS, common, row
 
 
@@ -41,3 +42,15 @@ def test_what_nothing_is_known_of_stays():
     kept, said = few([item for item, _ in rows], {1.0: common(rows[0])}, COSTS)
     assert names(kept) == ["standard", "block"]
     assert said == []
+
+
+def test_each_row_has_the_length_that_is_predicted_to_be_fastest_for_it():
+    """With t(n) = 1 + n / 10 and d = 1 / 10: (1 - a^(k+1)) / (1 - a) / (1.1 + 0.2 k) is largest at k = 4 of 4, and at k = 1."""
+    rows = [row("standard", 0.9), row("block", 0.3), row("rrs", 0.9)]
+    policy = dataclasses.replace(
+        rows[0][0], stop=Heuristic(), configuration=dataclasses.replace(rows[0][0].configuration, stop="h")
+    )
+    found = at_best_lengths([*(item for item, _ in rows), policy], {1.0: common(*rows)}, COSTS)
+    assert [(item.configuration.stop, item.stop.max_length) for item in found[:2]] == [("static 4", 4), ("static 1", 1)]
+    assert found[2] is rows[2][0]  # a tree states its own depth
+    assert found[3] is policy  # a policy, its own length

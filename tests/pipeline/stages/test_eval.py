@@ -258,6 +258,44 @@ def test_stop_policies_that_are_measured_can_be_recommended(place, monkeypatch):
     assert [item["stop"] for item in uses if item["form"] == "unpruned"] == ["static"]
 
 
+def test_transformers_runs_beside_our_rows_with_as_many_drafts_as_the_unpruned_one(place):
+    asked = "eval.peers=[generate,assisted,assisted_dynamic]"
+    more = (
+        "seed=16",
+        "eval.samplers=[standard,tli]",
+        "eval.lengths=best",
+        asked,
+        "eval.compare=false",
+        "eval.law_rounds=0",
+    )
+    out, said = run(place, *more)
+    rows = {
+        (row["temperature"], row["drafter"], row["preset"]): row
+        for row in json.loads((out / "report.json").read_text())["rows"]
+    }
+    for heat in (0.0, 1.0):
+        ours, plain = rows[heat, "unpruned", "standard"], rows[heat, None, None]
+        assert rows[heat, "unpruned", "assisted"]["stop"] == ours["stop"]
+        assert ours["stop"].startswith("static ")
+        theirs = [rows[heat, "unpruned", "assisted"], rows[heat, "unpruned", "assisted_dynamic"]]
+        fastest = max(row["tokens_per_second"] for row in theirs)
+        assert ours["speedup_vs_assisted"] == pytest.approx(ours["tokens_per_second"] / fastest)
+        assert ours["speedup_vs_assisted_low"] <= ours["speedup_vs_assisted"] <= ours["speedup_vs_assisted_high"]
+        for row in (rows[heat, None, "generate"], *theirs):
+            assert row["executor"] == "transformers"
+            assert (row["sampler"], row["lossless"], row["speedup_vs_assisted"]) == (None, None, None)
+            assert row["tokens"] - row["accepted"] <= row["target_forwards"]
+            assert row["speedup_vs_autoregressive"] > 0
+        assert rows[heat, None, "generate"]["accepted"] == 0
+        assert (
+            rows[0.0, None, "generate"]["tokens"]
+            == rows[0.0, None, None]["tokens"]
+            == rows[0.0, "unpruned", "assisted"]["tokens"]
+        )
+        assert plain["speedup_vs_assisted"] > 0
+    assert "as fast as transformers' assisted generation" in " ".join(said.split())
+
+
 def test_without_positions_there_is_no_verdict(place):
     out, said = run(
         place, "seed=12", "eval.samplers=[slem]", "eval.temperatures=[1.0]", "eval.repeats=1", "eval.positions=0"
@@ -441,6 +479,8 @@ def test_a_killed_run_keeps_its_laws(place, monkeypatch):
         ("eval.texts=-1", "eval.texts=-1: expected 0"),
         ("eval.minutes=0", "eval.minutes=0.0: expected a number above 0"),
         ("stop.length=-1", "stop.length must be >= 0"),
+        ("eval.lengths=longest", "eval.lengths=longest: expected policy, or best"),
+        ("eval.peers=[asisted]", r"eval.peers: asisted: no such row; did you mean assisted\?"),
         ("+eval.more_drafters.package=x", "eval.more_drafters.package: that name is taken"),
     ],
 )

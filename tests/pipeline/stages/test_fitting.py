@@ -252,6 +252,30 @@ def test_the_sweep_orders_what_must_be_ordered(cfg, inputs, tmp_path):
     assert "prune.size=" in console.export_text()
 
 
+def test_a_curve_of_suites_is_judged_on_the_targets_answers_alone(cfg, inputs, tmp_path):
+    rows = [{"question": f"Tom has {number} apples and eats one. How many are left?"} for number in range(8)]
+    (tmp_path / "gsm8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = [
+        "stage=sweep", "sweep.fractions=[1.0,0.25]", "sweep.samplings=[[1.0,0.0,1.0]]", "sweep.tails=[[16,1.0]]",
+        "sweep.trained=[16,1.0]", "sweep.cost_runs=1", "sweep.kernel_contexts=10", "sweep.kernel_bytes=0", "sweep.stride=1",
+        f"+sweep.suites.gsm8k={tmp_path / 'gsm8k.jsonl'}", "sweep.suite_prompts=6", "sweep.suite_tokens=12",
+    ]  # fmt: skip
+    _, settings = run(sweep, cfg[1:], inputs, tmp_path / "out", *changes)
+    found = json.loads((tmp_path / "out" / "curve.json").read_text())["rows"]
+    assert {row["text"] for row in found} == {"test", "gsm8k"}
+    known = {(row["text"], row["kept"], row["method"]): row for row in found}
+    for text in ("test", "gsm8k"):
+        tail = known[text, 128, "tail_free_16"]
+        assert known[text, 128, "tli"]["acceptance"] < known[text, 128, "oracle"]["acceptance"]
+        behind = tail["acceptance"] - known[text, 512, "full"]["acceptance"]
+        assert tail["over_full"]["gain"] == pytest.approx(behind)
+        assert tail["over_full"]["low"] <= behind <= tail["over_full"]["high"]
+    assert known["test", 128, "tli"]["acceptance"] != known["gsm8k", 128, "tli"]["acceptance"]
+    assert not list((tmp_path / "out").glob(".*"))  # no answers left
+    assert sweep.STAGE.external(settings)["sweep.suites.gsm8k"].endswith("gsm8k.jsonl")
+    assert str(tmp_path) not in json.dumps(sweep.STAGE.config(settings))
+
+
 HEAL = [
     "distill.source=corpus", "distill.tokens=6000", "distill.steps=24", "distill.every=6", "distill.rate=0.003", "distill.batch=2",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ def by_sampler(report: Report) -> Section:
     """Acceptance rate, block efficiency and speed-up of every row, with intervals."""
     rows = report.rows
     names = drafters(rows)
-    drawn = sorted((row for row in rows if not row.plain), key=_tokens_per_forward)
+    drawn = sorted((row for row in rows if row.drafted_here), key=_tokens_per_forward)
     charts = [
         dots(drawn, names, unit.capitalize(), unit, partial(_mark, field=field, names=names, rows=rows), one)
         for field, unit, one in (
@@ -99,7 +99,7 @@ def by_position(report: Report) -> Part:
 
 def _chosen(rows: Sequence[ReportRow], temperature: float) -> Sequence[ReportRow]:
     """Most tokens per forward, the unpruned reference, the fastest; each once."""
-    here = [row for row in rows if row.temperature == temperature and not row.plain]
+    here = [row for row in rows if row.temperature == temperature and row.drafted_here]
     best = max(
         (row for row in here if row.drafter == PACKAGE), key=lambda row: row.block_efficiency or 0.0, default=None
     )
