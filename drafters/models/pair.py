@@ -107,7 +107,7 @@ def load_pair(
             (a commit of 40 hex digits; without one the newest is taken, with a warning that names it); ``foreign``: their
             vocabularies differ, None to find out; ``unset``: settings that the target's generation config is to lose, e.g.
             repetition_penalty. ``fields`` take precedence over it.
-        device: auto, cpu, cuda or mps. dtype: auto, fp32 or bf16; auto is fp32 but on cuda.
+        device: auto, cpu, cuda or mps. dtype: auto, fast, fp32 or bf16, see `choose_dtype`.
 
     Raises:
         PackageError: a folder that is not there, not safe to load or not a causal LM, or a Hub that cannot be reached.

@@ -107,7 +107,7 @@ def load(
     Args:
         target: of a package that borrows (it holds ``borrowed.json``), the model that has what it lacks: a folder, a Hub
             id with ``target_revision``, or the model as transformers loaded it. Other packages do not look at it.
-        device: auto, cpu, cuda or mps. dtype: auto, fp32 or bf16; auto is fp32 but on cuda.
+        device: auto, cpu, cuda or mps. dtype: auto, fast, fp32 or bf16, see `choose_dtype`.
 
     A recommendation that is malformed or another package's is left out, with a warning.
 

@@ -33,7 +33,7 @@ from pipeline.text.corpus import CorpusConfig
 LIST_SETTINGS = "list all settings with: python -m pipeline stage=<name> --cfg job"
 CHOICES = {
     "device": ("auto", "cpu", "cuda", "mps"),
-    "dtype": ("auto", "fp32", "bf16"),
+    "dtype": ("auto", "fast", "fp32", "bf16"),
     "hardware.backend": ("local", "ray", "slurm"),
     "tracking.wandb": ("disabled", "offline", "online"),
 }
@@ -48,7 +48,7 @@ class BaseConfig:
     brief: bool = False  # a line per stage, and only the result of the one asked for
     runs_dir: str = "runs"
     device: str = "auto"  # auto | cpu | cuda | mps
-    dtype: str = "auto"  # auto | fp32 | bf16
+    dtype: str = "auto"  # auto | fp32 | bf16 | fast: bf16 also on a CPU that multiplies in it
     # CPU threads: auto (what serves the models best, see pipeline.runner.cpu_threads) | a whole number
     threads: Any = "auto"
     seed: int = 0

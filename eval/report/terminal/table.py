@@ -80,6 +80,11 @@ def short_lines(report: Report) -> list[str]:
     if greedy.outputs:
         ties = f", {greedy.ties} ties" if greedy.ties else ""
         said.append(f"T = 0: {greedy.identical} of {greedy.outputs} outputs are plain greedy decoding's{ties}")
+        if greedy.status == "not required":  # the column lossless speaks of the rule, this line of its arithmetic
+            said.append(
+                "in bf16 forwards of several tokens round otherwise than those of one, and close tokens change places; "
+                "dtype=fp32 shows whether the outputs are equal"
+            )
     return (
         said
         + _peers(report.rows)

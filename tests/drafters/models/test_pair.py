@@ -349,6 +349,15 @@ def test_devices_and_dtypes(monkeypatch):
     assert choose_device("auto") == cuda
     assert choose_dtype("auto", cpu) == choose_dtype("fp32", cuda) == torch.float32
     assert choose_dtype("auto", cuda) == torch.bfloat16
+    assert choose_dtype("fast", cuda) == torch.bfloat16
+    assert choose_dtype("fast", torch.device("mps")) == torch.float32
+    for found, number in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx2": True}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        assert choose_dtype("fast", cpu) == number
     with pytest.raises(DeviceError, match="got 'fp16'"):
         choose_dtype("fp16", cpu)
 
