@@ -29,8 +29,11 @@ def choose_layers(config: PreTrainedConfig, layers: Sequence[int] | None, count:
     depth = config.num_hidden_layers
     chosen = list(range(count)) if layers is None else list(layers)
     if not chosen or chosen != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= depth:
-        asked = f"cut.count={count}" if layers is None else f"cut.layers={chosen}"
-        raise ConfigError(f"{asked}: expected ascending numbers of the target's {depth} layers, 0 to {depth - 1}")
+        if layers is None:
+            raise ConfigError(f"cut.count={count}: expected a whole number from 1 to the target's {depth} layers")
+        raise ConfigError(
+            f"cut.layers={chosen}: expected ascending numbers of the target's {depth} layers, 0 to {depth - 1}"
+        )
     return chosen
 
 

@@ -28,11 +28,11 @@ def before_run(cfg: DictConfig, stages: Sequence[Stage], console: Console) -> No
     roles = [role for role in ROLES if role in asked and not OmegaConf.is_missing(cfg.pair, role)]
     stops = []
     publishes = any(stage.name == "publish" for stage in stages)
-    for finding in model_findings(cfg, roles, fetch=True):
+    for finding in model_findings(cfg, roles, fetch=True, cuts=any(stage.name == "cut" for stage in stages)):
         if finding.check == "licence" and not publishes:  # nothing else asks for it
             continue
         if _stops(finding, cfg, stages):
-            stops.append(f"{finding.check}: {finding.text}\n  fix: {finding.fix}")
+            stops.append(f"{finding.check}: {finding.text}" + (f"\n  fix: {finding.fix}" if finding.fix else ""))
         elif (finding.state != OK or finding.text.startswith("notes left out")) and (
             line := _line(finding)
         ) not in _said:

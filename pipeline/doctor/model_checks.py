@@ -16,19 +16,22 @@ from drafters.models.pair import Checkpoint, match_vocabularies, open_checkpoint
 from drafters.package_error import PackageError
 from drafters.vocab.feed import FeedTable
 from drafters.vocab.protected import protected_tokens
+from pipeline.cut.layers import choose_layers
 from pipeline.doctor.asked_checks import sampler_finding
 from pipeline.doctor.finding import Finding, fail, ok, option, warn
 from pipeline.doctor.folder_checks import folder_findings, pair_findings
+from pipeline.errors import ConfigError
 
 ROLES = ("target", "drafter")
 OVERHEAD = 1.3  # caches, logits and the interpreter, as a factor on the weights
 
 
-def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = False) -> Iterator[Finding]:
+def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = False, cuts: bool = False) -> Iterator[Finding]:
     """Both models, then the two together.
 
     Args:
         fetch: download a model that is on the Hub and not yet here; else it is asked about.
+        cuts: a drafter is to be made of the target's layers.
     """
     checkpoints: dict[str, Checkpoint] = {}
     for role in roles:
@@ -47,6 +50,8 @@ def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = 
             yield from _opened(role, cfg, checkpoints)
     for role, found in checkpoints.items():
         yield from folder_findings(role, found, cfg.device, cfg.pair.get("unset"))
+    if cuts and "target" in checkpoints:
+        yield _layers(cfg, checkpoints["target"])
     if len(checkpoints) == len(ROLES):
         yield _tokenizers(cfg, checkpoints)
         yield from pair_findings(checkpoints["target"], checkpoints["drafter"])
@@ -106,6 +111,15 @@ def _opened(role: str, cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> I
         return
     kind, size = found.config.model_type, found.parameters / 1e6
     yield ok(role, f"{cfg.pair[role]}: {kind}, {size:,.1f} M parameters, {found.vocabulary:,} tokens")
+
+
+def _layers(cfg: DictConfig, target: Checkpoint) -> Finding:
+    """The target has the layers that are to be taken of it, and they can be."""
+    try:
+        chosen = choose_layers(target.config, cfg.cut.layers, cfg.cut.count)
+    except ConfigError as error:
+        return fail("target layers", str(error), "")  # which says what to set
+    return ok("target layers", f"a drafter can be cut of {chosen}")
 
 
 def _tokenizers(cfg: DictConfig, checkpoints: dict[str, Checkpoint]) -> Finding:

@@ -30,6 +30,7 @@ from drafters.models.pair import Checkpoint, open_checkpoint, vocabulary_size
 from drafters.package.writer import plain_name
 from drafters.vocab.keep import select
 from drafters.vocab.protected import protected_tokens
+from eval.run.progress import bytes_in_words
 from pipeline.config.settings import pair_of, plain, read
 from pipeline.cut import teacher
 from pipeline.cut.columns import Head
@@ -90,8 +91,8 @@ def run(context: Context) -> None:
     layers = choose_layers(checkpoint.config, settings.layers, settings.count)
     folders = [*([context.inputs["generate"]] if settings.own_text else []), *map(Path, settings.more_text)]
     texts = list(groups(documents(folders, settings.window, settings.held_out)))
+    parts = _parts([document for group in texts for document in group], settings)  # before the target reads for hours
     cache = teacher.Cache(_read(context, checkpoint, texts), texts)
-    parts = _parts(cache.documents, settings.check_tokens)
     kept = _kept(checkpoint, cache.documents, parts["fit"], settings.rows)
     with context.progress("Opening the target", None), quiet(always=True):
         student = _student(context, checkpoint, layers, settings.start)
@@ -140,10 +141,6 @@ def run(context: Context) -> None:
 def _read(context: Context, checkpoint: Checkpoint, texts: Sequence[Sequence[Document]]) -> list[Path]:
     """The shards of the teacher's cache, made where they are missing."""
     cfg, tokens = context.cfg, sum(len(document.ids) for group in texts for document in group)
-    if not tokens:
-        raise ConfigError(
-            "cut: no text: the folders of cut.more_text hold no shards; set cut.own_text=true, or run stage=generate"
-        )
     device = choose_device(cfg.device)
     number, heat = choose_dtype(cfg.dtype, device), cfg.package.temperature or 1.0
     target = external_hash("pair.target", pair_external(cfg, "target")["target"])
@@ -163,7 +160,7 @@ def _read(context: Context, checkpoint: Checkpoint, texts: Sequence[Sequence[Doc
         seconds = left * teacher.seconds_per_token(model, heat, texts[0][0])
         say(
             context.console,
-            f"the target reads {left:,} tokens once: {left * size / 1e6:,.0f} MB, about {seconds / 60:.1f} min",
+            f"the target reads {left:,} tokens once: {bytes_in_words(left * size)}, about {seconds / 60:.1f} min",
         )
         return model
 
@@ -172,17 +169,25 @@ def _read(context: Context, checkpoint: Checkpoint, texts: Sequence[Sequence[Doc
     return paths
 
 
-def _parts(found: Sequence[Document], check_tokens: int) -> dict[str, list[int]]:
-    """Numbers of the documents of each part, of those to measure on no more than have ``check_tokens`` tokens of answers."""
+def _parts(found: Sequence[Document], settings: CutConfig) -> dict[str, list[int]]:
+    """Numbers of the documents of each part, of those to measure on no more than have ``check_tokens`` tokens of answers.
+
+    Raises ConfigError where no prompt falls into one of them.
+    """
+    if not found:
+        raise ConfigError(
+            "cut: no text: the folders of cut.more_text hold no shards; set cut.own_text=true, or run stage=generate"
+        )
     parts: dict[str, list[int]] = {"fit": [], "calibrate": [], "test": []}
     read = dict.fromkeys(parts, 0)
     for number, document in enumerate(found):
-        if document.part == "fit" or read[document.part] < check_tokens:
+        if document.part == "fit" or read[document.part] < settings.check_tokens:
             parts[document.part].append(number)
             read[document.part] += document.answer.stop - document.answer.start
     if empty := [part for part, numbers in parts.items() if not numbers]:
         raise ConfigError(
-            f"cut: {len(found)} documents leave none for {', '.join(empty)}: raise generate.requests, or cut.held_out"
+            f"cut: of {len(found)} answers cut.held_out={settings.held_out:g} leaves none for {', '.join(empty)}; answers to equal "
+            "prompts stay together: raise cut.held_out, or generate.requests with a corpus of more prompts"
         )
     return parts
 

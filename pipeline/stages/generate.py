@@ -69,7 +69,14 @@ def run(context: Context) -> None:
     if skipped.line:
         say(context.console, skipped.line)
     if not prompts:
-        raise ConfigError(f"generate.prompts={settings.prompts}: no prompts; choose another corpus or suite")
+        raise ConfigError(
+            f"generate.prompts={settings.prompts}: no prompts: {_too_short(settings)}; choose another corpus or suite"
+        )
+    if settings.prompts == "corpus" and len(prompts) < settings.requests:
+        say(
+            context.console,
+            f"{len(prompts):,} of generate.requests={settings.requests}: {_too_short(settings, 'further ')}",
+        )
     say(
         context.console,
         f"{len(prompts):,} continuations of up to {settings.max_new_tokens} tokens: at most "
@@ -137,6 +144,16 @@ def _prompts(
         ids = tokenizer.encode(document.text[: 8 * length])[:length]
         if len(ids) == length:
             yield torch.tensor(ids, dtype=torch.int64), document.domain
+
+
+def _too_short(settings: GenerateConfig, more: str = "") -> str:
+    """Why there are no prompts, or no ``more`` of them."""
+    if settings.prompts == "suite":
+        return "the suite is empty"
+    return (
+        f"no {more}chat with a question, and no {more}document of generate.prefix_tokens={settings.prefix_tokens} tokens "
+        "(a row is one; plain text is cut into such of 20,000 characters)"
+    )
 
 
 def _room(settings: GenerateConfig, limit: int | None) -> int | None:

@@ -107,7 +107,7 @@ def test_which_layers_are_taken():
         ([0, 4], 2, r"cut.layers=\[0, 4\]"),
         ([1, 0], 2, "ascending"),
         ([], 2, "0 to 3"),
-        (None, 5, "cut.count=5"),
+        (None, 5, "cut.count=5: expected a whole number from 1 to the target's 4 layers"),
     ):
         with pytest.raises(ConfigError, match=said):
             choose_layers(config, layers, count)

@@ -53,7 +53,7 @@ def test_the_drafter_is_one_of_its_target(target_folder, made):
     assert pair.drafter.config.num_hidden_layers == 2
     assert torch.equal(pair.drafter.get_input_embeddings().weight, pair.target.get_input_embeddings().weight)
     assert f"pair.drafter={out / 'drafter'}" in said
-    assert re.search(r"the target reads 1,492 tokens once: 0 MB, about [\d.]+ min", said)
+    assert re.search(r"the target reads 1,492 tokens once: [\d.]+ kB, about [\d.]+ min", said)
     assert sorted(path.name for path in out.iterdir()) == ["cut.json", "drafter"]
     assert report["layers"] == [0, 1]
     assert [row["step"] for row in report["history"]] == [0, 3, 6]
@@ -109,6 +109,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(setting
         STAGE.check(hydra_config.load([*settings, change]))
 
 
-def test_text_without_unseen_prompts_is_refused(settings, tmp_path):
-    with pytest.raises(ConfigError, match="leave none for calibrate, test"):
+def test_text_without_unseen_prompts_is_refused_before_the_target_reads(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "fill", lambda *given: pytest.fail("the target reads first"))
+    with pytest.raises(ConfigError, match=r"cut\.held_out=1e-06 leaves none for calibrate, test"):
         run(settings, tmp_path, "cut.held_out=0.000001")

@@ -69,6 +69,13 @@ def stopped(*stages: str, **pair: object) -> str:
     return str(caught.value)
 
 
+def test_a_target_that_no_drafter_can_be_cut_of_is_refused_before_it_generates(folder):
+    other = folder("target", model_type="qwen2_moe", architectures=["Qwen2MoeForCausalLM"])
+    assert "target layers: pair.target is a qwen2_moe" in stopped("generate", "cut", target=other)
+    assert "cut.count=99: expected a whole number from 1" in stopped("generate", "cut", cut__count=99)
+    assert "target layers" not in said("generate", cut__count=99)
+
+
 def test_a_pair_without_fault_is_passed_without_a_word():
     assert said("prune", "eval") == ""
 

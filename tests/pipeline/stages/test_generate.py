@@ -168,7 +168,7 @@ def test_a_continuation_longer_than_the_context_is_refused(tmp_path, corpus_file
 
 
 def test_no_prompts_is_an_error(tmp_path, corpus_file):
-    with pytest.raises(ConfigError, match=r"generate\.prompts=corpus: no prompts"):
+    with pytest.raises(ConfigError, match=r"no prompts: .*no document of generate\.prefix_tokens=200 tokens"):
         STAGE.run(context(tmp_path / "out", corpus_file, prefix_tokens=200))
 
 
