@@ -108,8 +108,8 @@ def finish(cfg: DictConfig, stage: str | None = None) -> DictConfig:
     with open_dict(cfg):
         cfg.stage = stage or HydraConfig.get().runtime.choices["stage"]
         cfg.pop("hydra", None)
-        if cfg.stage == "cut" and OmegaConf.is_missing(cfg.pair, "drafter"):
-            cfg.pair.drafter = cfg.pair.target  # there is none yet; what the stage reads reads the target alone
+        if cfg.stage in ("cut", "generate") and OmegaConf.is_missing(cfg.pair, "drafter"):
+            cfg.pair.drafter = cfg.pair.target  # they and what they read read the target alone
             cfg.pair.drafter_revision = cfg.pair.target_revision
     return cfg
 

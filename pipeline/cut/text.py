@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.errors import ConfigError
 from pipeline.text import generations
 
 Part = Literal["fit", "calibrate", "test"]
@@ -50,6 +51,29 @@ def part_of(prompt: Tensor, held_out: float) -> Part:
     if place >= held_out:
         return "fit"
     return "calibrate" if place < held_out / 2 else "test"
+
+
+def parts_of(found: Sequence[Document], held_out: float, check_tokens: int) -> dict[str, list[int]]:
+    """Return the numbers of the documents of each part; to measure on, no more than have ``check_tokens`` of answers.
+
+    Raises ConfigError where no prompt falls into one of them.
+    """
+    if not found:
+        raise ConfigError(
+            "cut: no text: the folders of cut.more_text hold no shards; set cut.own_text=true, or run stage=generate"
+        )
+    parts: dict[str, list[int]] = {"fit": [], "calibrate": [], "test": []}
+    read = dict.fromkeys(parts, 0)
+    for number, document in enumerate(found):
+        if document.part == "fit" or read[document.part] < check_tokens:
+            parts[document.part].append(number)
+            read[document.part] += document.answer.stop - document.answer.start
+    if empty := [part for part, numbers in parts.items() if not numbers]:
+        raise ConfigError(
+            f"cut: of {len(found)} answers cut.held_out={held_out:g} leaves none for {', '.join(empty)}; answers to equal "
+            "prompts stay together: raise cut.held_out, or generate.requests with a corpus of more prompts"
+        )
+    return parts
 
 
 def groups(texts: Iterable[Document], size: int = 32) -> Iterator[list[Document]]:

@@ -26,7 +26,9 @@ ROLES = ("target", "drafter")
 OVERHEAD = 1.3  # caches, logits and the interpreter, as a factor on the weights
 
 
-def model_findings(cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = False, cuts: bool = False) -> Iterator[Finding]:
+def model_findings(
+    cfg: DictConfig, roles: Sequence[str] = ROLES, fetch: bool = False, cuts: bool = False
+) -> Iterator[Finding]:
     """Both models, then the two together.
 
     Args:

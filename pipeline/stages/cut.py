@@ -30,14 +30,14 @@ from drafters.models.pair import Checkpoint, open_checkpoint, vocabulary_size
 from drafters.package.writer import plain_name
 from drafters.vocab.keep import select
 from drafters.vocab.protected import protected_tokens
-from eval.run.progress import bytes_in_words
+from eval.run.progress import bytes_in_words, duration
 from pipeline.config.settings import pair_of, plain, read
 from pipeline.cut import teacher
 from pipeline.cut.columns import Head
 from pipeline.cut.figures import DEFINITIONS, figures, in_words
 from pipeline.cut.layers import choose_layers, cut
 from pipeline.cut.module import OPTIMIZERS
-from pipeline.cut.text import Document, documents, groups
+from pipeline.cut.text import Document, documents, groups, parts_of
 from pipeline.cut.training import Plan, measured, train
 from pipeline.errors import ConfigError
 from pipeline.fit.schedule import Schedule
@@ -91,7 +91,8 @@ def run(context: Context) -> None:
     layers = choose_layers(checkpoint.config, settings.layers, settings.count)
     folders = [*([context.inputs["generate"]] if settings.own_text else []), *map(Path, settings.more_text)]
     texts = list(groups(documents(folders, settings.window, settings.held_out)))
-    parts = _parts([document for group in texts for document in group], settings)  # before the target reads for hours
+    found = [document for group in texts for document in group]
+    parts = parts_of(found, settings.held_out, settings.check_tokens)  # before the target reads for hours
     cache = teacher.Cache(_read(context, checkpoint, texts), texts)
     kept = _kept(checkpoint, cache.documents, parts["fit"], settings.rows)
     with context.progress("Opening the target", None), quiet(always=True):
@@ -169,29 +170,6 @@ def _read(context: Context, checkpoint: Checkpoint, texts: Sequence[Sequence[Doc
     return paths
 
 
-def _parts(found: Sequence[Document], settings: CutConfig) -> dict[str, list[int]]:
-    """Numbers of the documents of each part, of those to measure on no more than have ``check_tokens`` tokens of answers.
-
-    Raises ConfigError where no prompt falls into one of them.
-    """
-    if not found:
-        raise ConfigError(
-            "cut: no text: the folders of cut.more_text hold no shards; set cut.own_text=true, or run stage=generate"
-        )
-    parts: dict[str, list[int]] = {"fit": [], "calibrate": [], "test": []}
-    read = dict.fromkeys(parts, 0)
-    for number, document in enumerate(found):
-        if document.part == "fit" or read[document.part] < settings.check_tokens:
-            parts[document.part].append(number)
-            read[document.part] += document.answer.stop - document.answer.start
-    if empty := [part for part, numbers in parts.items() if not numbers]:
-        raise ConfigError(
-            f"cut: of {len(found)} answers cut.held_out={settings.held_out:g} leaves none for {', '.join(empty)}; answers to equal "
-            "prompts stay together: raise cut.held_out, or generate.requests with a corpus of more prompts"
-        )
-    return parts
-
-
 def _kept(checkpoint: Checkpoint, found: Sequence[Document], fit: Sequence[int], rows: int) -> Tensor:
     """The ids, int64 (D,) ascending, that have columns of their own: protected ones, then by count."""
     size = vocabulary_size(checkpoint.config)
@@ -254,8 +232,9 @@ def show(directory: Path, inputs: dict[str, Path], console: Console) -> None:
     say(console, f"  trained:   {in_words(report['after'])}")
     say(
         console,
-        f"  {report['tokens_seen']:,} tokens of {report['text_tokens']:,} in {report['minutes']:.0f} min, {report['steps']:,} steps, "
-        f"the best after {report['best_step']:,}",
+        f"  trained on {report['tokens_seen']:,} tokens, its {report['text_tokens']:,} tokens of text "
+        f"{report['tokens_seen'] / report['text_tokens']:.1f} times, in {duration(60 * report['minutes'])}; "
+        f"{report['steps']:,} steps, the best weights after {report['best_step']:,}",
     )
     say(console, f"use it with: pair.drafter={directory / DRAFTER}", whole=True)
 

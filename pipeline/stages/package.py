@@ -80,7 +80,10 @@ def run(context: Context) -> None:
     say(context.console, f"{size / 1e6:,.1f} MB on disk; {said}")
     if settings.borrow:
         found = read_borrowed(local_source(context.out, "package")) if (context.out / BORROWED).exists() else None
-        say(context.console, f"borrowed: {found or 'nothing, the target has no tensor of this drafter'}")
+        say(
+            context.console,
+            f"borrowed: {found or 'nothing: no tensor of 1 MB or more is one of the target, bit for bit'}",
+        )
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def test_another_training_reads_the_cache_and_goes_on_from_a_drafter(settings, m
     again, said, _ = run(settings, out.parent / "two", f"cut.start={out / 'drafter'}", "cut.optimizer=adam")
     assert again["before"]["acceptance"] == pytest.approx(report["after"]["acceptance"], abs=1e-6)
     assert "the target reads" not in said
+    assert re.search(r"trained on [\d,]+ tokens, its [\d,]+ tokens of text [\d.]+ times, in \d+ s; 6 steps", said)
     with pytest.raises(ConfigError, match="expected a drafter of 1 layers of this target"):
         run(settings, out.parent / "three", f"cut.start={out / 'drafter'}", "cut.count=1")
 
@@ -90,6 +91,8 @@ def test_no_drafter_is_needed_to_make_one(settings):
     cfg = hydra_config.load(settings)
     assert pair_of(cfg)["drafter"] == cfg.pair.target
     assert STAGE.inputs(hydra_config.load([*settings, "cut.own_text=true"])) == {"generate": "generate"}
+    text = hydra_config.load(["stage=generate", *settings[1:]])  # of more of it, for cut.more_text
+    assert pair_of(text)["drafter"] == text.pair.target
     other = hydra_config.load(["stage=count", *settings[1:]])
     assert other.pair._get_node("drafter")._is_missing()
 

@@ -86,6 +86,11 @@ def test_seed_decides_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path, corpu
     assert shards(tmp_path / "out") == shards(tmp_path / "whole")
 
 
+def test_a_corpus_of_fewer_prompts_than_requests_is_told(tmp_path, corpus_file):
+    STAGE.run(made := context(tmp_path / "out", corpus_file, requests=5_000, max_new_tokens=1, batch_size=500))
+    assert "of generate.requests=5000: no further chat with a question" in made.console.file.getvalue()
+
+
 def test_prompts_of_a_suite(tmp_path, corpus_file):
     made = context(tmp_path / "out", corpus_file, prompts="suite", requests=3, max_new_tokens=2)
     STAGE.run(made)
