@@ -188,8 +188,10 @@ def _student(context: Context, checkpoint: Checkpoint, layers: Sequence[int], st
         try:
             student.load_state_dict(model.state_dict())
         except RuntimeError as error:
+            own = model.config
             raise ConfigError(
-                f"cut.start={start}: expected a drafter of {len(layers)} layers of this target: {error}"
+                f"cut.start={start}: expected a drafter of {len(layers)} layers of this target, as cut.count and cut.layers ask, "
+                f"got a {own.model_type} of {own.num_hidden_layers} layers, width {own.hidden_size}"
             ) from error
     return student.to(device)
 

@@ -83,7 +83,9 @@ def test_another_training_reads_the_cache_and_goes_on_from_a_drafter(settings, m
     assert again["before"]["acceptance"] == pytest.approx(report["after"]["acceptance"], abs=1e-6)
     assert "the target reads" not in said
     assert re.search(r"trained on [\d,]+ tokens, its [\d,]+ tokens of text [\d.]+ times, in \d+ s; 6 steps", said)
-    with pytest.raises(ConfigError, match="expected a drafter of 1 layers of this target"):
+    with pytest.raises(
+        ConfigError, match=r"a drafter of 1 layers of this target, .* got a llama of 2 layers, width \d+$"
+    ):
         run(settings, out.parent / "three", f"cut.start={out / 'drafter'}", "cut.count=1")
 
 
