@@ -167,7 +167,11 @@ def test_ctrl_c_ends_with_the_summary(watched, monkeypatch, terminal):
         step(self)
 
     monkeypatch.setattr(Lane, "step", interrupted)
-    raw, _, status = shown(watched(), WatchOptions(), terminal)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        raw, _, status = shown(watched(), WatchOptions(), terminal)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 130
     assert "tokens/s" in raw
     assert raw.rstrip().endswith("interrupted: this is what there was")
