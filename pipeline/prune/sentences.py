@@ -38,6 +38,8 @@ def say_report(console: Console, report: Mapping[str, Any], unseen: Unseen | Non
         console.print(_domains(report), soft_wrap=False)
     for line in [*_low_coverage(report), *_little_text(report, unseen, more_text)]:
         say(console, f"warning: {line}")
+    if unseen is not None and unseen.coverage.half > SURE_ENOUGH:
+        say(console, _wide(unseen, more_text))
     if report["uncounted"]:
         say(console, _uncounted(report))
     if lost := report["without_drafter_token"]:
@@ -48,7 +50,9 @@ def _uncounted(report: Mapping[str, Any]) -> str:
     never = f"{report['uncounted']:,} of the kept never occur in"
     if positions := report["law_positions"]:
         return f"{never} the counted text: chosen by the target's own law at {positions:,} positions of its text"
-    return f"the text uses fewer tokens than asked for: {never} it, filled in order of id; count more text or lower prune.size"
+    return (
+        f"the text uses fewer tokens than asked for: {never} it, filled in order of id; count more text, or keep fewer"
+    )
 
 
 def _domains(report: Mapping[str, Any]) -> Table:
@@ -83,7 +87,7 @@ def _low_coverage(report: Mapping[str, Any]) -> list[str]:
 
 
 def _little_text(report: Mapping[str, Any], unseen: Unseen | None, more_text: str) -> list[str]:
-    """Whether more text would change the choice, or is needed to know what it covers."""
+    """Whether more text would change the choice."""
     if unseen is None:
         return []
     said, limit = [], report["warn_unseen"]
@@ -91,16 +95,18 @@ def _little_text(report: Mapping[str, Any], unseen: Unseen | None, more_text: st
         times = unseen.times(limit)
         more = "" if times is None else f", about {_times(times)} as much text would leave {100 * limit:g} %"
         said.append(
-            f"little text for this choice: by endless text it would cover about {100 * unseen.lacking:.1f} % more{more} "
+            f"little text for this choice: made from far more, it would cover about {100 * unseen.lacking:.1f} % more of what comes{more} "
             f"(prune.warn_unseen={limit:g}): {more_text}"
         )
-    if unseen.coverage.half > SURE_ENOUGH:
-        times = times_for_width(unseen.coverage, SURE_ENOUGH)
-        said.append(
-            f"the coverage of unseen text is known to +-{100 * unseen.coverage.half:.1f} % alone; about {_times(times)} as many documents "
-            f"would tell it to +-{100 * SURE_ENOUGH:g} %: {more_text}"
-        )
     return said
+
+
+def _wide(unseen: Unseen, more_text: str) -> str:
+    times = times_for_width(unseen.coverage, SURE_ENOUGH)
+    return (
+        f"what is covered of unseen text is known within {100 * unseen.coverage.half:.1f} points; about {_times(times)} as many "
+        f"documents would tell it within {100 * SURE_ENOUGH:g}: {more_text}"
+    )
 
 
 def _times(factor: float) -> str:

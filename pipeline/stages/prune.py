@@ -118,7 +118,7 @@ def _more_text(cfg: DictConfig) -> str:
     if count.get("source") == "generations":
         return f"raise generate.requests={cfg.generate.requests}"
     most = count.get("max_bytes")
-    return "give corpus.path more files" if most is None else f"raise count.max_bytes={most}"
+    return "give corpus.path more text" if most is None else f"raise count.max_bytes={most}"
 
 
 def _size(settings: PruneConfig, eligible: int) -> int | None:

@@ -271,8 +271,8 @@ def test_unseen_text_is_judged_and_more_is_asked_for(folders, tmp_path):
     assert report["unseen"]["coverage"]["value"] == pytest.approx(21 / 30)
     assert "unseen text: 70.0 % (95 %: " in said
     assert "judged on 6 documents" in said
-    assert "warning: the coverage of unseen text is known to +-" in said
-    assert "give corpus.path more files" in said
+    assert "what is covered of unseen text is known within " in said
+    assert "give corpus.path more text" in said
 
 
 def test_held_out_text_without_tokens_is_no_text(folders, tmp_path):
