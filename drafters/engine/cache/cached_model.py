@@ -199,8 +199,8 @@ class TransformersModel:
                 return _full_precision(wanted)
         options: dict[str, Any] = {}
         if columns is not None and self._keep_argument:  # never 0, which would mean "all"
-            last = columns == [tokens.shape[1] - 1]  # a number means so many at the end: a slice, no gather
-            options["logits_to_keep"] = 1 if last else torch.tensor(columns, device=self.device)
+            # Gathered: of a slice, whose strides no product of matrices folds, torch multiplies by a copy of the whole head in bf16.
+            options["logits_to_keep"] = torch.tensor(columns, device=self.device)
         rows = tokens.shape[0]
         if self._context is not None and (self.place.begin is None or self.place.width > self._context):
             position = position.clamp(max=self._context - 1)  # PAD may lie beyond

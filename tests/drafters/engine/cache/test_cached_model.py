@@ -201,3 +201,19 @@ def test_a_wrapper_hides_no_model_that_cannot_roll_back():
     config = transformers.BloomConfig(vocab_size=V, hidden_size=16, n_layer=1, n_head=2)
     with pytest.raises(UnsupportedModel, match="bloom: "):
         check_supported(Wrapper(AutoModelForCausalLM.from_config(config)))
+
+
+def test_the_head_reads_rows_that_a_product_folds(models):
+    """A slice of the last token keeps the strides of all: torch then multiplies by a copy of the whole head in bf16."""
+    model, strides = models("llama"), []
+    cache = TransformersModel(model, rows=1, capacity=8)
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda module, given: strides.append((given[0].stride(), tuple(given[0].shape)))
+    )
+    try:
+        for tokens in ([[5, 17, 2]], [[3, 4]], [[6]]):
+            cache.extend(torch.tensor(tokens), last=True)
+    finally:
+        hook.remove()
+    assert len(strides) == 3
+    assert all(stride == torch.empty(shape).stride() for stride, shape in strides)
