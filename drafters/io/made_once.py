@@ -1,4 +1,7 @@
-"""Folders of the cache that are made once for what they are made of: by one process, whole or not at all."""
+"""Folders of the cache that are made once for what they are made of: by one process, whole or not at all.
+
+A folder is written aside and renamed once it is sealed: a process that is killed leaves only what the next one removes.
+"""
 
 import os
 import shutil

@@ -44,11 +44,19 @@ def main(words: list[str]) -> int:
     return watch(watched, options, Console(soft_wrap=not sys.stdout.isatty()), f"{cfg.pair.name}, {where}")
 
 
+def shortened(prompt: str, most: int = 2000) -> str:
+    """Leave the middle of a long prompt out: its end is what the answer goes on from."""
+    half = most // 2
+    return (
+        prompt if len(prompt) <= most else f"{prompt[:half]}\n[{len(prompt) - 2 * half:,} characters]\n{prompt[-half:]}"
+    )
+
+
 def watch(watched: Watched, options: WatchOptions, console: Console, where: str) -> int:
     """Show an opened call and its summary; returns the exit status."""
     heat = f"T = {options.temperature:g}"
     say(console, "\n".join([f"{where}; {heat}, {watched.call.pair.device}", *watched.notes]))
-    console.print(watched.prompt, style="dim", markup=False, highlight=False)
+    console.print(shortened(watched.prompt), style="dim", markup=False, highlight=False)
     lanes = watched.lanes(options.race)
     ended = show(console, lanes, turns(lanes), options.marks)
     if not redraws(console):

